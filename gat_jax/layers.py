@@ -1,0 +1,245 @@
+"""Graph attention layers as pure functions of parameters and a graph.
+
+    gat     Velickovic et al. 2018, arXiv:1710.10903
+    gatv2   Brody et al. 2022, arXiv:2105.14491
+    gcn     Kipf and Welling 2017, arXiv:1609.02907
+
+Every layer returns `(nodes, AttentionInfo)`. Write for one graph and one set of parameters, and
+batch with `jax.vmap`. Receivers are i, senders j; the local suffixes e, n, h, c are the axes
+edges, nodes, heads, channels.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jraph
+from jaxtyping import Array, Bool, Float, Key
+
+from gat_jax import attention as attn
+from gat_jax.attention import Scalar
+from gat_jax.params import (
+    GATParams,
+    GATv2Params,
+    GCNParams,
+    LayerConfig,
+    LayerParams,
+    NormalizationName,
+)
+
+
+class LayerSettings(NamedTuple):
+    """What may be traced, and so mapped over by `vmap`."""
+
+    slope: Scalar = 0.2  # of the LeakyReLU
+    temperature: Scalar = 1.0  # > 0, divides the scores before the softmax
+    feature_dropout: Scalar = 0.0  # rates apply only where a key is given
+    attention_dropout: Scalar = 0.0
+
+
+class AttentionInfo(NamedTuple):
+    """What a layer saw on the way; D below is (H,) for GAT and GCN, (H, C) for GATv2.
+
+    GCN has no scores: they are zeros, so that its weights are those of a uniform attention.
+    """
+
+    receiver_scores: Float[Array, "nodes heads"] | Float[Array, "nodes heads channels"]  # [N, *D]
+    sender_scores: Float[Array, "nodes heads"] | Float[Array, "nodes heads channels"]  # [N, *D]
+    edge_scores: Float[Array, "edges heads"] | Float[Array, "edges heads channels"]  # t_ij [E, *D]
+    logits: Float[Array, "edges heads"]  # GAT: c_i + t_ij before the LeakyReLU; GATv2: scores
+    attention: Float[Array, "edges heads"]  # before dropout
+    head_outputs: Float[Array, "nodes heads channels"]  # before merging, output bias, residual
+    channel_weights: Float[Array, "heads channels"] | None  # GATv2's a; None otherwise
+
+
+def apply_layer(
+    params: LayerParams,
+    graph: jraph.GraphsTuple,
+    config: LayerConfig,
+    *,
+    settings: LayerSettings = LayerSettings(),
+    key: Key[Array, ""] | None = None,
+    edge_mask: Bool[Array, " edges"] | None = None,
+) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
+    """Apply the layer that `config` names; arguments as `gat`."""
+    options = {"concat": config.concat, "settings": settings, "key": key, "edge_mask": edge_mask}
+    match params:
+        case GATParams():
+            return gat(params, graph, **options)
+        case GATv2Params():
+            return gatv2(params, graph, **options)
+        case GCNParams():
+            return gcn(params, graph, normalization=config.gcn_normalization, **options)
+
+
+def gat(
+    params: GATParams,
+    graph: jraph.GraphsTuple,
+    *,
+    concat: bool = True,
+    settings: LayerSettings = LayerSettings(),
+    key: Key[Array, ""] | None = None,
+    edge_mask: Bool[Array, " edges"] | None = None,
+) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
+    """Graph attention.
+
+        z = x W + b,  c_i = a_recv . z_i,  t_ij = a_send . z_j (+ a_edge . e_ij W_edge)
+        alpha_ij = softmax_j LeakyReLU(c_i + t_ij),  out_i = sum_j alpha_ij z_j
+
+    Args:
+      params: one layer, H heads of C channels.
+      graph: nodes [N, F] floating, edges [E, D] if the layer has edge parameters.
+      concat: concatenate the heads, or else average them.
+      settings: slope, temperature and dropout rates; may be traced.
+      key: given in training: dropout on features, then on attention; None applies none.
+      edge_mask: [E], True = real; masked edges are as if absent.
+
+    Returns:
+      Outputs [N, H * C] or [N, C], and the `AttentionInfo`. A node without incoming edges gets
+      zeros (plus output bias and residual).
+
+    Raises:
+      ValueError: when widths of parameters and graph differ, before tracing.
+
+    Numerics: accumulates in float32 or wider, whatever the inputs; products at full precision.
+    Twins in a linear regime get bit-equal rows where edges are sorted (`graphs.from_edges`).
+    """
+    x, dtype = _inputs(params.kernel, graph)
+    x = _dropout(key, 0, settings.feature_dropout, x)
+    z_nhc = _project(x, params.kernel, params.bias)
+    c_nh = jnp.sum(z_nhc * params.a_recv[None], axis=-1)
+    n_nh = jnp.sum(z_nhc * params.a_send[None], axis=-1)
+    t_eh = n_nh[graph.senders]
+    if params.edge_kernel is not None and params.a_edge is not None:
+        edge_ehc = _project(_edge_features(params.edge_kernel, graph), params.edge_kernel, None)
+        t_eh += jnp.sum(edge_ehc * params.a_edge[None], axis=-1)
+    logits_eh, alpha_eh = attn.gat_attention(
+        c_nh,
+        t_eh,
+        graph.receivers,
+        slope=settings.slope,
+        temperature=settings.temperature,
+        mask=edge_mask,
+    )
+    dropped_eh = _dropout(key, 1, settings.attention_dropout, alpha_eh)
+    out_nhc = attn.aggregate(dropped_eh, z_nhc, graph.senders, graph.receivers)
+    info = AttentionInfo(c_nh, n_nh, t_eh, logits_eh, alpha_eh, out_nhc, channel_weights=None)
+    return _merge(out_nhc, params, x, concat=concat).astype(dtype), info
+
+
+def gatv2(
+    params: GATv2Params,
+    graph: jraph.GraphsTuple,
+    *,
+    concat: bool = True,
+    settings: LayerSettings = LayerSettings(),
+    key: Key[Array, ""] | None = None,
+    edge_mask: Bool[Array, " edges"] | None = None,
+) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
+    """Graph attention with the nonlinearity inside the score.
+
+        l = x W_send + b_send (also the values),  r = x W_recv + b_recv
+        score_ij = sum_k a_k LeakyReLU(r_ik + l_jk (+ (e_ij W_edge)_k))
+        alpha_ij = softmax_j score_ij,  out_i = sum_j alpha_ij l_j
+
+    Args, Returns and Raises as `gat`. Twins that are equal by the criterion of
+    `gat_jax.symmetry` agree to rounding: no form of the softmax makes them bit-equal.
+    """
+    x, dtype = _inputs(params.kernel_send, graph)
+    x = _dropout(key, 0, settings.feature_dropout, x)
+    l_nhc = _project(x, params.kernel_send, params.bias_send)
+    r_nhc = l_nhc
+    if params.kernel_recv is not None:
+        r_nhc = _project(x, params.kernel_recv, params.bias_recv)
+    t_ehc = l_nhc[graph.senders]
+    if params.edge_kernel is not None:
+        t_ehc += _project(_edge_features(params.edge_kernel, graph), params.edge_kernel, None)
+    activated_ehc = attn.leaky_relu(r_nhc[graph.receivers] + t_ehc, settings.slope)
+    scores_eh = jnp.sum(activated_ehc * params.a[None], axis=-1)
+    alpha_eh = attn.segment_softmax(
+        scores_eh / settings.temperature, graph.receivers, len(l_nhc), mask=edge_mask
+    )
+    dropped_eh = _dropout(key, 1, settings.attention_dropout, alpha_eh)
+    out_nhc = attn.aggregate(dropped_eh, l_nhc, graph.senders, graph.receivers)
+    info = AttentionInfo(r_nhc, l_nhc, t_ehc, scores_eh, alpha_eh, out_nhc, params.a)
+    return _merge(out_nhc, params, x, concat=concat).astype(dtype), info
+
+
+def gcn(
+    params: GCNParams,
+    graph: jraph.GraphsTuple,
+    *,
+    normalization: NormalizationName = "mean",
+    concat: bool = True,
+    settings: LayerSettings = LayerSettings(),
+    key: Key[Array, ""] | None = None,
+    edge_mask: Bool[Array, " edges"] | None = None,
+) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
+    """Graph convolution: weights that depend on degrees alone, never on the query.
+
+        out_i = sum_j w_ij (x_j W + b),  w_ij = 1 / d_i  or  1 / sqrt(d_i d_j)
+
+    d is the in-degree (as many edges as are given and not masked; at least 1). `concat` and the
+    slope mean nothing with one head. Other arguments, Returns and Raises as `gat`.
+    """
+    x, dtype = _inputs(params.kernel, graph)
+    x = _dropout(key, 0, settings.feature_dropout, x)
+    z_nhc = _project(x, params.kernel, params.bias)
+    is_real_e = jnp.ones(len(graph.receivers), bool) if edge_mask is None else edge_mask
+    real_e = is_real_e.astype(z_nhc.dtype)
+    degree_n = jnp.maximum(jraph.segment_sum(real_e, graph.receivers, len(x)), 1.0)
+    if normalization == "symmetric":
+        weights_e = real_e / jnp.sqrt(degree_n[graph.receivers] * degree_n[graph.senders])
+    else:
+        weights_e = real_e / degree_n[graph.receivers]
+    dropped_eh = _dropout(key, 1, settings.attention_dropout, weights_e[:, None])
+    out_nhc = attn.aggregate(dropped_eh, z_nhc, graph.senders, graph.receivers)
+    zeros_nh = jnp.zeros((len(x), 1), z_nhc.dtype)
+    zeros_eh = jnp.zeros((len(real_e), 1), z_nhc.dtype)
+    info = AttentionInfo(
+        zeros_nh, zeros_nh, zeros_eh, zeros_eh, weights_e[:, None], out_nhc, channel_weights=None
+    )
+    return _merge(out_nhc, params, x, concat=concat).astype(dtype), info
+
+
+def _inputs(kernel, graph: jraph.GraphsTuple):
+    """Return features in the accumulation dtype, and the dtype of the outputs."""
+    x = jnp.asarray(graph.nodes)
+    if x.ndim != 2 or x.shape[1] != kernel.shape[0]:
+        raise ValueError(f"nodes: expected shape [N, {kernel.shape[0]}], got {x.shape}")
+    dtype = jnp.promote_types(x.dtype, kernel.dtype)
+    return x.astype(jnp.promote_types(dtype, jnp.float32)), dtype
+
+
+def _edge_features(edge_kernel, graph: jraph.GraphsTuple):
+    shape = None if graph.edges is None else graph.edges.shape
+    if shape is None or len(shape) != 2 or shape[1] != edge_kernel.shape[0]:
+        raise ValueError(f"edges: expected shape [E, {edge_kernel.shape[0]}], got {shape}")
+    return jnp.asarray(graph.edges)
+
+
+def _project(x, kernel, bias) -> Float[Array, "rows heads channels"]:
+    """Return x W + b, never in TF32 or bfloat16, where rounding would change signs of scores."""
+    dtype = jnp.promote_types(jnp.promote_types(x.dtype, kernel.dtype), jnp.float32)
+    z = jnp.einsum(
+        "nf,fhc->nhc", x.astype(dtype), kernel.astype(dtype), precision=jax.lax.Precision.HIGHEST
+    )
+    return z if bias is None else z + bias[None].astype(dtype)
+
+
+def _dropout(key, stream: int, rate: Scalar, x):
+    """Inverted dropout with the layer's numbered stream of randomness; none without a key."""
+    if key is None or (isinstance(rate, (int, float)) and rate == 0):
+        return x
+    is_kept = jax.random.bernoulli(jax.random.fold_in(key, stream), 1.0 - rate, x.shape)
+    return jnp.where(is_kept, x / (1.0 - rate), 0.0)
+
+
+def _merge(out_nhc, params: LayerParams, x, *, concat: bool):
+    merged = out_nhc.reshape(len(out_nhc), -1) if concat else jnp.mean(out_nhc, axis=1)
+    if params.residual_kernel is not None:
+        residual = params.residual_kernel[:, None, :]
+        merged += _project(x, residual, None)[:, 0, :]
+    if params.output_bias is not None:
+        merged += params.output_bias[None]
+    return merged
