@@ -306,10 +306,12 @@ def structural_features(graph: jraph.GraphsTuple) -> Float[np.ndarray, "nodes 4"
         (int(s), int(r)) for s, r in zip(graph.senders, graph.receivers, strict=True) if s != r
     )
     in_degree = np.bincount(graph.receivers, minlength=len(graph.nodes))
+    clustering = nx.clustering(simple)
+    assert isinstance(clustering, dict)  # networkx gives a number for a single node only
     columns = (
         dict(enumerate(in_degree)),
         nx.core_number(simple),
-        nx.clustering(simple),
+        clustering,
         nx.average_neighbor_degree(simple),
     )
     return np.array([[column[i] for column in columns] for i in simple], np.float32)

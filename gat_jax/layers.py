@@ -22,7 +22,6 @@ from gat_jax.params import (
     GATParams,
     GATv2Params,
     GCNParams,
-    LayerConfig,
     LayerParams,
     NormalizationName,
 )
@@ -55,21 +54,22 @@ class AttentionInfo(NamedTuple):
 def apply_layer(
     params: LayerParams,
     graph: jraph.GraphsTuple,
-    config: LayerConfig,
     *,
+    concat: bool = True,
+    normalization: NormalizationName = "mean",
     settings: LayerSettings = LayerSettings(),
     key: Key[Array, ""] | None = None,
     edge_mask: Bool[Array, " edges"] | None = None,
 ) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
-    """Apply the layer that `config` names; arguments as `gat`."""
-    options = {"concat": config.concat, "settings": settings, "key": key, "edge_mask": edge_mask}
+    """Apply the layer the parameters belong to; arguments as `gat` (`normalization`: `gcn`)."""
+    options = {"concat": concat, "settings": settings, "key": key, "edge_mask": edge_mask}
     match params:
         case GATParams():
             return gat(params, graph, **options)
         case GATv2Params():
             return gatv2(params, graph, **options)
         case GCNParams():
-            return gcn(params, graph, normalization=config.gcn_normalization, **options)
+            return gcn(params, graph, normalization=normalization, **options)
 
 
 def gat(

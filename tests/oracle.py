@@ -322,7 +322,10 @@ def collisions_per_head(
     features: str = "raw",
     slope: float = 0.2,
 ) -> Array:
-    """Whether nodes 2 and 3 have equal rows, per draw and head [B, H]."""
+    """Whether nodes 2 and 3 have equal rows, per draw and head [B, H].
+
+    Holds all draws at once (about 1 kB per draw at H = 8): call it with at most some 200,000.
+    """
     x = draw_features(rng, num_draws, features)
     if layer == "gat":
         p = tutorial_initializer(rng, num_draws, 2, heads, channels)
