@@ -8,9 +8,13 @@ the arithmetic. The suffixes of local names give the axes: e edges, n nodes, h h
 import jax
 import jax.numpy as jnp
 import jraph
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 Scalar = float | Float[Array, ""]
+# Outside of jit the arrays of a graph are the host's own.
+EdgeIds = Int[Array | np.ndarray, " edges"]
+EdgeMask = Bool[Array | np.ndarray, " edges"]
 
 
 def leaky_relu(x: Float[Array, "..."], slope: Scalar) -> Float[Array, "..."]:
@@ -20,10 +24,10 @@ def leaky_relu(x: Float[Array, "..."], slope: Scalar) -> Float[Array, "..."]:
 
 def segment_softmax(
     logits: Float[Array, "edges heads"],
-    receivers: Int[Array, " edges"],
+    receivers: EdgeIds,
     num_nodes: int,
     *,
-    mask: Bool[Array, " edges"] | None = None,
+    mask: EdgeMask | None = None,
 ) -> Float[Array, "edges heads"]:
     """Softmax of the logits over each receiver's incoming edges, float32 at least.
 
@@ -47,11 +51,11 @@ def segment_softmax(
 def gat_attention(
     receiver_scores: Float[Array, "nodes heads"],
     edge_scores: Float[Array, "edges heads"],
-    receivers: Int[Array, " edges"],
+    receivers: EdgeIds,
     *,
     slope: Scalar,
     temperature: Scalar = 1.0,
-    mask: Bool[Array, " edges"] | None = None,
+    mask: EdgeMask | None = None,
 ) -> tuple[Float[Array, "edges heads"], Float[Array, "edges heads"]]:
     """GAT's attention, exactly symmetric for twins whose logits lie in one linear piece.
 
@@ -91,8 +95,8 @@ def gat_attention(
 def aggregate(
     attention: Float[Array, "edges heads"],
     values: Float[Array, "nodes heads channels"],
-    senders: Int[Array, " edges"],
-    receivers: Int[Array, " edges"],
+    senders: EdgeIds,
+    receivers: EdgeIds,
 ) -> Float[Array, "nodes heads channels"]:
     """out_i = sum_j alpha_ij z_j over the incoming edges of i; zeros where there are none."""
     messages_ehc = attention[:, :, None] * values[senders]

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import jraph
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Float, Key
 
 from gat_jax import attention as attn
-from gat_jax.attention import Scalar
+from gat_jax.attention import EdgeMask, Scalar
 from gat_jax.params import (
     GATParams,
     GATv2Params,
@@ -59,7 +59,7 @@ def apply_layer(
     normalization: NormalizationName = "mean",
     settings: LayerSettings = LayerSettings(),
     key: Key[Array, ""] | None = None,
-    edge_mask: Bool[Array, " edges"] | None = None,
+    edge_mask: EdgeMask | None = None,
 ) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
     """Apply the layer the parameters belong to; arguments as `gat` (`normalization`: `gcn`)."""
     options = {"concat": concat, "settings": settings, "key": key, "edge_mask": edge_mask}
@@ -79,7 +79,7 @@ def gat(
     concat: bool = True,
     settings: LayerSettings = LayerSettings(),
     key: Key[Array, ""] | None = None,
-    edge_mask: Bool[Array, " edges"] | None = None,
+    edge_mask: EdgeMask | None = None,
 ) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
     """Graph attention.
 
@@ -134,7 +134,7 @@ def gatv2(
     concat: bool = True,
     settings: LayerSettings = LayerSettings(),
     key: Key[Array, ""] | None = None,
-    edge_mask: Bool[Array, " edges"] | None = None,
+    edge_mask: EdgeMask | None = None,
 ) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
     """Graph attention with the nonlinearity inside the score.
 
@@ -173,7 +173,7 @@ def gcn(
     concat: bool = True,
     settings: LayerSettings = LayerSettings(),
     key: Key[Array, ""] | None = None,
-    edge_mask: Bool[Array, " edges"] | None = None,
+    edge_mask: EdgeMask | None = None,
 ) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
     """Graph convolution: weights that depend on degrees alone, never on the query.
 

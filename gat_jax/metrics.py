@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike
 
 def normalised_entropy_deficit(
     attention: Float[Array, "edges heads"],
-    receivers: Int[Array, " edges"],
+    receivers: Int[Array | np.ndarray, " edges"],
     num_nodes: int,
     *,
-    mask: Bool[Array, " edges"] | None = None,
+    mask: Bool[Array | np.ndarray, " edges"] | None = None,
 ) -> Float[Array, "nodes heads"]:
     """1 - H_i / log d_i: 0 for uniform attention, 1 for all attention on one edge.
 
@@ -49,10 +49,10 @@ def normalised_entropy_deficit(
 
 def normalised_entropy(
     attention: Float[Array, "edges heads"],
-    receivers: Int[Array, " edges"],
+    receivers: Int[Array | np.ndarray, " edges"],
     num_nodes: int,
     *,
-    mask: Bool[Array, " edges"] | None = None,
+    mask: Bool[Array | np.ndarray, " edges"] | None = None,
 ) -> Float[Array, "nodes heads"]:
     """H_i / log d_i, in [0, 1]; as `normalised_entropy_deficit`. In nats: times log d_i."""
     return 1.0 - normalised_entropy_deficit(attention, receivers, num_nodes, mask=mask)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from gat_jax import twins
-from gat_jax.attention import Scalar
+from gat_jax.attention import EdgeIds, EdgeMask, Scalar
 from gat_jax.layers import AttentionInfo, LayerSettings, apply_layer
 from gat_jax.metrics import twin_gap
 from gat_jax.params import GCNParams, LayerParams, NormalizationName
@@ -50,9 +50,9 @@ class RowSigns(NamedTuple):
 
 def row_signs(
     info: AttentionInfo,
-    receivers: Int[Array, " edges"],
+    receivers: EdgeIds,
     *,
-    mask: Bool[Array, " edges"] | None = None,
+    mask: EdgeMask | None = None,
 ) -> RowSigns:
     """Reduce each row to what the criterion needs; everything holds of rows without edges.
 
@@ -88,11 +88,11 @@ def row_signs(
 
 def pair_causes(
     info: AttentionInfo,
-    receivers: Int[Array, " edges"],
+    receivers: EdgeIds,
     pairs: TwinPairs,
     *,
     slope: Scalar = 0.2,
-    mask: Bool[Array, " edges"] | None = None,
+    mask: EdgeMask | None = None,
 ) -> Bool[Array, "pairs heads causes"]:
     """Return the set of causes of every pair of twins in every head, in the order of `CAUSES`.
 

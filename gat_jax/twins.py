@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jraph
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int, Num
 from numpy.typing import ArrayLike
 
 from gat_jax import graphs
@@ -131,7 +131,7 @@ def loss_floor(labels: ArrayLike, groups: ArrayLike) -> float:
     return float(np.sum(m * np.log(size / m)) / len(labels))
 
 
-def equal_rows(values: Float[np.ndarray, "nodes features"]) -> Int[np.ndarray, " nodes"]:
+def equal_rows(values: Num[np.ndarray, "nodes features"]) -> Int[np.ndarray, " nodes"]:
     """Give every node the smallest id with the same row of values."""
     return _smallest(_row_classes(np.asarray(values)))
 
