@@ -185,7 +185,9 @@ def gcn(
     x, dtype = _inputs(params.kernel, graph)
     x = _dropout(key, 0, settings.feature_dropout, x)
     z_nhc = _project(x, params.kernel, params.bias)
-    is_real_e = jnp.ones(len(graph.receivers), bool) if edge_mask is None else edge_mask
+    is_real_e = jnp.ones(len(graph.receivers), bool)
+    if edge_mask is not None:
+        is_real_e = jnp.asarray(edge_mask)
     real_e = is_real_e.astype(z_nhc.dtype)
     degree_n = jnp.maximum(jraph.segment_sum(real_e, graph.receivers, len(x)), 1.0)
     if normalization == "symmetric":
