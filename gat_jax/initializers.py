@@ -31,7 +31,7 @@ from gat_jax.params import (
     LayerParams,
 )
 
-Fans = Literal["glorot", "he", "tutorial", "pyg", "dgl"]
+Fans = Literal["glorot", "he", "tutorial", "pyg", "dgl", "unit"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Scheme:
     fans: Fans  # what the denominators of kernel and attention vectors are
     gain: float = 1.0
     has_zero_attention: bool = False
+    has_identity_kernel: bool = False
     # Layers whose projection bias is uniform in +-1/sqrt(fan_in), as torch's Linear; else zeros.
     uniform_bias: tuple[LayerName, ...] = ()
 
@@ -55,6 +56,8 @@ SCHEMES: dict[InitializerName, Scheme] = {
     "dgl": Scheme("normal", "dgl", math.sqrt(2.0)),
     # "Balanced" proposals start from a = 0: uniform attention, every twin pair equal.
     "balanced": Scheme("uniform", "glorot", has_zero_attention=True),
+    # Where `probability.gaussian_collision_probability` is exact: W = I, a from N(0, I).
+    "gaussian": Scheme("normal", "unit", has_identity_kernel=True),
 }
 
 
@@ -138,6 +141,12 @@ def init_layer(
 def _draw_kernel(key, scheme: Scheme, shape, gain, dtype) -> Float[Array, "..."]:
     """Draw projection weights [*batch, F, H, C]: fan_in = F, fan_out = H * C."""
     num_features, heads, channels = shape[-3:]
+    if scheme.has_identity_kernel:
+        if num_features != channels:
+            raise ValueError(
+                f"channels: expected {num_features}, one per feature, for W = I, got {channels}"
+            )
+        return jnp.broadcast_to(jnp.eye(channels, dtype=dtype)[:, None, :], shape)
     fans = num_features if scheme.fans == "he" else num_features + heads * channels
     return _draw(key, scheme, fans, shape, gain, dtype)
 
@@ -147,7 +156,8 @@ def _draw_attention_vectors(key, scheme: Scheme, shape, gain, dtype) -> Float[Ar
 
     Denominators: glorot C + 1 (a maps C channels to one score, each half for itself, as the
     original GAT); he V C; tutorial V C + H (a torch matrix of shape H x VC); pyg H + C and
-    dgl H C + C (a tensor of shape 1 x H x C, read by each system's rule for fans).
+    dgl H C + C (a tensor of shape 1 x H x C, read by each system's rule for fans); unit 2, which
+    is a variance of 1.
     """
     if scheme.has_zero_attention:
         return jnp.zeros(shape, dtype)
@@ -158,6 +168,7 @@ def _draw_attention_vectors(key, scheme: Scheme, shape, gain, dtype) -> Float[Ar
         "tutorial": num_vectors * channels + heads,
         "pyg": heads + channels,
         "dgl": heads * channels + channels,
+        "unit": 2,
     }[scheme.fans]
     return _draw(key, scheme, denominator, shape, gain, dtype)
 

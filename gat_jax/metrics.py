@@ -37,7 +37,10 @@ def normalised_entropy_deficit(
     degree_n = jraph.segment_sum(is_real_e.astype(attention.dtype), receivers, num_nodes)
     u_eh = attention * degree_n[receivers][:, None]
     positive_eh = jnp.where(u_eh > 0, u_eh, 1.0)
-    phi_eh = positive_eh * jnp.log1p(positive_eh - 1.0) - (positive_eh - 1.0)
+    # u - 1 is exact near u = 1, where log1p of it is needed, but rounds to -1 for tiny u.
+    near_eh = jnp.where(u_eh > 0.5, u_eh, 1.0)
+    log_eh = jnp.where(u_eh > 0.5, jnp.log1p(near_eh - 1.0), jnp.log(positive_eh))
+    phi_eh = positive_eh * log_eh - (positive_eh - 1.0)
     phi_eh = jnp.where(u_eh > 0, phi_eh, 1.0)
     phi_eh = jnp.where(is_real_e[:, None], phi_eh, 0.0)
     is_defined_n = degree_n >= 2

@@ -7,7 +7,14 @@ from jaxtyping import Array, Float
 
 LayerName = Literal["gat", "gatv2", "gcn"]
 InitializerName = Literal[
-    "glorot_uniform", "glorot_normal", "he_normal", "tutorial", "pyg", "dgl", "balanced"
+    "glorot_uniform",
+    "glorot_normal",
+    "he_normal",
+    "tutorial",
+    "pyg",
+    "dgl",
+    "balanced",
+    "gaussian",
 ]
 NormalizationName = Literal["mean", "symmetric"]
 

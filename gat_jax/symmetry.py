@@ -68,22 +68,17 @@ def row_signs(
     query_nhc = info.receiver_scores if has_channels else info.receiver_scores[..., None]
     t_ehc = info.edge_scores if has_channels else info.edge_scores[..., None]
     logits_ehc = query_nhc[receivers] + t_ehc
-    num_nodes = query_nhc.shape[0]
-    not_real = None if mask is None else ~mask[:, None, None]
-
-    def lowest(data):
-        data = data if not_real is None else jnp.where(not_real, jnp.inf, data)
-        return jraph.segment_min(data, receivers, num_nodes)
-
-    def highest(data):
-        return -lowest(-data)
-
-    size_nhc = jnp.maximum(highest(jnp.abs(t_ehc)), 0.0)
-    spread_nhc = highest(t_ehc) - lowest(t_ehc)
-    is_uniform = spread_nhc <= 4 * jnp.finfo(t_ehc.dtype).eps * size_nhc
+    # One maximum over the segments for all four extremes: a scatter costs by the edge.
+    extremes_ehc = jnp.concatenate([logits_ehc, -logits_ehc, t_ehc, -t_ehc], axis=-1)
+    if mask is not None:
+        extremes_ehc = jnp.where(mask[:, None, None], extremes_ehc, -jnp.inf)
+    highest_nhc = jraph.segment_max(extremes_ehc, receivers, query_nhc.shape[0])
+    max_logit, minus_min_logit, max_t, minus_min_t = jnp.split(highest_nhc, 4, axis=-1)
+    size = jnp.maximum(jnp.maximum(max_t, minus_min_t), 0.0)
+    is_uniform = max_t + minus_min_t <= 4 * jnp.finfo(t_ehc.dtype).eps * size
     if info.channel_weights is not None:
         is_uniform |= info.channel_weights[None] == 0
-    return RowSigns(lowest(logits_ehc) >= 0, highest(logits_ehc) <= 0, is_uniform, query_nhc)
+    return RowSigns(minus_min_logit <= 0, max_logit <= 0, is_uniform, query_nhc)
 
 
 def pair_causes(
