@@ -189,7 +189,8 @@ def gcn(
     if edge_mask is not None:
         is_real_e = jnp.asarray(edge_mask)
     real_e = is_real_e.astype(z_nhc.dtype)
-    degree_n = jnp.maximum(jraph.segment_sum(real_e, graph.receivers, len(x)), 1.0)
+    degree_n = jnp.zeros(len(x), real_e.dtype).at[graph.receivers].add(real_e)
+    degree_n = jnp.maximum(degree_n, 1.0)
     if normalization == "symmetric":
         weights_e = real_e / jnp.sqrt(degree_n[graph.receivers] * degree_n[graph.senders])
     else:

@@ -1,0 +1,26 @@
+"""Rules of the whole suite: types and shapes are checked, nothing broadcasts by accident."""
+
+import sys
+from collections.abc import Iterator
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+assert "gat_jax" not in sys.modules, "the import hook below has to come before the package"
+install_import_hook("gat_jax", "beartype.beartype")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # torch_geometric compiles a class with torch.jit.script as it is imported.
+    config.addinivalue_line(
+        "filterwarnings", "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
+    )
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Float64 for one test; the rest of the suite runs in float32, as users do."""
+    with jax.enable_x64(True):
+        yield

@@ -1,0 +1,120 @@
+"""Builders shared by the tests: graphs with every oddity, random layers, the oracle on both."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jraph
+import numpy as np
+import oracle
+
+from gat_jax import graphs, initializers
+from gat_jax.params import GATParams, GATv2Params, GCNParams, LayerConfig, LayerParams
+
+SLOPES = (-0.5, 0.0, 0.2, 1.0, 2.0)
+
+
+def messy_graph(
+    seed: int, *, num_edge_features: int = 0, num_nodes: int = 8, num_edges: int = 16
+) -> jraph.GraphsTuple:
+    """A directed graph whose last node is isolated, with a self-loop and duplicate edges.
+
+    One shape whatever the seed, so that everything compiles once. Features are float32 numbers.
+    """
+    rng = np.random.default_rng(seed)
+    senders = rng.integers(num_nodes - 1, size=num_edges)
+    receivers = rng.integers(num_nodes - 1, size=num_edges)
+    edges = rng.normal(size=(num_edges, num_edge_features)).astype(np.float32)
+    senders[0] = receivers[0]
+    for array in (senders, receivers, edges):
+        array[-3:] = array[:3]
+    return graphs.from_edges(
+        senders,
+        receivers,
+        nodes=rng.normal(size=(num_nodes, 3)).astype(np.float32),
+        edges=edges if num_edge_features else None,
+    )
+
+
+def random_params(
+    seed: int, config: LayerConfig, num_features: int, *, dtype: Any = np.float32
+) -> Any:
+    """Gaussian numbers, float32 numbers in any dtype, in every parameter that the layer has."""
+    rng = np.random.default_rng(seed)
+    key = jax.random.key(0)
+    shapes = jax.eval_shape(lambda: initializers.init_layer(key, config, num_features))
+    return jax.tree.map(
+        lambda x: jnp.asarray(rng.normal(size=x.shape).astype(np.float32), dtype), shapes
+    )
+
+
+def fields(params: LayerParams) -> dict[str, np.ndarray]:
+    """The parameters that a layer has, in float64, by name."""
+    return {
+        name: np.asarray(value, np.float64)
+        for name, value in params._asdict().items()
+        if value is not None
+    }
+
+
+def oracle_layer(
+    kind: type,
+    p: dict[str, Any],
+    graph: jraph.GraphsTuple,
+    *,
+    concat: bool = True,
+    slope: float = 0.2,
+    temperature: float = 1.0,
+    normalization: str = "mean",
+) -> dict[str, Any]:
+    """The oracle's layer of this kind of parameters; "heads" before merging, "nodes" after."""
+    x = np.asarray(graph.nodes, np.float64)
+    ids = np.asarray(graph.senders), np.asarray(graph.receivers)
+    options = {"slope": slope, "temperature": temperature}
+    edge_ehc = None
+    if "edge_kernel" in p:
+        edge_ehc = np.einsum("ed,dhc->ehc", np.asarray(graph.edges, np.float64), p["edge_kernel"])
+    if kind is GATParams:
+        edge_eh = None if edge_ehc is None else (edge_ehc * p["a_edge"]).sum(-1)
+        layer = oracle.gat(
+            x,
+            *ids,
+            *(p["kernel"], p["a_recv"], p["a_send"], p.get("bias")),
+            edge_scores=edge_eh,
+            **options,
+        )
+    elif kind is GATv2Params:
+        left, bias = p["kernel_send"], p.get("bias_send")
+        right, right_bias = p.get("kernel_recv", left), p.get("bias_recv")
+        layer = oracle.gatv2(
+            x,
+            *ids,
+            *(left, right, p["a"], bias, right_bias if "kernel_recv" in p else bias),
+            edge_projection=edge_ehc,
+            **options,
+        )
+    else:
+        bias = p["bias"][0] if "bias" in p else None
+        layer = oracle.gcn(x, *ids, p["kernel"][:, 0], bias, normalization=normalization)
+        layer = {"out": layer["out"][:, None], "attention": layer["weights"][:, None]}
+    heads = layer["out"]
+    nodes = heads.reshape(len(x), -1) if concat else heads.mean(1)
+    nodes = nodes + (x @ p["residual_kernel"] if "residual_kernel" in p else 0.0)
+    return {**layer, "heads": heads, "nodes": nodes + p.get("output_bias", 0.0)}
+
+
+def brute_force_equal(values: Any, *, tolerance: float = 1e-9) -> np.ndarray:
+    """The smallest id of an equal row, by comparing all pairs of rows."""
+    values = np.asarray(values).reshape(len(values), -1)
+    gap = np.abs(values[:, None] - values[None]).max(-1)
+    return np.argmax(gap <= tolerance * max(1.0, np.abs(values).max()), axis=1)
+
+
+def assert_close(actual: Any, expected: Any, relative: float) -> None:
+    """Compare to a fraction of the largest expected number."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape
+    assert np.abs(actual - expected).max() <= relative * np.abs(expected).max()
+
+
+LAYERS = {GATParams: "gat", GATv2Params: "gatv2", GCNParams: "gcn"}
