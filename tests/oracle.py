@@ -193,28 +193,28 @@ def _constant(values: Array, axis: int) -> Array:
 
 
 def gat_equal_by_signs(
-    c_i: Array, c_k: Array, n_S: Array, slope: float
+    c_i: Array, c_k: Array, n_row: Array, slope: float
 ) -> tuple[Array, dict[str, Array]]:
-    """Equality of one head's two rows and its causes, from c_i, c_k [...] and n_S [..., S]."""
-    logits = np.stack([c_i[..., None] + n_S, c_k[..., None] + n_S])
+    """Equality of one head's two rows and its causes, from c_i, c_k [...] and n_row [..., S]."""
+    logits = np.stack([c_i[..., None] + n_row, c_k[..., None] + n_row])
     causes = {
         "positive": np.all(logits >= 0, axis=(0, -1)),
         "negative": np.all(logits <= 0, axis=(0, -1)),
-        "uniform": _constant(n_S, -1),
+        "uniform": _constant(n_row, -1),
         "equal_query": np.asarray(c_i == c_k),
     }
     equal = np.any(list(causes.values()), axis=0) | (slope == 1)
     return equal, causes
 
 
-def gatv2_equal_by_signs(r_i: Array, r_k: Array, l_S: Array) -> Array:
+def gatv2_equal_by_signs(r_i: Array, r_k: Array, l_row: Array) -> Array:
     """Each channel one-signed in both rows, l constant or r equal; r [..., C], l [..., S, C].
 
     Necessary and sufficient for generic a and slope != 1.
     """
-    inner = np.stack([r_i[..., None, :] + l_S, r_k[..., None, :] + l_S])
+    inner = np.stack([r_i[..., None, :] + l_row, r_k[..., None, :] + l_row])
     one_signed = np.all(inner >= 0, axis=(0, -2)) | np.all(inner <= 0, axis=(0, -2))
-    return np.all(one_signed | _constant(l_S, -2) | (r_i == r_k), axis=-1)
+    return np.all(one_signed | _constant(l_row, -2) | (r_i == r_k), axis=-1)
 
 
 def loss_floor(labels: Array, groups: list[list[int]]) -> float:
