@@ -66,10 +66,9 @@ def first_exit(is_collided: Bool[np.ndarray, "runs records"], steps: ArrayLike) 
     if is_collided.shape[1:] != steps.shape:
         raise ValueError(f"steps: expected shape {is_collided.shape[1:]}, got {steps.shape}")
     started = is_collided[is_collided[:, 0]]
-    is_censored = started.all(axis=1)
-    return FirstExit(
-        np.where(is_censored, steps[-1], steps[np.argmin(started, axis=1)]), is_censored
-    )
+    num_before_exit = np.sum(np.logical_and.accumulate(started, axis=1), axis=1)
+    is_censored = np.asarray(num_before_exit == len(steps))
+    return FirstExit(steps[np.minimum(num_before_exit, len(steps) - 1)], is_censored)
 
 
 def survival(exits: FirstExit) -> Survival | None:

@@ -56,6 +56,9 @@ class Counts(NamedTuple):
 
     num_inits: Int[Array | np.ndarray, ""]  # I
     collisions: Int[Array | np.ndarray, ""]  # of I P
+    # Pairs of one initialisation are not independent: the sum over I of squared shares of pairs
+    # collided gives the mean share its interval.
+    squared_shares: Float[Array | np.ndarray, ""]
     all_pairs_collided: Int[Array | np.ndarray, ""]  # of I
     regime_collisions: Int[Array | np.ndarray, ""]  # of I P: each head in one linear regime
     head_collisions: Int[Array | np.ndarray, " heads"]  # of I P, each head for itself
@@ -85,7 +88,7 @@ def sample(
       settings: of the layer.
 
     Returns:
-      Counts as int64 host arrays.
+      Counts on the host, as int64 and float64.
 
     Raises:
       ValueError: without pairs, or when less than one initialisation is asked for.
@@ -102,10 +105,14 @@ def sample(
     total = None
     for index in range(-(-num_inits // size)):
         counts = run(tile_key(cell, seed, index), graph, pairs, settings=settings)
-        counts = jax.tree.map(lambda x: np.asarray(x, np.int64), counts)
+        counts = jax.tree.map(_widen, counts)
         total = counts if total is None else jax.tree.map(np.add, total, counts)
     assert total is not None
     return total
+
+
+def _widen(x: Array) -> np.ndarray:
+    return np.asarray(x, np.int64 if jnp.issubdtype(x.dtype, jnp.integer) else np.float64)
 
 
 def _cut_out(graph: jraph.GraphsTuple, pairs: TwinPairs) -> tuple[jraph.GraphsTuple, TwinPairs]:
@@ -116,11 +123,15 @@ def _cut_out(graph: jraph.GraphsTuple, pairs: TwinPairs) -> tuple[jraph.GraphsTu
 
 
 def tile_key(cell: Cell, seed: int, index: int | Int[Array, ""]) -> Key[Array, ""]:
-    """Return the key of one tile; a stable hash of the cell keeps the cells' numbers apart."""
-    text = json.dumps(dataclasses.asdict(cell), sort_keys=True)
-    words = np.frombuffer(hashlib.sha256(text.encode()).digest()[:8], "<u4")
+    """Return the key of one tile of a cell."""
+    name = json.dumps(dataclasses.asdict(cell), sort_keys=True)
+    return jax.random.fold_in(named_key(seed, name), index)
+
+
+def named_key(seed: int, name: str) -> Key[Array, ""]:
+    """Return a key that depends on the seed and a stable hash of the name alone."""
     key = jax.random.key(seed)
-    for word in (*words, index):
+    for word in np.frombuffer(hashlib.sha256(name.encode()).digest()[:8], "<u4"):
         key = jax.random.fold_in(key, word)
     return key
 
@@ -155,7 +166,7 @@ def tile(
         return _measure(params, graph._replace(nodes=nodes), pairs, cell.layer, settings)
 
     counts = jax.vmap(measure, in_axes=(0, nodes_axis))(params, nodes)
-    return jax.tree.map(lambda x: jnp.sum(x, axis=0, dtype=jnp.int32), counts)
+    return jax.tree.map(lambda x: jnp.sum(x, axis=0), counts)
 
 
 def _measure(
@@ -184,6 +195,7 @@ def _measure(
     return Counts(
         num_inits=jnp.int32(1),
         collisions=jnp.sum(is_collided_p),
+        squared_shares=jnp.mean(is_collided_p) ** 2,
         all_pairs_collided=jnp.all(is_collided_p).astype(jnp.int32),
         regime_collisions=jnp.sum(is_collided_p & jnp.all(in_regime_ph, axis=1)),
         head_collisions=jnp.sum(is_equal_ph, axis=0),

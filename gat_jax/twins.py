@@ -82,6 +82,15 @@ def output_classes(
     return _group(graph, senders, edge_class, is_average=is_average)
 
 
+def inseparable_classes(graph: jraph.GraphsTuple) -> Int[np.ndarray, " nodes"]:
+    """Give every node the smallest id of those that one layer cannot tell it from.
+
+    Twins with a trivial support, or with equal features; a residual path tells the former apart.
+    """
+    classes = output_classes(graph, inputs := equal_rows(np.asarray(graph.nodes)))
+    return equal_rows(np.stack([classes.smallest, np.where(classes.is_trivial, -1, inputs)], 1))
+
+
 def twin_pairs(classes: TwinClasses, *, include_trivial: bool = False) -> TwinPairs:
     """List the pairs within each class; a class of m nodes has m (m - 1) / 2."""
     order = np.argsort(classes.smallest, kind="stable")
