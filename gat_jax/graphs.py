@@ -260,9 +260,11 @@ def in_neighbourhood(
 
 
 def pad(graph: jraph.GraphsTuple, *, num_nodes: int, num_edges: int) -> jraph.GraphsTuple:
-    """Pad to a fixed shape; the rows of real nodes do not change by a bit.
+    """Pad to a fixed shape; the rows of real nodes do not depend on what is in the padding.
 
-    Padding edges run among padding nodes alone, which come last, so no real row sees them.
+    Padding edges run among padding nodes alone, which come last, so no real row sees them: not a
+    bit, nor a gradient. Beside the graph without padding, only the rounding of matrix products may
+    differ, as XLA picks their arithmetic by shape.
 
     Raises:
       ValueError: if the graph does not fit (one padding node is always needed).
