@@ -7,6 +7,11 @@ tests, and from which numbers which verdict follows. It knows nothing of how num
 import dataclasses
 from typing import Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gat_jax.metrics import binomial_interval
+
 Verdict = Literal["confirmed", "refined", "refuted", "measured"]
 
 ARTICLE_CLAIMS: dict[int, str] = {
@@ -31,6 +36,18 @@ class Measurement(NamedTuple):
     num_samples: int
     explanation: str
     exact: float | None = None
+
+
+def deterministic(value: float, explanation: str, exact: float | None = None) -> Measurement:
+    """Return a number without sampling error."""
+    return Measurement(value, value, value, 1, explanation, exact)
+
+
+def share(successes: ArrayLike, trials: ArrayLike, explanation: str) -> Measurement:
+    """Return a probability with its exact binomial 95% interval."""
+    low, high = binomial_interval(successes, trials)
+    estimate = float(np.divide(successes, trials))
+    return Measurement(estimate, float(low), float(high), int(np.asarray(trials)), explanation)
 
 
 @dataclasses.dataclass(frozen=True)

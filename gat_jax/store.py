@@ -48,6 +48,9 @@ def staged(directory: Path) -> Iterator[Path]:
 
 def save(dataset: xr.Dataset, path: Path) -> None:
     """Write a dataset as a Zarr store; `xarray.open_zarr(path)` opens it."""
+    # Zarr 3 specifies strings of variable length, and none of fixed length.
+    names = [name for name, coord in dataset.coords.items() if coord.dtype.kind == "U"]
+    dataset = dataset.assign_coords({name: dataset[name].astype(object) for name in names})
     dataset.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
 
 

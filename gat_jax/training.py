@@ -32,8 +32,8 @@ class TrainTask(NamedTuple):
     """What is trained on: one graph, its labels, and the twins to watch."""
 
     graph: jraph.GraphsTuple
-    labels: Int[Array, " nodes"]  # class ids; where the mask is False, anything
-    label_mask: Bool[Array, " nodes"]  # True = in the loss
+    labels: Int[Array | np.ndarray, " nodes"]  # class ids; where the mask is False, anything
+    label_mask: Bool[Array | np.ndarray, " nodes"]  # True = in the loss
     pairs: TwinPairs  # non-trivial ones: trivial twins are equal whatever happens
 
 
@@ -124,7 +124,7 @@ def train_run(
     def update(state: _State) -> _State:
         step_key = None if key is None else jax.random.fold_in(key, state.step)
         (loss, _), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, step_key)
-        is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(grads))
+        is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
         updates, optimizer_state = optimizer.update(grads, state.optimizer)
         return _State(
             jax.tree.map(lambda p, u: p - settings.learning_rate * u, state.params, updates),
@@ -143,7 +143,7 @@ def train_run(
             _measure_layer(info, layer_grads, task, settings.layer.slope)
             for info, layer_grads in zip(infos, grads, strict=True)
         ]
-        is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(grads))
+        is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
         return TrainHistory(
             state.step,
             loss,
@@ -208,8 +208,10 @@ def _grad_norms(grads: LayerParams) -> Float[Array, "3"]:
             parts = (None, grads.a, (grads.kernel_send, grads.kernel_recv))
         case GCNParams():
             parts = (None, None, grads.kernel)
-    return jnp.stack([jnp.float32(np.nan) if g is None else optax.global_norm(g) for g in parts])
+    return jnp.stack([jnp.float32(np.nan) if g is None else optax.tree.norm(g) for g in parts])
 
 
-def _masked_mean(values: Float[Array, " nodes"], mask: Bool[Array, " nodes"]) -> Float[Array, ""]:
+def _masked_mean(
+    values: Float[Array, " nodes"], mask: Bool[Array | np.ndarray, " nodes"]
+) -> Float[Array, ""]:
     return jnp.sum(jnp.where(mask, values, 0.0)) / jnp.sum(mask)
