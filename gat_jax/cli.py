@@ -34,8 +34,11 @@ def fail(message: object) -> NoReturn:
 
 
 def _first_sentences(box: str) -> str:
-    """Return what stands in tyro's box before the pointer to --help, as one line."""
-    lines = [line.strip("│ ").strip() for line in box.splitlines()]
-    lines = [line for line in lines if line and not line.startswith(("╭", "╰"))]
-    kept = [line for line in lines if not line.startswith(("─", "For full helptext"))]
-    return " ".join(kept[:3])
+    """Return tyro's message without its box, help texts and pointer to --help, as one line."""
+    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
+    separators = [i for i, line in enumerate(lines) if line.startswith("─")] or [len(lines)]
+    message = lines[: separators[0]]
+    if "Perhaps you meant:" in lines:
+        option = lines[lines.index("Perhaps you meant:") + 1].split()[0]
+        message.append(f"(perhaps you meant {option})")
+    return " ".join(message)
