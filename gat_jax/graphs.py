@@ -151,8 +151,9 @@ def from_adjacency(adjacency: ArrayLike, *, nodes: ArrayLike) -> jraph.GraphsTup
     if not np.isin(adjacency, (0, 1)).all():
         bad = adjacency[~np.isin(adjacency, (0, 1))][0]
         raise ValueError(f"adjacency: expected zeros and ones, got {bad}")
-    if len(np.asarray(nodes)) != len(adjacency):
-        raise ValueError(f"nodes: expected {len(adjacency)} rows, got {len(np.asarray(nodes))}")
+    nodes = _check_features("nodes", nodes)
+    if len(nodes) != len(adjacency):
+        raise ValueError(f"nodes: expected {len(adjacency)} rows, got {len(nodes)}")
     receivers, senders = np.nonzero(adjacency)
     return from_edges(senders, receivers, nodes=nodes)
 
