@@ -8,9 +8,8 @@ import dataclasses
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from gat_jax.metrics import binomial_interval
+from gat_jax.metrics import Count, binomial_interval
 
 Verdict = Literal["confirmed", "refined", "refuted", "measured"]
 
@@ -43,7 +42,7 @@ def deterministic(value: float, explanation: str, exact: float | None = None) ->
     return Measurement(value, value, value, 1, explanation, exact)
 
 
-def share(successes: ArrayLike, trials: ArrayLike, explanation: str) -> Measurement:
+def share(successes: Count, trials: Count, explanation: str) -> Measurement:
     """Return a probability with its exact binomial 95% interval."""
     low, high = binomial_interval(successes, trials)
     estimate = float(np.divide(successes, trials))
@@ -89,7 +88,7 @@ class Claim(NamedTuple):
 ABOUT_HALF = Rule(confirmed=(0.45, 0.55), refined=(0.25, 0.75))
 RARE = Rule(confirmed=(0.0, 0.01), refined=(0.0, 0.05))
 # "Quickly" is within 100 steps, one in thirty of those watched.
-ESCAPE_STEP = Rule(confirmed=(0, 100), refined=(0, 1000))
+ESCAPE_STEP = Rule(confirmed=(0.0, 100.0), refined=(0.0, 1000.0))
 SHARE_OF_STEPS = Rule(confirmed=(0.0, 100 / 3000), refined=(0.0, 0.5))
 ONE_HEAD = "init.collision.gat.h1"
 

@@ -4,6 +4,7 @@ Escape is not absorbing: many runs separate and collide again, often. Occupancy 
 that are collided at a step) is the honest summary; a survival curve is of the first exit alone.
 """
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -77,7 +78,9 @@ def survival(exits: FirstExit) -> Survival | None:
         return None
     data = scipy.stats.CensoredData.right_censored(exits.step, exits.is_censored)
     curve = scipy.stats.ecdf(data).sf
-    with np.errstate(all="ignore"):  # the log-log interval is undefined where the share is 0 or 1
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        # The interval is undefined where the share is 0 or 1; there it is the share itself.
+        warnings.simplefilter("ignore", RuntimeWarning)
         interval = curve.confidence_interval(0.95, method="log-log")
     share = np.asarray(curve.probabilities)
     low, high = (

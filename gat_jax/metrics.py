@@ -5,7 +5,8 @@ import jraph
 import numpy as np
 import scipy.stats
 from jaxtyping import Array, Bool, Float, Int
-from numpy.typing import ArrayLike
+
+Count = int | np.integer | np.ndarray | Array
 
 
 def normalised_entropy_deficit(
@@ -86,7 +87,10 @@ def twin_gap(
 
 
 def binomial_interval(
-    successes: ArrayLike, trials: ArrayLike, *, level: float = 0.95
+    successes: Count,
+    trials: Count,
+    *,
+    level: float = 0.95,
 ) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
     """Return the exact (Clopper-Pearson) confidence interval of a probability.
 

@@ -162,7 +162,7 @@ def tile(
         draw = jax.random.uniform if cell.features == "uniform01" else jax.random.normal
         nodes, nodes_axis = draw(feature_key, (size, *shape)), 0
 
-    def measure(params: LayerParams, nodes: Float[Array, "nodes features"]) -> Counts:
+    def measure(params: LayerParams, nodes: Float[Array | np.ndarray, "nodes features"]) -> Counts:
         return _measure(params, graph._replace(nodes=nodes), pairs, cell.layer, settings)
 
     counts = jax.vmap(measure, in_axes=(0, nodes_axis))(params, nodes)
