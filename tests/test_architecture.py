@@ -21,7 +21,7 @@ ALLOWED = {
     "symmetry": {"twins", "layers", "attention", "params", "metrics"},
     "models": {"layers", "params", "initializers", "attention"},
     "datasets": {"graphs"},
-    "trajectories": {"metrics"},
+    "cli": set(),
     "escape": {"metrics"},
     "training": {
         *("layers", "params", "initializers", "symmetry", "metrics", "twins", "attention"),
@@ -35,7 +35,14 @@ ALLOWED = {
     "figures": {"metrics", "claims", "symmetry"},
     "report": {"claims", "figures"},
 }
-ALLOWED["study"] = set(ALLOWED) - {"figures", "report"}
+# The parts of the study stand on everything that computes, and study on its parts.
+COMPUTES = set(ALLOWED) - {"figures", "report", "store", "cli"}
+ALLOWED |= {
+    "study_init": COMPUTES,
+    "study_graphs": COMPUTES,
+    "study_training": COMPUTES | {"study_init"},
+    "study": COMPUTES | {"study_init", "study_graphs", "study_training"},
+}
 
 # The others take a graph apart, but call nothing of jraph's: it can be replaced in these places.
 MAY_CALL_JRAPH = {"graphs", "attention", "metrics", "symmetry"}
