@@ -37,9 +37,9 @@ class LayerConfig:
 
     def __post_init__(self):
         """Refuse what no layer can be built from."""
-        for field in ("heads", "channels"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field}: expected at least 1, got {getattr(self, field)}")
+        for field, least in (("heads", 1), ("channels", 1), ("num_edge_features", 0)):
+            if getattr(self, field) < least:
+                raise ValueError(f"{field}: expected at least {least}, got {getattr(self, field)}")
         for field, names in (
             ("layer", get_args(LayerName)),
             ("initializer", get_args(InitializerName)),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import jax
 import pytest
+from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 
 assert "gat_jax" not in sys.modules, "the import hook below has to come before the package"
@@ -24,3 +25,11 @@ def x64() -> Iterator[None]:
     """Float64 for one test; the rest of the suite runs in float32, as users do."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """No checks of annotations, as for users: what they get wrong has to be refused in words."""
+    jaxtyping_config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping_config.update("jaxtyping_disable", False)
