@@ -247,7 +247,9 @@ for ax, codes, (c, n), places in zip(axes, maps, planes, label_places, strict=Tr
     ax.pcolormesh(c, n, codes, cmap=colour_map, norm=norm, rasterized=True)
     ax.axhline(0, color=colours["uniform"], linestyle=":")
     ax.text(0.97 * c[0], 0, "uniform on this line", color=colours["uniform"], va="bottom")
-    ax.text(0, 0.97 * n[-1], "equal_query on this line ", rotation=90, ha="right", va="top")
+    ax.text(
+        0.03 * c[0], 0.97 * n[-1], "equal_query on this line", rotation=90, ha="right", va="top"
+    )
     for x, y in places:
         name = symmetry.CAUSES[codes[np.abs(n - y).argmin(), np.abs(c - x).argmin()]]
         text = f"{name}\ntwins {'differ' if name == 'separated' else 'equal'}"
