@@ -34,11 +34,20 @@ def fail(message: object) -> NoReturn:
 
 
 def _first_sentences(box: str) -> str:
-    """Return tyro's message without its box, help texts and pointer to --help, as one line."""
-    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
-    separators = [i for i, line in enumerate(lines) if line.startswith("─")] or [len(lines)]
-    message = lines[: separators[0]]
+    """Return tyro's message without its box, help texts and pointer to --help, as one line.
+
+    The box holds sections between rules: the message, help texts, the pointer. Its title stands in
+    the frame, or, where the terminal knows no frames, in a section of its own before the others.
+    """
+    lines = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
+    sections: list[list[str]] = [[]]
+    for line in lines:
+        if line and not line.strip("─-"):
+            sections.append([])
+        elif line:
+            sections[-1].append(line)
+    message = sections[0 if "╭" in box else 1]
     if "Perhaps you meant:" in lines:
         option = lines[lines.index("Perhaps you meant:") + 1].split()[0]
-        message.append(f"(perhaps you meant {option})")
+        message = [*message, f"(perhaps you meant {option})"]
     return " ".join(message)

@@ -18,7 +18,8 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+import numpy as np
+from jaxtyping import Array, Key
 
 from gat_jax.attention import Scalar
 from gat_jax.params import (
@@ -86,95 +87,92 @@ def init_layer(
     if num_features < 1:
         raise ValueError(f"num_features: expected at least 1, got {num_features}")
     scheme = SCHEMES[config.initializer]
-    keys = iter(jax.random.split(key, 8))  # one for each parameter drawn, in the order below
-    heads, channels = config.heads, config.channels
+    if scheme.has_identity_kernel and num_features != config.channels:
+        raise ValueError(
+            f"channels: expected {num_features}, one per feature, for W = I, got {config.channels}"
+        )
+    shapes = _shapes(config, num_features)
+    scales = {name: _scale(name, shape, num_features, config) for name, shape in shapes.items()}
+    # A scheme knows one distribution: everything is cut from one bulk draw.
+    drawn = [name for name, scale in scales.items() if scale > 0.0]
+    ends = np.cumsum([math.prod(shapes[name]) for name in drawn], dtype=int)
+    if scheme.distribution == "normal":
+        numbers = jax.random.normal(key, (*batch_shape, ends[-1]), dtype)
+    else:
+        bound = math.sqrt(3.0)
+        numbers = jax.random.uniform(key, (*batch_shape, ends[-1]), dtype, -bound, bound)
+    # Without the barrier XLA generates the numbers anew for each of their consumers.
+    numbers = jax.lax.optimization_barrier(numbers)
+    pieces = dict(zip(drawn, jnp.split(numbers, ends[:-1], axis=-1), strict=True))
+    params = {}
+    for name, shape in shapes.items():
+        full_shape = (*batch_shape, *shape)
+        if name in pieces:
+            ratio = 1.0 if gain is None or name.startswith("bias") else gain / scheme.gain
+            params[name] = scales[name] * ratio * pieces[name].reshape(full_shape)
+        elif name == "kernel" and scheme.has_identity_kernel:
+            identity = jnp.eye(config.channels, dtype=dtype)[:, None, :]
+            params[name] = jnp.broadcast_to(identity, full_shape)
+        else:
+            params[name] = jnp.zeros(full_shape, dtype)
+    return {"gat": GATParams, "gatv2": GATv2Params, "gcn": GCNParams}[config.layer](**params)
 
-    def kernel(rows: int = num_features, shape: tuple[int, int] = (heads, channels)):
-        full_shape = (*batch_shape, rows, *shape)
-        return _draw_kernel(next(keys), scheme, full_shape, gain, dtype)
 
-    def attention_vectors(num_vectors: int):
-        full_shape = (num_vectors, *batch_shape, heads, channels)
-        return _draw_attention_vectors(next(keys), scheme, full_shape, gain, dtype)
-
-    def bias():
-        if not config.use_bias:
-            return None
-        full_shape = (*batch_shape, heads, channels)
-        if config.layer not in scheme.uniform_bias:
-            return jnp.zeros(full_shape, dtype)
-        bound = 1.0 / math.sqrt(num_features)
-        return jax.random.uniform(next(keys), full_shape, dtype, -bound, bound)
-
-    output_bias = residual_kernel = edge_kernel = None
-    if config.use_output_bias:
-        output_bias = jnp.zeros((*batch_shape, config.num_outputs), dtype)
-    if config.use_residual:
-        residual_kernel = kernel(shape=(1, config.num_outputs))[..., 0, :]
-    if config.num_edge_features:
-        edge_kernel = kernel(config.num_edge_features)
+def _shapes(config: LayerConfig, num_features: int) -> dict[str, tuple[int, ...]]:
+    """Return the names of the parameters that the layer has, with their shapes."""
+    heads = (config.heads, config.channels)
+    kernel = (num_features, *heads)
+    shapes: dict[str, tuple[int, ...]]
     match config.layer:
         case "gat":
-            a_recv, a_send = attention_vectors(2)
-            a_edge = attention_vectors(1)[0] if config.num_edge_features else None
-            return GATParams(
-                kernel(), a_recv, a_send, bias(), output_bias, edge_kernel, a_edge, residual_kernel
-            )
+            shapes = {"kernel": kernel, "a_recv": heads, "a_send": heads, "bias": heads}
         case "gatv2":
-            kernel_recv = bias_recv = None
+            shapes = {"kernel_send": kernel, "a": heads, "bias_send": heads}
             if not config.share_weights:
-                kernel_recv, bias_recv = kernel(), bias()
-            return GATv2Params(
-                kernel_send=kernel(),
-                a=attention_vectors(1)[0],
-                kernel_recv=kernel_recv,
-                bias_send=bias(),
-                bias_recv=bias_recv,
-                output_bias=output_bias,
-                edge_kernel=edge_kernel,
-                residual_kernel=residual_kernel,
-            )
+                shapes |= {"kernel_recv": kernel, "bias_recv": heads}
         case "gcn":
-            return GCNParams(kernel(), bias(), output_bias, residual_kernel)
+            shapes = {"kernel": kernel, "bias": heads}
+    if not config.use_bias:
+        shapes = {name: shape for name, shape in shapes.items() if not name.startswith("bias")}
+    if config.num_edge_features:
+        shapes["edge_kernel"] = (config.num_edge_features, *heads)
+        if config.layer == "gat":
+            shapes["a_edge"] = heads
+    if config.use_residual:
+        shapes["residual_kernel"] = (num_features, config.num_outputs)
+    if config.use_output_bias:
+        shapes["output_bias"] = (config.num_outputs,)
+    return shapes
 
 
-def _draw_kernel(key, scheme: Scheme, shape, gain, dtype) -> Float[Array, "..."]:
-    """Draw projection weights [*batch, F, H, C]: fan_in = F, fan_out = H * C."""
-    num_features, heads, channels = shape[-3:]
-    if scheme.has_identity_kernel:
-        if num_features != channels:
-            raise ValueError(
-                f"channels: expected {num_features}, one per feature, for W = I, got {channels}"
-            )
-        return jnp.broadcast_to(jnp.eye(channels, dtype=dtype)[:, None, :], shape)
-    fans = num_features if scheme.fans == "he" else num_features + heads * channels
-    return _draw(key, scheme, fans, shape, gain, dtype)
+def _scale(name: str, shape: tuple[int, ...], num_features: int, config: LayerConfig) -> float:
+    """Return the standard deviation of a parameter; 0 where nothing is random.
 
-
-def _draw_attention_vectors(key, scheme: Scheme, shape, gain, dtype) -> Float[Array, "..."]:
-    """Draw vectors [V, *batch, H, C]: V = 2 halves of GAT's a, V = 1 for GATv2.
-
-    Denominators: glorot C + 1 (a maps C channels to one score, each half for itself, as the
-    original GAT); he V C; tutorial V C + H (a torch matrix of shape H x VC); pyg H + C and
-    dgl H C + C (a tensor of shape 1 x H x C, read by each system's rule for fans); unit 2, which
-    is a variance of 1.
+    Denominators: a kernel's rows are its fan_in, all its other entries fan_out. An attention
+    vector: glorot C + 1 (a maps C channels to one score, each half for itself, as the original
+    GAT); he V C, with V = 2 halves for GAT and 1 for GATv2; tutorial V C + H (a torch matrix of
+    shape H x VC); pyg H + C and dgl H C + C (a tensor of shape 1 x H x C, read by each system's
+    rule for fans); unit 2, which is a variance of 1.
     """
-    if scheme.has_zero_attention:
-        return jnp.zeros(shape, dtype)
-    num_vectors, (heads, channels) = shape[0], shape[-2:]
-    denominator = {
-        "glorot": channels + 1,
-        "he": num_vectors * channels,
-        "tutorial": num_vectors * channels + heads,
-        "pyg": heads + channels,
-        "dgl": heads * channels + channels,
-        "unit": 2,
-    }[scheme.fans]
-    return _draw(key, scheme, denominator, shape, gain, dtype)
-
-
-def _draw(key, scheme: Scheme, denominator: int, shape, gain, dtype) -> Float[Array, "..."]:
-    std = (scheme.gain if gain is None else gain) * math.sqrt(2.0 / denominator)
-    if scheme.distribution == "normal":
-        return std * jax.random.normal(key, shape, dtype)
-    return std * jax.random.uniform(key, shape, dtype, -math.sqrt(3.0), math.sqrt(3.0))
+    scheme = SCHEMES[config.initializer]
+    if name.startswith("bias"):
+        # Uniform in +-1/sqrt(F).
+        return 1.0 / math.sqrt(3 * num_features) if config.layer in scheme.uniform_bias else 0.0
+    if name == "output_bias" or (name == "kernel" and scheme.has_identity_kernel):
+        return 0.0
+    if name.endswith("kernel") or name.startswith("kernel"):
+        denominator = shape[0] if scheme.fans == "he" else shape[0] + math.prod(shape[1:])
+    elif scheme.has_zero_attention:
+        return 0.0
+    else:
+        heads, channels = shape
+        halves = 2 if name in ("a_recv", "a_send") else 1
+        denominator = {
+            "glorot": channels + 1,
+            "he": halves * channels,
+            "tutorial": halves * channels + heads,
+            "pyg": heads + channels,
+            "dgl": heads * channels + channels,
+            "unit": 2,
+        }[scheme.fans]
+    return scheme.gain * math.sqrt(2.0 / denominator)

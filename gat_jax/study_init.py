@@ -61,13 +61,14 @@ def layer_measurements() -> dict[str, Measurement]:
         "tutorial.max_abs_error": deterministic(
             error,
             f"Largest difference from the printed outputs: {error:.1e}. "
-            f"Nodes 3 and 4 differ by {difference:.4f}.",
+            f"Nodes 3 and 4 (ids 2 and 3) differ by {difference:.4f}.",
         ),
         "article.normalised_entropy": deterministic(
-            twin_entropy, "Mean over the rows of nodes 3 and 4; their senders' scores are equal."
+            twin_entropy,
+            "Mean over the rows of nodes 3 and 4 (ids 2 and 3); their senders' scores are equal.",
         ),
         "article.twin_gap": deterministic(
-            gap, "Largest difference between the outputs of nodes 3 and 4."
+            gap, "Largest difference between the outputs of nodes 3 and 4 (ids 2 and 3)."
         ),
         "article.lowest_logit": deterministic(
             lowest,

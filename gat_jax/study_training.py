@@ -163,7 +163,7 @@ def measurements(
         for step in CLAIMED_STEPS:
             count = run.is_collided[:, min(step, last_step)].sum()
             measured[f"training.collided.{name}.step{step}"] = share(count, num_runs, story)
-    floor = loss_floor()
+    floor = tutorial_loss_floor()
     lowest = min(float(run.lowest_collided_loss) for run in runs.values())
     measured["training.loss_floor"] = Measurement(
         lowest,
@@ -180,7 +180,7 @@ def measurements(
     return measured
 
 
-def loss_floor() -> float:
+def tutorial_loss_floor() -> float:
     """Return the lowest loss possible while the tutorial's twins are equal: (2 ln 2) / 4."""
     return twins.loss_floor(task().labels, twins.twin_classes(task().graph).smallest)
 

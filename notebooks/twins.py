@@ -468,7 +468,7 @@ with ThreadPoolExecutor(2) as pool:
             strict=True,
         )
     )
-floor = study_training.loss_floor()
+floor = study_training.tutorial_loss_floor()
 print(f"loss floor while the twins are equal: {floor:.5f}")
 fig, axes = plt.subplots(2, 2, figsize=(9, 4.8), sharex=True, sharey="row", layout="constrained")
 for column, (name, start) in zip(axes.T, starts.items(), strict=True):

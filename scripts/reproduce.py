@@ -13,30 +13,32 @@ from importlib import metadata
 from pathlib import Path
 
 import jax
+import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from gat_jax import claims, cli, datasets, figures, report, store, study
+from gat_jax import claims, cli, datasets, figures, report, store
+from gat_jax.study import StudyConfig, run_study
 
 VERDICT_STYLES = {"confirmed": "green", "refined": "yellow", "refuted": "red", "measured": "dim"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(study.StudyConfig):
+class Options:
     """Test the article's eight claims; the defaults take about a minute on two cores."""
 
-    out: Path = Path("results")  # folder to write into; what is there is replaced at the end
-    data: Path | None = None  # folder of .npz graphs to look at as well
+    out: Path = Path("results")
+    """folder to write into; its results are replaced at the end, all at once"""
+    data: Path | None = None
+    """folder of .npz graphs to look at as well"""
+    config: tyro.conf.OmitArgPrefixes[StudyConfig] = dataclasses.field(default_factory=StudyConfig)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study and write its results; returns the exit code."""
     options = cli.parse(Options, argv)
     try:
-        config = study.StudyConfig(
-            **{f.name: getattr(options, f.name) for f in dataclasses.fields(study.StudyConfig)}
-        )
         tasks = [] if options.data is None else datasets.load_directory(options.data)
         store.check_writable(options.out)
     except ValueError as error:
@@ -46,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
         bar = progress.add_task("computing", total=None)
-        result = study.run_study(
-            config,
+        result = run_study(
+            options.config,
             tasks,
             on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
