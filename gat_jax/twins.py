@@ -60,7 +60,8 @@ def output_classes(
 
     This is coarser than `twin_classes`: senders with equal inputs count as one, and where the
     layer averages, a support and its double have the same average, and a receiver whose senders
-    are all equal gets that sender's value whatever its edge features are (is trivial).
+    are all equal gets that sender's value whatever its edge features are (is trivial). Where it
+    does not, as in GCN with symmetric weights, senders count as one if their in-degrees agree too.
 
     Args:
       graph: one graph.
@@ -68,7 +69,11 @@ def output_classes(
       is_average: whether weights sum to 1 (attention and mean do, symmetric GCN does not).
     """
     graphs.validate(graph)
-    senders = np.unique(np.asarray(input_classes), return_inverse=True)[1][graph.senders]
+    input_classes = np.asarray(input_classes)
+    if not is_average:
+        degree = np.maximum(np.bincount(graph.receivers, minlength=len(graph.nodes)), 1)
+        input_classes = equal_rows(np.stack([input_classes, degree], axis=1))
+    senders = np.unique(input_classes, return_inverse=True)[1][graph.senders]
     edge_class = np.zeros(len(senders), np.int64)
     if graph.edges is not None:
         edge_class = 1 + _row_classes(np.asarray(graph.edges))
