@@ -157,12 +157,15 @@ def equal_nodes(
     Returns:
       [N]. Two entries are equal if and only if attention makes the two nodes equal: through the
       criterion of this module for (merged) twins, or a trivial support. Outputs that agree by
-      accident of the numbers, such as one-hot rows, are not equal in this sense.
+      accident of the numbers, such as one-hot rows, are not equal in this sense. Nor are rows of
+      GAT whose edge features differ by one constant, which a linear regime cancels.
 
     Raises:
       ValueError: as `graphs.validate`, or when parameters and graph do not fit.
     """
     inputs = twins.equal_rows(np.asarray(graph.nodes))
+    if getattr(params, "edge_kernel", None) is None:
+        graph = graph._replace(edges=None)  # features that the layer ignores separate nothing
     _, info = apply_layer(params, graph, settings=settings, normalization=normalization)
     return propagate_equality(
         info,
@@ -191,11 +194,11 @@ def propagate_equality(
 
     Args:
       info: of the layer, on `graph`.
-      graph: one graph.
+      graph: one graph, with edge features only where the layer uses them.
       inputs: [N] smallest id of a node with an equal input.
       slope: of the layer's LeakyReLU.
       has_residual: whether the layer adds something that depends on a node's own input.
-      is_average: whether the layer's weights sum to 1; False for GCN's symmetric weights.
+      is_average: False for GCN's symmetric weights, which do not sum to 1.
 
     Returns:
       [N] smallest id of a node with an equal output.
