@@ -9,7 +9,7 @@ import numpy as np
 import oracle
 
 from gat_jax import graphs, initializers
-from gat_jax.params import GATParams, GATv2Params, GCNParams, LayerConfig, LayerParams
+from gat_jax.params import GATParams, GATv2Params, LayerConfig, LayerParams
 
 SLOPES = (-0.5, 0.0, 0.2, 1.0, 2.0)
 
@@ -115,6 +115,3 @@ def assert_close(actual: Any, expected: Any, relative: float) -> None:
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.shape == expected.shape
     assert np.abs(actual - expected).max() <= relative * np.abs(expected).max()
-
-
-LAYERS = {GATParams: "gat", GATv2Params: "gatv2", GCNParams: "gcn"}
