@@ -37,14 +37,20 @@ def messy_graph(
 
 
 def random_params(
-    seed: int, config: LayerConfig, num_features: int, *, dtype: Any = np.float32
+    seed: int,
+    config: LayerConfig,
+    num_features: int,
+    *,
+    dtype: Any = np.float32,
+    scale: float = 1.0,
 ) -> Any:
     """Gaussian numbers, float32 numbers in any dtype, in every parameter that the layer has."""
     rng = np.random.default_rng(seed)
     key = jax.random.key(0)
     shapes = jax.eval_shape(lambda: initializers.init_layer(key, config, num_features))
     return jax.tree.map(
-        lambda x: jnp.asarray(rng.normal(size=x.shape).astype(np.float32), dtype), shapes
+        lambda x: jnp.asarray((scale * rng.normal(size=x.shape)).astype(np.float32).astype(dtype)),
+        shapes,
     )
 
 

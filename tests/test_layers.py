@@ -140,11 +140,15 @@ def test_gat_gives_the_articles_equal_outputs():
 def test_gat_is_jraphs_softmax_to_rounding():
     params, graph, _ = case(PLAIN)
     nodes, info = apply(params, graph)
-    alpha = jraph.segment_softmax(leaky_relu(info.logits, 0.2), graph.receivers, 8)
-    z = jnp.einsum("nf,fhc->nhc", graph.nodes, params.kernel) + params.bias[None]
-    messages = alpha[:, :, None] * z[graph.senders]
-    reference = jraph.segment_sum(messages, graph.receivers, 8).reshape(8, -1)
-    assert_close(nodes, reference, 1e-6)
+
+    @jax.jit
+    def reference(params, logits):
+        alpha = jraph.segment_softmax(leaky_relu(logits, 0.2), graph.receivers, 8)
+        z = jnp.einsum("nf,fhc->nhc", graph.nodes, params.kernel) + params.bias[None]
+        messages = alpha[:, :, None] * z[graph.senders]
+        return jraph.segment_sum(messages, graph.receivers, 8).reshape(8, -1)
+
+    assert_close(nodes, reference(params, info.logits), 1e-6)
 
 
 # --- PyG ------------------------------------------------------------------------------------------
@@ -251,7 +255,7 @@ def test_layers_real_rows_do_not_see_what_is_in_the_padding(name):
 def test_layers_do_not_change_by_a_bit_with_padding(name):
     # Whole numbers: the matrix product, whose rounding depends on its shape, is exact.
     params, graph, options = case(CONFIGS[name], 6)
-    params = jax.tree.map(jnp.round, params)
+    params = jax.tree.map(np.round, params)
     graph = graph._replace(nodes=np.round(2 * graph.nodes))
     if graph.edges is not None:
         graph = graph._replace(edges=np.round(graph.edges))
@@ -316,12 +320,12 @@ def test_layers_lanes_are_independent(name):
     lanes = [case(config, seed)[0] for seed in range(3)]
     graph, options = case(config)[1:]
     mapped = jax.jit(jax.vmap(lambda params: apply_layer(params, graph, **options)[0]))
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *lanes)
-    nodes = mapped(stacked)
-    spoilt = mapped(jax.tree.map(lambda x: x.at[1].set(jnp.nan), stacked))
+    nodes = mapped(jax.tree.map(lambda *leaves: np.stack(leaves), *lanes))
+    lanes[1] = jax.tree.map(lambda x: np.full_like(x, np.nan), lanes[1])
+    spoilt = mapped(jax.tree.map(lambda *leaves: np.stack(leaves), *lanes))
     assert np.isnan(spoilt[1]).any()
     np.testing.assert_array_equal(spoilt[::2], nodes[::2])
-    for lane in range(3):
+    for lane in (0, 2):
         assert_close(nodes[lane], apply(lanes[lane], graph, **options)[0], 1e-6)
 
 
@@ -332,7 +336,10 @@ def test_layers_trace_once_for_all_settings_and_parameters(name):
     for seed, slope in enumerate(SLOPES):
         params, graph, options = case(CONFIGS[name], seed)
         settings = LayerSettings(slope, 1.0 + seed, 0.1 * seed, 0.1 * seed)
-        traced(params, graph, settings=settings, key=jax.random.key(seed), **options)
+        nodes, _ = traced(params, graph, settings=settings, key=jax.random.key(seed), **options)
+        # Without a key, or at rates of 0, nothing is dropped.
+        expected, _ = apply(params, graph, settings=settings, **options)
+        assert (np.abs(nodes - expected) > 1e-5).any() == (seed > 0)
 
 
 # --- numerics -------------------------------------------------------------------------------------
@@ -343,7 +350,7 @@ def test_layers_trace_once_for_all_settings_and_parameters(name):
 def test_layers_have_finite_gradients(name, scale):
     config = CONFIGS[name]
     params, graph, options = case(config, 10)
-    params = jax.tree.map(lambda x: scale * x, params)
+    params = jax.tree.map(lambda x: np.float32(scale) * np.asarray(x), params)
     weights = np.ones((8, config.num_outputs), np.float32)
     settings = LayerSettings(slope=0.2)
     results = traced_settings(params, graph, weights, settings=settings, **options)
@@ -397,15 +404,18 @@ def test_layers_accumulate_bfloat16_in_float32(name):
 def test_gat_gives_a_recv_exactly_no_gradient_inside_a_regime(bias):
     # Logits are far from 0: every row lies in one regime, where its receiver has cancelled.
     params, graph, options = case(PLAIN, 14)
-    params = params._replace(
-        a_recv=jnp.abs(params.a_recv), a_send=0.1 * params.a_send, bias=0 * params.bias + bias
+    arrays = jax.tree.map(np.asarray, params)
+    params = arrays._replace(
+        a_recv=np.abs(arrays.a_recv),
+        a_send=arrays.a_send / 10,
+        bias=np.full_like(arrays.bias, bias),
     )
     weights = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)
     call = {"settings": LayerSettings(slope=0.2), **options}
     _, info, gradient = traced_settings(params, graph, weights, **call)
-    assert (jnp.sign(info.logits) == np.sign(bias)).all()
+    assert (np.sign(info.logits) == np.sign(bias)).all()
     np.testing.assert_array_equal(gradient.a_recv, np.zeros((2, 3)))
-    assert (gradient.a_send != 0).any()
+    assert np.any(gradient.a_send)
 
 
 def test_gatv2_shares_a_projection_without_kernel_recv():
@@ -418,19 +428,6 @@ def test_gatv2_shares_a_projection_without_kernel_recv():
 # --- dropout --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_layers_drop_nothing_without_a_key(name):
-    params, graph, options = case(CONFIGS[name], 16)
-    settings = LayerSettings(feature_dropout=0.5, attention_dropout=0.5)
-    nodes, info = apply(params, graph, settings=settings, **options)
-    np.testing.assert_array_equal(nodes, apply(params, graph, **options)[0])
-    dropped, dropped_info = apply(
-        params, graph, settings=settings, key=jax.random.key(0), **options
-    )
-    assert (dropped != nodes).any()
-    assert dropped_info.attention.shape == info.attention.shape
-
-
 def test_gat_dropout_keeps_the_mean_and_drops_at_its_rate():
     params, graph, _ = case(PLAIN, 17)
     nodes, info = apply(params, graph)
@@ -440,12 +437,13 @@ def test_gat_dropout_keeps_the_mean_and_drops_at_its_rate():
     dropped, dropped_info = draw(keys)
     # Attention is reported before dropout.
     np.testing.assert_allclose(dropped_info.attention[0], info.attention, rtol=1e-6)
-    spread = 6 * jnp.std(dropped, axis=0) / np.sqrt(len(keys)) + 1e-6
-    assert (jnp.abs(jnp.mean(dropped, axis=0) - nodes) <= spread).all()
+    dropped = np.asarray(dropped)
+    spread = 6 * dropped.std(0) / np.sqrt(len(keys)) + 1e-6
+    assert (np.abs(dropped.mean(0) - nodes) <= spread).all()
     # A receiver with one edge loses it, in each head, with probability 0.3.
     single = np.flatnonzero(np.bincount(graph.receivers, minlength=8) == 1)[0]
-    lost = jnp.mean(jnp.all(dropped_info.head_outputs[:, single] == 0, axis=-1))
-    assert abs(float(lost) - 0.3) < 6 * np.sqrt(0.21 / (2 * len(keys)))
+    lost = (np.asarray(dropped_info.head_outputs)[:, single] == 0).all(-1).mean()
+    assert abs(lost - 0.3) < 6 * np.sqrt(0.21 / (2 * len(keys)))
 
 
 def test_gat_drops_features_before_the_projection():
@@ -457,10 +455,10 @@ def test_gat_drops_features_before_the_projection():
     scores = jax.jit(
         jax.vmap(lambda key: gat(params, one, settings=settings, key=key)[1].sender_scores)
     )(keys)
-    expected = apply(params, one)[1].sender_scores
+    scores, expected = np.asarray(scores), np.asarray(apply(params, one)[1].sender_scores)
     is_zero = scores == 0
-    assert abs(float(jnp.mean(is_zero)) - 0.4) < 6 * np.sqrt(0.24 / scores.size)
-    ratio = jnp.where(is_zero, 1 / 0.6, scores / expected[None])
+    assert abs(is_zero.mean() - 0.4) < 6 * np.sqrt(0.24 / scores.size)
+    ratio = np.where(is_zero, 1 / 0.6, scores / expected)
     np.testing.assert_allclose(ratio, 1 / 0.6, rtol=1e-5)
 
 

@@ -242,7 +242,7 @@ def test_pair_causes_see_masked_edges_as_absent(config):
         receivers=graph.receivers[mask],
         n_edge=np.array([mask.sum()]),
     )
-    params = jax.tree.map(lambda x: x[:200].astype(jnp.float32), draw_params(config))
+    params = jax.tree.map(lambda x: np.asarray(x[:200], np.float32), draw_params(config))
     pairs = all_pairs(graph)  # the masked edges are the same in both rows of a pair
 
     def causes(params, graph, mask):
@@ -376,16 +376,15 @@ EQUAL_NODES = {
 def test_equal_nodes_agree_with_outputs_compared_one_by_one(name):
     config, num_edge_features = EQUAL_NODES[name]
     num_merged = 0
-    for seed in range(60):
+    for seed in range(40):
         graph = merging_graph(seed, num_edge_features)
-        params = random_params(seed, config, 3, dtype=np.float64)
-        params = jax.tree.map(lambda x: 0.5 * x, params)  # far from one-hot rows
+        params = random_params(seed, config, 3, dtype=np.float64, scale=0.5)  # no one-hot rows
         slope = (-0.5, 0.2, 1.0, 2.0)[seed % 4]
         layer = oracle_layer(type(params), fields(params), graph, slope=slope)
         actual = equal_nodes(params, graph, settings=LayerSettings(slope=slope))
         np.testing.assert_array_equal(actual, brute_force_equal(layer["nodes"]), err_msg=str(seed))
         num_merged += (actual != np.arange(9)).sum()
-    assert num_merged > 60
+    assert num_merged > 40
 
 
 @pytest.mark.usefixtures("x64")
@@ -394,7 +393,7 @@ def test_equal_nodes_of_symmetric_gcn_know_degrees_by_their_equality_alone():
     # which another function of the degree does not share.
     root = np.array([0.0, 1.0, 0.83, 0.61, 0.57, 0.42, 0.38, 0.31, 0.29, 0.27])
     config = LayerConfig("gcn", channels=3)
-    for seed in range(60):
+    for seed in range(40):
         graph = merging_graph(seed, 0)
         degree = np.maximum(np.bincount(graph.receivers, minlength=9), 1)
         generic = np.zeros((9, 3))
@@ -452,8 +451,7 @@ def test_equal_nodes_on_supports_by_hand(name, layer):
     if layer == "gat":
         config = GAT if graph.edges is None else GAT_EDGES
     normalization = "symmetric" if layer == "symmetric" else "mean"
-    params = random_params(0, config, 3, dtype=np.float64)
-    params = jax.tree.map(lambda x: 0.1 * x, params)
+    params = random_params(0, config, 3, dtype=np.float64, scale=0.1)
     if layer == "gat":
         params = params._replace(bias=10.0 * params.a_recv)  # one regime
     outputs = oracle_layer(type(params), fields(params), graph, normalization=normalization)
@@ -468,12 +466,11 @@ def test_equal_nodes_on_supports_by_hand(name, layer):
 def test_propagate_equality_through_three_layers(layer, is_residual):
     config = LayerConfig(layer, heads=1, channels=3, use_residual=is_residual)
     deep_merges = 0
-    for seed in range(25):
+    for seed in range(12):
         graph = merging_graph(seed, 0)
         classes = twins.equal_rows(graph.nodes)
         for depth in range(3):
-            params = random_params(10 * seed + depth, config, 3, dtype=np.float64)
-            params = jax.tree.map(lambda x: 0.5 * x, params)
+            params = random_params(10 * seed + depth, config, 3, dtype=np.float64, scale=0.5)
             _, info = apply(params, graph)
             one_layer = twins.twin_classes(graph).smallest
             classes = symmetry.propagate_equality(
@@ -492,11 +489,12 @@ def test_equal_nodes_by_classes_agree_with_pair_causes_by_pairs(config):
     graph = twin_graph()
     graph = graph._replace(nodes=graph.nodes + 0.01 * np.arange(10.0)[:, None])
     pairs = all_pairs(graph)
-    draws = draw_params(config)
+    draws = jax.tree.map(np.asarray, draw_params(config))
     for draw in range(0, NUM_DRAWS, 10):
-        params = jax.tree.map(lambda x, draw=draw: x[draw], draws)
+        params = jax.tree.map(lambda x, draw=draw: jnp.asarray(x[draw]), draws)
         _, info = apply(params, graph)
-        by_pairs = equal_by_signs(causes_of(info, graph.receivers, pairs)).all(-1)
+        causes = np.asarray(causes_of(info, graph.receivers, pairs))
+        by_pairs = causes[..., : CAUSES.index("rounding")].any(-1).all(-1)
         classes = symmetry.propagate_equality(info, graph, twins.equal_rows(graph.nodes))
         np.testing.assert_array_equal(by_pairs, classes[pairs.first] == classes[pairs.second])
 
