@@ -5,6 +5,7 @@ tests, and from which numbers which verdict follows. It knows nothing of how num
 """
 
 import dataclasses
+import math
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -70,11 +71,17 @@ class Rule:
     def text(self) -> str:
         """Say the rule in words."""
         unit = f" times {self.relative_to}" if self.relative_to else ""
-        (a, b), (c, d) = self.confirmed, self.refined
         return (
-            f"confirmed if the 95% interval lies in [{a:g}, {b:g}]{unit}; refined if the estimate "
-            f"lies in [{c:g}, {d:g}]{unit}; otherwise (or if never) refuted"
+            f"confirmed if the 95% interval is {_range(self.confirmed)}{unit}; refined if the "
+            f"estimate is {_range(self.refined)}{unit}; otherwise (or if never) refuted"
         )
+
+
+def _range(ends: tuple[float, float]) -> str:
+    low, high = ends
+    if low == -math.inf:
+        return f"at most {high:g}"
+    return f"at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
 
 
 class Claim(NamedTuple):
@@ -90,6 +97,8 @@ RARE = Rule(confirmed=(0.0, 0.01), refined=(0.0, 0.05))
 # "Quickly" is within 100 steps, one in thirty of those watched.
 ESCAPE_STEP = Rule(confirmed=(0.0, 100.0), refined=(0.0, 1000.0))
 SHARE_OF_STEPS = Rule(confirmed=(0.0, 100 / 3000), refined=(0.0, 0.5))
+# With fewer pairs of non-trivial twins, a graph's numbers say nothing about graphs like it.
+FEW_PAIRS = 10
 ONE_HEAD = "init.collision.gat.h1"
 
 CLAIMS: dict[str, Claim] = {
@@ -113,7 +122,7 @@ CLAIMS: dict[str, Claim] = {
         "Uniform attention is the article's only cause: the logits are not all of one sign.",
         2,
         # A lowest logit of at least 0 is a second cause, the positive regime, beside the first.
-        Rule(confirmed=(-1e9, -1e-9), refined=(0.0, 1e9)),
+        Rule(confirmed=(-math.inf, -1e-9), refined=(0.0, math.inf)),
     ),
     ONE_HEAD: Claim("A random initialisation of one head gives twins equal rows.", 5, RARE),
     **{
@@ -160,20 +169,22 @@ CLAIMS: dict[str, Claim] = {
         Rule(confirmed=(0.99, 1.01), refined=(0.8, 1.25)),
     ),
     **{
-        f"training.collided.{optimizer}.h{heads}.step{step}": Claim(text, number, rule)
+        f"training.collided.{optimizer}.h{heads}.step{step}": Claim(
+            f"{text} ({optimizer}, {heads} head{'s'[: heads > 1]})", number, rule
+        )
         for optimizer in ("sgd", "adam")
         for heads in (1, 4)
         for step, text, number, rule in (
-            (0, "Share of runs whose twins are collided before training.", None, None),
+            (0, "Share of runs whose twins are collided before training", None, None),
             (
                 100,
-                "After 100 steps few of the runs that started collided are left.",
+                "After 100 steps few runs are collided, of as many as at the start",
                 6,
                 Rule((0.0, 0.1), (0.0, 0.5), f"training.collided.{optimizer}.h{heads}.step0"),
             ),
             (
                 1000,
-                "After 1000 steps few of the runs that started collided are left.",
+                "After 1000 steps few runs are collided, of as many as at the start",
                 8,
                 Rule((0.0, 0.1), (0.0, 0.5), f"training.collided.{optimizer}.h{heads}.step0"),
             ),
@@ -185,17 +196,17 @@ CLAIMS: dict[str, Claim] = {
         Rule(confirmed=(0.0, 0.9 * 0.34657), refined=(0.0, 0.34657)),
     ),
     **{
-        f"training.article_start.{optimizer}.{quantity}": Claim(text, 6, rule)
+        f"training.article_start.{optimizer}.{quantity}": Claim(f"{text} ({optimizer})", 6, rule)
         for optimizer in ("sgd", "adam")
         for quantity, text, rule in (
             (
                 "entropy_escape_step",
-                "From the article's parameters the attention soon stops being uniform.",
+                "From the article's parameters the attention soon stops being uniform",
                 ESCAPE_STEP,
             ),
             (
                 "collided_share",
-                "From the article's parameters the twins are soon and for good unequal.",
+                "From the article's parameters the twins are soon and for good unequal",
                 SHARE_OF_STEPS,
             ),
         )

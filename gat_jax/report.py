@@ -13,11 +13,8 @@ from pathlib import Path
 import xarray as xr
 
 from gat_jax import figures
-from gat_jax.claims import ARTICLE_CLAIMS
+from gat_jax.claims import ARTICLE_CLAIMS, FEW_PAIRS
 from gat_jax.figures import percent
-
-# With fewer pairs of twins, the page says that they are too few; as `study_graphs.FEW_PAIRS`.
-FEW_PAIRS = 10
 
 SIGNS = {"confirmed": "✓", "refined": "≈", "refuted": "✗", "measured": "•"}
 

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from gat_jax import graphs
+from gat_jax.compiling import jit_briefly
 from gat_jax.initializers import init_layer
 from gat_jax.layers import LayerSettings, apply_layer
 from gat_jax.metrics import normalised_entropy_deficit
@@ -101,7 +102,7 @@ def sample(
         graph = graph._replace(nodes=graphs.standardise(graph.nodes))
     graph, pairs = _cut_out(graph, pairs)
     size = tile_size(cell, graph)
-    run = jax.jit(functools.partial(tile, cell=cell, size=size))
+    run = jit_briefly(functools.partial(tile, cell=cell, size=size))
     total = None
     for index in range(-(-num_inits // size)):
         counts = run(tile_key(cell, seed, index), graph, pairs, settings=settings)

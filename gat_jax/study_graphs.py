@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from gat_jax import graphs, sampling, twins
-from gat_jax.claims import Claim, Measurement, deterministic
+from gat_jax.claims import FEW_PAIRS, Claim, Measurement, deterministic, share
 from gat_jax.datasets import NodeTask
 from gat_jax.params import LayerConfig
 from gat_jax.sampling import Cell, Counts
@@ -17,8 +17,6 @@ from gat_jax.twins import TwinCounts
 HEADS = (1, 8)
 # Loops decide who is a twin: without them N(i) = N(k) ("open"), with them N[i] = N[k] ("closed").
 LOOPS = ("without", "with")
-# With fewer pairs of non-trivial twins, a graph's numbers say nothing about graphs like it.
-FEW_PAIRS = 10
 
 
 class GraphRow(NamedTuple):
@@ -125,16 +123,17 @@ def _collision(row: GraphRow, heads: int, place: str) -> Measurement:
         return Measurement(
             None, None, None, 0, f"Nothing to measure: no non-trivial twins. {place}"
         )
-    count = row.counts[heads]
-    mean, deviation = share_of_pairs(count, row.twins.pairs)
+    count, num_pairs = row.counts[heads], row.twins.pairs
     all_equal = count.all_pairs_collided / count.num_inits
-    return Measurement(
-        mean,
-        max(0.0, mean - 1.96 * deviation),
-        min(1.0, mean + 1.96 * deviation),
-        int(count.num_inits),
-        f"All pairs are equal at once in {all_equal:.1%} of the initialisations. {place}",
-    )
+    text = f"All pairs are equal at once in {all_equal:.1%} of the initialisations. {place}"
+    if num_pairs == 1:
+        return share(count.collisions, count.num_inits, text)
+    if count.collisions == 0:
+        # No spread to take an interval from: the mean share is at most P(any pair is equal).
+        return share(0, count.num_inits, text)
+    mean, deviation = share_of_pairs(count, num_pairs)
+    low, high = max(0.0, mean - 1.96 * deviation), min(1.0, mean + 1.96 * deviation)
+    return Measurement(mean, low, high, int(count.num_inits), text)
 
 
 def share_of_pairs(count: Counts, num_pairs: int) -> tuple[float, float]:

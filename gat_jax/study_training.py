@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gat_jax import datasets, escape, sampling, training, twins
 from gat_jax.claims import Measurement, deterministic, share
+from gat_jax.compiling import jit_briefly
 from gat_jax.models import init_network
 from gat_jax.params import LayerConfig, LayerParams
 from gat_jax.study_init import article_params
@@ -88,10 +89,10 @@ def train_runs(
     layer = layer_config(heads)
     params = init_network(key, (layer,), 2, batch_shape=(num_runs,))
     settings = TrainSettings(learning_rate=LEARNING_RATES[optimizer])
-    return jax.tree.map(np.asarray, _train_runs(params, settings, layer=layer, config=config))
+    run = jit_briefly(_train_runs, static_argnames=("layer", "config"))
+    return jax.tree.map(np.asarray, run(params, settings, layer=layer, config=config))
 
 
-@functools.partial(jax.jit, static_argnames=("layer", "config"))
 def _train_runs(
     params: tuple[LayerParams, ...],
     settings: TrainSettings,
@@ -137,7 +138,7 @@ def train_article_start(config: TrainConfig) -> ArticleStart:
     with jax.enable_x64(True):
         params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), article_params())
         settings = TrainSettings(learning_rate=ARTICLE_LEARNING_RATE)
-        _, history = jax.jit(run)((params,), settings=settings)
+        _, history = jit_briefly(run)((params,), settings=settings)
         start = ArticleStart(
             history.collided[:, 0] == 1, history.twin_entropy[:, 0], history.loss, history.status
         )

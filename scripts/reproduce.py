@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         cli.fail(error)
 
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    # Where nobody can widen the window the table keeps one line per id.
+    console = Console(width=None if sys.stdout.isatty() else 140)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
         bar = progress.add_task("computing", total=None)
@@ -80,10 +81,10 @@ def _table(entries: list[dict]) -> Table:
     table = Table(title="The claims", title_justify="left")
     table.add_column("claim", justify="right")
     table.add_column("id", no_wrap=True)
-    table.add_column("verdict")
-    table.add_column("estimate", justify="right")
-    table.add_column("95% interval", justify="right")
-    table.add_column("exact", justify="right")
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("estimate", justify="right", no_wrap=True)
+    table.add_column("95% interval", justify="right", no_wrap=True)
+    table.add_column("exact", justify="right", no_wrap=True)
     for entry in entries:
         low, high = entry["interval"]
         style = VERDICT_STYLES[entry["verdict"]]
@@ -92,14 +93,14 @@ def _table(entries: list[dict]) -> Table:
             entry["id"],
             f"[{style}]{entry['verdict']}[/{style}]",
             _number(entry["estimate"]),
-            "" if low is None else rf"\[{_number(low)}, {_number(high)}]",
+            "" if low == high else rf"\[{_number(low)}, {_number(high)}]",
             "" if entry["exact"] is None else _number(entry["exact"]),
         )
     return table
 
 
 def _number(value: float | None) -> str:
-    return "never" if value is None else f"{value:.5g}"
+    return "never" if value is None else f"{value:.4g}"
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ ALLOWED = {
     "models": {"layers", "params", "initializers", "attention"},
     "datasets": {"graphs"},
     "cli": set(),
+    "compiling": set(),
     "escape": {"metrics"},
     "training": {
         *("layers", "params", "initializers", "symmetry", "metrics", "twins", "attention"),
@@ -29,7 +30,7 @@ ALLOWED = {
     },
     "sampling": {
         *("layers", "params", "initializers", "symmetry", "metrics", "twins", "attention"),
-        "graphs",
+        *("graphs", "compiling"),
     },
     "claims": {"metrics"},
     "figures": {"metrics", "claims", "symmetry"},

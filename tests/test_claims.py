@@ -1,5 +1,6 @@
 import re
 
+import numpy as np
 import pytest
 
 from gat_jax import claims
@@ -74,11 +75,14 @@ def test_every_verdict_of_every_rule_comes_out(name):
     """Numbers made from the thresholds themselves: the middle, the rim, outside, and never."""
     rule = CLAIMS[name].rule
     unit = 0.3 if rule.relative_to else 1.0
-    (a, b), (c, d) = rule.confirmed, rule.refined
+    # A range without an end is as good as one that ends at ten.
+    (a, b), (c, d) = (
+        np.nan_to_num(ends, posinf=10.0, neginf=-10.0) for ends in (rule.confirmed, rule.refined)
+    )
     inside = 0.5 * (a + b) * unit
     # A point of the refined range that is not in the confirmed one.
     rim = unit * (0.5 * (b + d) if d > b else 0.5 * (c + a))
-    outside = unit * (d + 1.0 + abs(d))
+    outside = unit * (d + 1.0 + abs(d)) if np.isfinite(rule.refined[1]) else -5e-10
     found = [judged(**{name: number(x)})[name]["verdict"] for x in (inside, rim, outside)]
     assert found == ["confirmed", "refined", "refuted"]
     never = Measurement(None, None, None, 1, "never")
@@ -124,6 +128,7 @@ def test_judge_refuses_missing_and_unknown_ids():
 
 
 def test_rules_say_their_thresholds():
+    assert "interval is at most -1e-09; refined" in CLAIMS["article.lowest_logit"].rule.text()
     text = CLAIMS["training.collided.sgd.h1.step1000"].rule.text()
     assert re.search(r"\[0, 0\.1\] times training\.collided\.sgd\.h1\.step0", text)
 

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 from test_figures import make_dataset
 
-from gat_jax import claims, figures, report, study_graphs
+from gat_jax import claims, figures, report
 from gat_jax.claims import Claim, Measurement
 
 HOSTILE = "<script>alert('1')</script> & \"quoted\""
@@ -149,10 +149,6 @@ def test_page_says_what_graphs_lack(page):
         ],
         ["small", "with", "9", "29", "none", "none", none, none, "no labels", "no labels"],
     ]
-
-
-def test_page_says_too_few_where_the_study_does():
-    assert report.FEW_PAIRS == study_graphs.FEW_PAIRS
 
 
 def test_page_says_how_to_redo_it(page):
