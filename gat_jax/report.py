@@ -105,8 +105,8 @@ def write_report(entries: Sequence[Mapping], dataset: xr.Dataset, path: Path) ->
             _figures(dataset),
             "<h2>The article's eight claims</h2>",
             "<p>Each claim is tested by one or more ids. A rule, committed before the first "
-            "full run, turns each number into a verdict. <em>Refined</em> means: not as stated, but "
-            "not wrong either.</p>",
+            "full run, turns each number into a verdict. <em>Refined</em> means: not as stated, "
+            "but not wrong either.</p>",
             *(_claim(number, text, entries) for number, text in ARTICLE_CLAIMS.items()),
             _graphs(dataset),
             "<h2>Everything else that was measured</h2>",
