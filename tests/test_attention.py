@@ -24,11 +24,12 @@ attend_static = jax.jit(gat_attention, static_argnames="slope")
 
 @jax.jit
 def gradient_of_weighted_sum(c_nh, t_eh, slope, mask, weights_eh):
-    def total(c_nh, t_eh):
-        alpha_eh = gat_attention(c_nh, t_eh, RECEIVERS, slope=slope, mask=mask)[1]
+    def total(c_nh, t_eh, slope, temperature):
+        settings = {"slope": slope, "temperature": temperature}
+        alpha_eh = gat_attention(c_nh, t_eh, RECEIVERS, mask=mask, **settings)[1]
         return jnp.sum(weights_eh * alpha_eh)
 
-    return jax.grad(total, argnums=(0, 1))(c_nh, t_eh)
+    return jax.grad(total, argnums=(0, 1, 2, 3))(c_nh, t_eh, slope, 1.0)
 
 
 def draw_scores(seed, *, scale=1.0, heads=2):
@@ -140,8 +141,16 @@ def test_gat_attention_drops_the_receiver_inside_a_regime(slope, sign):
     actual = attend(query, t_eh, RECEIVERS, slope=slope)[1]
     np.testing.assert_array_equal(actual, expected)
     weights = draw_scores(5)[1]
-    gradient, _ = gradient_of_weighted_sum(query, t_eh, slope, None, weights)
+    gradient, *_ = gradient_of_weighted_sum(query, t_eh, slope, None, weights)
     np.testing.assert_array_equal(gradient, np.zeros_like(query))
+
+
+@pytest.mark.parametrize("layer", [attend, attend_static], ids=["traced", "static"])
+def test_gat_attention_at_slope_1_drops_the_receiver_everywhere(layer):
+    c_nh, t_eh = draw_scores(9)
+    actual = layer(c_nh, t_eh, RECEIVERS, slope=1.0)[1]
+    expected = layer(jnp.zeros_like(c_nh), t_eh, RECEIVERS, slope=1.0)[1]
+    np.testing.assert_array_equal(actual, expected)
 
 
 def test_gat_attention_on_the_boundary_belongs_to_both_regimes():
