@@ -82,11 +82,13 @@ def init_layer(
       dtype: floating dtype of all parameters.
 
     Raises:
-      ValueError: if there are no features.
+      ValueError: if there are no features, or W = I is asked for where it cannot be.
     """
     if num_features < 1:
         raise ValueError(f"num_features: expected at least 1, got {num_features}")
     scheme = SCHEMES[config.initializer]
+    if scheme.has_identity_kernel and config.layer != "gat":
+        raise ValueError(f"layer: expected gat for {config.initializer!r}, got {config.layer!r}")
     if scheme.has_identity_kernel and num_features != config.channels:
         raise ValueError(
             f"channels: expected {num_features}, one per feature, for W = I, got {config.channels}"
@@ -95,7 +97,7 @@ def init_layer(
     scales = {name: _scale(name, shape, num_features, config) for name, shape in shapes.items()}
     # A scheme knows one distribution: everything is cut from one bulk draw.
     drawn = [name for name, scale in scales.items() if scale > 0.0]
-    ends = np.cumsum([math.prod(shapes[name]) for name in drawn], dtype=int)
+    ends = np.cumsum([math.prod(shapes[name]) for name in drawn] or [0], dtype=int)
     if scheme.distribution == "normal":
         numbers = jax.random.normal(key, (*batch_shape, ends[-1]), dtype)
     else:

@@ -197,6 +197,13 @@ def test_init_layer_gaussian_has_an_identity_and_unit_normal_vectors():
         init_layer(jax.random.key(0), config, 5)
 
 
+@pytest.mark.parametrize("layer", ["gatv2", "gcn"])
+def test_init_layer_gaussian_is_for_gat_alone(layer):
+    config = LayerConfig(layer, channels=F, initializer="gaussian")
+    with pytest.raises(ValueError, match=f"layer: expected gat for 'gaussian', got '{layer}'"):
+        init_layer(jax.random.key(0), config, F)
+
+
 @pytest.mark.parametrize("layer", ["gat", "gatv2", "gcn"])
 def test_init_layer_has_a_uniform_bias_where_torch_has_one(layer):
     heads = 1 if layer == "gcn" else H
