@@ -9,7 +9,7 @@ batch with `jax.vmap`. Receivers are i, senders j; the local suffixes e, n, h, c
 edges, nodes, heads, channels.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -104,12 +104,14 @@ def gat(
     Numerics: accumulates in float32 or wider, whatever the inputs; products at full precision.
     Twins in a linear regime get bit-equal rows where edges are sorted (`graphs.from_edges`).
     """
-    x, dtype = _inputs(params.kernel, graph)
+    x, dtype = _inputs(params, params.kernel, graph, concat=concat, edge_mask=edge_mask)
     x = _dropout(key, 0, settings.feature_dropout, x)
     z_nhc = _project(x, params.kernel, params.bias)
     c_nh = jnp.sum(z_nhc * params.a_recv[None], axis=-1)
     n_nh = jnp.sum(z_nhc * params.a_send[None], axis=-1)
     t_eh = n_nh[graph.senders]
+    if (params.edge_kernel is None) != (params.a_edge is None):
+        raise ValueError("a_edge: expected together with edge_kernel, got one without the other")
     if params.edge_kernel is not None and params.a_edge is not None:
         edge_ehc = _project(_edge_features(params.edge_kernel, graph), params.edge_kernel, None)
         t_eh += jnp.sum(edge_ehc * params.a_edge[None], axis=-1)
@@ -145,7 +147,7 @@ def gatv2(
     Args, Returns and Raises as `gat`. Twins that are equal by the criterion of
     `gat_jax.symmetry` agree to rounding: no form of the softmax makes them bit-equal.
     """
-    x, dtype = _inputs(params.kernel_send, graph)
+    x, dtype = _inputs(params, params.kernel_send, graph, concat=concat, edge_mask=edge_mask)
     x = _dropout(key, 0, settings.feature_dropout, x)
     l_nhc = _project(x, params.kernel_send, params.bias_send)
     r_nhc = l_nhc
@@ -182,7 +184,7 @@ def gcn(
     d is the in-degree (as many edges as are given and not masked; at least 1). `concat` and the
     slope mean nothing with one head. Other arguments, Returns and Raises as `gat`.
     """
-    x, dtype = _inputs(params.kernel, graph)
+    x, dtype = _inputs(params, params.kernel, graph, concat=concat, edge_mask=edge_mask)
     x = _dropout(key, 0, settings.feature_dropout, x)
     z_nhc = _project(x, params.kernel, params.bias)
     is_real_e = jnp.ones(len(graph.receivers), bool)
@@ -191,6 +193,9 @@ def gcn(
     real_e = is_real_e.astype(z_nhc.dtype)
     degree_n = jnp.zeros(len(x), real_e.dtype).at[graph.receivers].add(real_e)
     degree_n = jnp.maximum(degree_n, 1.0)
+    if normalization not in get_args(NormalizationName):
+        names = ", ".join(get_args(NormalizationName))
+        raise ValueError(f"normalization: expected one of {names}, got {normalization!r}")
     if normalization == "symmetric":
         weights_e = real_e / jnp.sqrt(degree_n[graph.receivers] * degree_n[graph.senders])
     else:
@@ -205,8 +210,29 @@ def gcn(
     return _merge(out_nhc, params, x, concat=concat).astype(dtype), info
 
 
-def _inputs(kernel, graph: jraph.GraphsTuple):
-    """Return features in the accumulation dtype, and the dtype of the outputs."""
+def _inputs(params: LayerParams, kernel, graph: jraph.GraphsTuple, *, concat: bool, edge_mask):
+    """Check all shapes; return features in the accumulation dtype, and the dtype of the outputs."""
+    if kernel.ndim != 3:
+        raise ValueError(f"kernel: expected shape [F, H, C], got {kernel.shape}")
+    num_features, heads, channels = kernel.shape
+    outputs = heads * channels if concat else channels
+    for name, array in params._asdict().items():
+        if array is None:
+            continue
+        shape = (heads, channels)
+        if name == "output_bias":
+            shape = (outputs,)
+        elif name == "residual_kernel":
+            shape = (num_features, outputs)
+        elif name == "edge_kernel":
+            shape = (*array.shape[:1], heads, channels)
+        elif name.startswith("kernel"):
+            shape = (num_features, heads, channels)
+        if array.shape != shape:
+            raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+    if edge_mask is not None and edge_mask.shape != graph.receivers.shape:
+        expected = graph.receivers.shape
+        raise ValueError(f"edge_mask: expected shape {expected}, got {edge_mask.shape}")
     x = jnp.asarray(graph.nodes)
     if x.ndim != 2 or x.shape[1] != kernel.shape[0]:
         raise ValueError(f"nodes: expected shape [N, {kernel.shape[0]}], got {x.shape}")

@@ -39,6 +39,10 @@ class StudyConfig:
             value = getattr(self, field.name)
             if field.name != "seed" and value < 1:
                 raise ValueError(f"{field.name}: expected at least 1, got {value}")
+        # The ids speak of step 1000, and of an entropy that escapes within 1000 steps.
+        for name in ("num_steps", "num_article_steps"):
+            if getattr(self, name) < 1000:
+                raise ValueError(f"{name}: expected at least 1000, got {getattr(self, name)}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: expected 0 to 4294967295, got {self.seed}")
 
@@ -73,6 +77,9 @@ def run_study(
         (datasets.les_miserables(), config.num_graph_inits),
         *((task, config.num_data_inits) for task in tasks),
     ]
+    names = [task.name for task, _ in graph_tasks]
+    if len(set(names)) < len(names):
+        raise ValueError(f"tasks: expected graphs of different names, got {', '.join(names)}")
     seed = config.seed
     parts = {  # the heaviest first, so that no thread is left with a long job at the end
         "runs": study_training.runs_jobs(

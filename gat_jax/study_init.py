@@ -72,8 +72,9 @@ def layer_measurements() -> dict[str, Measurement]:
         ),
         "article.lowest_logit": deterministic(
             lowest,
-            f"The twins' lowest logit is {lowest:.1f} > 0: beside uniform attention the positive "
-            "linear regime holds, and it keeps the twins equal once training moves a.",
+            f"The twins' lowest logit is {lowest:.1f}: beside uniform attention the positive "
+            f"linear regime {'holds' if lowest >= 0 else 'does not hold'}. A regime, unlike "
+            "uniform attention, survives small changes of the parameters.",
         ),
     }
 
@@ -161,8 +162,9 @@ def measurements(counts: Mapping[str, Counts]) -> dict[str, Measurement]:
     measured["init.equal_outputs.gat.h1.residual"] = share(
         residual.equal_outputs,
         residual.num_inits,
-        f"{residual.collisions / residual.num_inits:.1%} of the attention rows are equal, as "
-        "without the residual path, but the outputs are not.",
+        f"{residual.collisions / residual.num_inits:.1%} of the attention rows are equal, and "
+        f"{residual.equal_outputs} of {residual.num_inits} outputs: the path adds the nodes' own "
+        "features.",
     )
     measured["heads.power_law.h8"] = _power_law(one, eight)
     graph, _ = tutorial_twins()
@@ -197,8 +199,8 @@ def _power_law(one: Counts, eight: Counts) -> Measurement:
         float(ratio * np.exp(1.96 * deviation)),
         int(eight.num_inits),
         f"p_8 = {p8:.5f}, p_1^8 = {p1**8:.5f}. One head of eight collides with probability "
-        f"{per_head:.5f}, not p_1 = {p1:.5f}, because this initialiser's weights shrink with the "
-        f"number of heads while its bias does not; p_8 / (per-head p)^8 = {p8 / per_head**8:.4f}.",
+        f"{per_head:.5f} beside p_1 = {p1:.5f}: this initialiser's weights shrink with the number "
+        f"of heads while its bias does not; p_8 / (per-head p)^8 = {p8 / per_head**8:.4f}.",
     )
 
 

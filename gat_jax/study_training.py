@@ -162,20 +162,21 @@ def measurements(
             f"collide again; {run.num_failed} runs became non-finite."
         )
         for step in CLAIMED_STEPS:
-            count = run.is_collided[:, min(step, last_step)].sum()
+            count = run.is_collided[:, step].sum()
             measured[f"training.collided.{name}.step{step}"] = share(count, num_runs, story)
     floor = tutorial_loss_floor()
     lowest = min(float(run.lowest_collided_loss) for run in runs.values())
-    measured["training.loss_floor"] = Measurement(
-        lowest,
-        lowest,
-        lowest,
-        sum(len(run.is_collided) for run in runs.values()),
-        f"The lowest loss of any run at any step with its twins collided is {lowest:.5f}, "
-        f"{lowest - floor:.5f} above the floor: while twins with different labels are equal, no "
-        "training can fit both.",
-        floor,
-    )
+    num_runs = sum(len(run.is_collided) for run in runs.values())
+    if np.isfinite(lowest):
+        text = (
+            "The lowest loss of any run at any step with its twins collided, less the floor: "
+            f"{lowest - floor:+.5f}. Equal twins of different labels cannot both be fitted."
+        )
+        found = Measurement(lowest, lowest, lowest, num_runs, text, floor)
+    else:
+        text = "No run was collided at any step."
+        found = Measurement(None, None, None, num_runs, text, floor)
+    measured["training.loss_floor"] = found
     for name, start in starts.items():
         measured |= _article_measurements(name, start)
     return measured
@@ -190,7 +191,10 @@ def _article_measurements(name: str, start: ArticleStart) -> dict[str, Measureme
     has_escaped = np.asarray(start.twin_entropy < ESCAPED_ENTROPY)
     num_records, num_collided = len(start.is_collided), int(start.is_collided.sum())
     step = int(np.argmax(has_escaped)) if has_escaped.any() else None
-    still = "" if step is None or not start.is_collided[step] else " still"
+    text = "never."
+    if step is not None:
+        text = f"{step}; the twins are {'still' if start.is_collided[step] else 'no longer'} equal."
+    text += f" In all it is below at {has_escaped.mean():.0%} of the steps."
     prefix = f"training.article_start.{name}"
     return {
         f"{prefix}.entropy_escape_step": Measurement(
@@ -198,15 +202,13 @@ def _article_measurements(name: str, start: ArticleStart) -> dict[str, Measureme
             None if step is None else float(step),
             None if step is None else float(step),
             1,
-            f"First step with normalised twin entropy below {ESCAPED_ENTROPY}: "
-            + (
-                "never." if step is None else f"{step}; the twins are{still or ' no longer'} equal."
-            ),
+            f"First step with normalised twin entropy below {ESCAPED_ENTROPY}: {text}",
         ),
         f"{prefix}.collided_share": deterministic(
             num_collided / num_records,
             f"Twins equal by signs after k updates for {num_collided} of the {num_records} values "
-            f"of k from 0 to {num_records - 1}.",
+            f"of k from 0 to {num_records - 1}; first unequal: "
+            + ("never." if start.is_collided.all() else f"{int(np.argmin(start.is_collided))}."),
         ),
     }
 

@@ -15,6 +15,9 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
 # A warning as Python prints it; what programs log ("WARNING ...") is not meant.
 WARNING = re.compile(r"\b\w*Warning\b")
 
+# A minute of compiling: CI runs it with the other slow tests.
+pytestmark = pytest.mark.slow
+
 
 @functools.cache
 def executed(path: Path) -> nbformat.NotebookNode:

@@ -23,7 +23,7 @@ SIZES = {
 
 
 def write_graph(path):
-    """Five nodes: 0 and 1 are twins without self-loops, 3 and 4 with them."""
+    """Five nodes: 0, 1 and 4 are twins without self-loops, 2 and 3 with them."""
     pairs = np.array([(0, 2), (0, 3), (1, 2), (1, 3), (3, 4), (2, 4), (2, 3)])
     senders, receivers = np.concatenate([pairs, pairs[:, ::-1]]).T.astype(np.int32)
     np.savez(
@@ -188,14 +188,17 @@ def test_graph_of_the_data_folder_is_counted(entries):
     """Five nodes, made so that the counts are known."""
     open_twins = entries["graph.five.without_loops.collision.gat.h1"]
     closed_twins = entries["graph.five.with_loops.collision.gat.h1"]
-    assert "1 non-trivial twin pairs in 1 classes of 2 nodes" in open_twins["explanation"]
+    assert "3 non-trivial twin pairs in 1 classes of 3 nodes" in open_twins["explanation"]
     assert "Too few pairs" in open_twins["explanation"]
     assert 0 < open_twins["estimate"] < 1
-    assert closed_twins["estimate"] is None
-    assert "no non-trivial twins" in closed_twins["explanation"]
-    # Nodes 0 and 1 have different labels: (2 ln 2) / 5.
+    assert 0 < closed_twins["estimate"] < 1
+    assert "1 non-trivial twin pairs in 1 classes of 2 nodes" in closed_twins["explanation"]
+    nothing = entries["graph.karate_club.with_loops.collision.gat.h1"]
+    assert nothing["estimate"] is None
+    assert "no non-trivial twins" in nothing["explanation"]
+    # The three twins have labels 0, 1, 1.
     floor = entries["graph.five.without_loops.loss_floor"]
-    assert floor["estimate"] == pytest.approx(2 * np.log(2) / 5)
+    assert floor["estimate"] == pytest.approx((np.log(3) + 2 * np.log(1.5)) / 5)
     assert entries["graph.five.without_loops.unavoidable_loss_floor"]["estimate"] == 0.0
 
 
