@@ -14,12 +14,13 @@ Sources: Glorot and Bengio 2010; He et al. 2015; the code of the UvA deep learni
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from gat_jax.attention import Scalar
 from gat_jax.params import (
@@ -84,36 +85,96 @@ def init_layer(
     Raises:
       ValueError: if there are no features, or W = I is asked for where it cannot be.
     """
+    check_fits(config, num_features)
+    scheme = SCHEMES[config.initializer]
+    scales = draw_scales(config, num_features, gain=gain)
+    # A scheme knows one distribution: everything is cut from one bulk draw.
+    shape = (*batch_shape, num_draws(scales, config, num_features))
+    if scheme.distribution == "normal":
+        numbers = jax.random.normal(key, shape, dtype)
+    else:
+        bound = math.sqrt(3.0)
+        numbers = jax.random.uniform(key, shape, dtype, -bound, bound)
+    # Without the barrier XLA generates the numbers anew for each of their consumers.
+    numbers = jax.lax.optimization_barrier(numbers)
+    return assemble(numbers, scales, config, num_features, axis=-1)
+
+
+def check_fits(config: LayerConfig, num_features: int) -> None:
+    """Refuse what no parameters can be drawn for.
+
+    Raises:
+      ValueError: if there are no features, or W = I is asked for where it cannot be.
+    """
     if num_features < 1:
         raise ValueError(f"num_features: expected at least 1, got {num_features}")
-    scheme = SCHEMES[config.initializer]
-    if scheme.has_identity_kernel and config.layer != "gat":
+    if not SCHEMES[config.initializer].has_identity_kernel:
+        return
+    if config.layer != "gat":
         raise ValueError(f"layer: expected gat for {config.initializer!r}, got {config.layer!r}")
-    if scheme.has_identity_kernel and num_features != config.channels:
+    if num_features != config.channels:
         raise ValueError(
             f"channels: expected {num_features}, one per feature, for W = I, got {config.channels}"
         )
+
+
+def draw_scales(
+    config: LayerConfig, num_features: int, *, gain: Scalar | None = None
+) -> dict[str, Scalar]:
+    """Return the standard deviation of every parameter that is random, in the order of the draw.
+
+    Args:
+      config: kind, shapes and initialiser.
+      num_features: F.
+      gain: replaces the scheme's own gain on kernels and attention vectors; may be traced.
+    """
+    scales: dict[str, Scalar] = {}
+    for name, shape in _shapes(config, num_features).items():
+        scale = _scale(name, shape, num_features, config)
+        if scale > 0.0:
+            is_gained = gain is not None and not name.startswith("bias")
+            scales[name] = scale * (gain / SCHEMES[config.initializer].gain) if is_gained else scale
+    return scales
+
+
+def num_draws(scales: Mapping[str, Scalar], config: LayerConfig, num_features: int) -> int:
+    """Return how many random numbers one initialisation with these scales takes."""
     shapes = _shapes(config, num_features)
-    scales = {name: _scale(name, shape, num_features, config) for name, shape in shapes.items()}
-    # A scheme knows one distribution: everything is cut from one bulk draw.
-    drawn = [name for name, scale in scales.items() if scale > 0.0]
+    return sum(math.prod(shapes[name]) for name in scales)
+
+
+def assemble(
+    numbers: Float[Array, "..."],
+    scales: Mapping[str, Scalar],
+    config: LayerConfig,
+    num_features: int,
+    *,
+    axis: Literal[0, -1],
+) -> LayerParams:
+    """Cut parameters from numbers of mean 0 and variance 1.
+
+    Args:
+      numbers: [..., draws] for axis -1, [draws, ...] for axis 0; the other axes are those of a
+        batch of initialisations, and stay where they are.
+      scales: of `draw_scales`; only its keys are static.
+      config: kind and shapes.
+      num_features: F.
+      axis: where the draws of one initialisation are.
+    """
+    shapes = _shapes(config, num_features)
+    drawn = [name for name in shapes if name in scales]  # a traced dict has lost its order
     ends = np.cumsum([math.prod(shapes[name]) for name in drawn] or [0], dtype=int)
-    if scheme.distribution == "normal":
-        numbers = jax.random.normal(key, (*batch_shape, ends[-1]), dtype)
-    else:
-        bound = math.sqrt(3.0)
-        numbers = jax.random.uniform(key, (*batch_shape, ends[-1]), dtype, -bound, bound)
-    # Without the barrier XLA generates the numbers anew for each of their consumers.
-    numbers = jax.lax.optimization_barrier(numbers)
-    pieces = dict(zip(drawn, jnp.split(numbers, ends[:-1], axis=-1), strict=True))
+    pieces = dict(zip(drawn, jnp.split(numbers, ends[:-1], axis=axis), strict=True))
+    dtype = numbers.dtype
     params = {}
     for name, shape in shapes.items():
-        full_shape = (*batch_shape, *shape)
+        batch = numbers.shape[1:] if axis == 0 else numbers.shape[:-1]
+        full_shape = (*shape, *batch) if axis == 0 else (*batch, *shape)
         if name in pieces:
-            ratio = 1.0 if gain is None or name.startswith("bias") else gain / scheme.gain
-            params[name] = scales[name] * ratio * pieces[name].reshape(full_shape)
-        elif name == "kernel" and scheme.has_identity_kernel:
+            params[name] = scales[name] * pieces[name].reshape(full_shape)
+        elif name == "kernel" and SCHEMES[config.initializer].has_identity_kernel:
             identity = jnp.eye(config.channels, dtype=dtype)[:, None, :]
+            identity = identity.reshape(*shape, *[1] * len(batch)) if axis == 0 else identity
             params[name] = jnp.broadcast_to(identity, full_shape)
         else:
             params[name] = jnp.zeros(full_shape, dtype)

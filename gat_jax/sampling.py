@@ -1,36 +1,46 @@
-"""Random initialisations of one setting, measured tile by tile.
+"""Random initialisations of one setting, measured and counted, a tile at a time.
 
-A tile is a fixed number of initialisations, drawn in bulk and measured by one executable; its
-numbers depend on (seed, cell, number of the tile) alone, never on how many tiles are asked for.
-What comes back are counts, so memory does not grow with the number of initialisations.
+A *batch* is a fixed number of initialisations whose random numbers are drawn in bulk; a *tile* is
+a fixed number of batches, the work of one call of one program on one device. The numbers of
+initialisation i depend on (seed, cell, i) alone: it is lane i % T of batch i // T, where T depends
+on the cell and not on the machine. What comes back are counts, so memory does not grow with the
+number of initialisations.
+
+Programs are shared by all cells of one shape: everything that is not a shape (key, features,
+scales of the initialiser, slope) is an argument. On one kind of device and one version of JAX the
+same tile gives the same counts, bit for bit, whichever process computes it and when.
 """
 
 import dataclasses
 import functools
-import hashlib
 import json
-from typing import Literal, NamedTuple
+import math
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import jraph
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, UInt32
 
-from gat_jax import graphs
-from gat_jax.compiling import jit_briefly
-from gat_jax.initializers import init_layer
-from gat_jax.layers import LayerSettings, apply_layer
-from gat_jax.metrics import normalised_entropy_deficit
-from gat_jax.params import LayerConfig, LayerParams
-from gat_jax.symmetry import CAUSES, equal_by_signs, pair_causes, primary_cause
+from gat_jax import draws, graphs, lanes
+from gat_jax.initializers import SCHEMES, assemble, check_fits, draw_scales, num_draws
+from gat_jax.lanes import Layout
+from gat_jax.params import InitializerName, LayerConfig
+from gat_jax.symmetry import CAUSES, NUM_EXACT_CAUSES
 from gat_jax.twins import TwinPairs
 
 FeatureName = Literal["raw", "standardised", "uniform01", "normal"]
 
+BATCHES_PER_TILE = 8
 # An attention row counts as uniform when its normalised entropy is above one minus this.
 UNIFORM_DEFICIT = 1e-6
-REGIMES = (CAUSES.index("positive"), CAUSES.index("negative"))
+# Causes of a pair in all heads together: the one they share, or `mixed` if they differ.
+JOINT_CAUSES = (*CAUSES, "mixed")
+NUM_ENTROPY_BINS = 50  # of equal width on [0, 1]
+# Bins of log10 of the gap: exactly 0, below the range, the range in steps, above the range.
+GAP_RANGE, GAP_STEPS = (-8.0, 4.0), 48
+NUM_GAP_BINS = GAP_STEPS + 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,170 +50,372 @@ class Cell:
     graph: str  # name of the graph: part of the identity of the random numbers
     layer: LayerConfig
     features: FeatureName = "raw"  # uniform01 and normal are drawn anew for every initialisation
+    slope: float = 0.2  # of the LeakyReLU
+    gain: float | None = None  # replaces the initialiser's own
 
     def __post_init__(self):
         """Refuse what cannot be sampled."""
-        if self.features not in ("raw", "standardised", "uniform01", "normal"):
+        if self.features not in get_args(FeatureName):
+            names = ", ".join(get_args(FeatureName))
+            raise ValueError(f"features: expected one of {names}, got {self.features!r}")
+        if not math.isfinite(self.slope):
+            raise ValueError(f"slope: expected a finite number, got {self.slope}")
+        if self.gain is not None and not (math.isfinite(self.gain) and self.gain > 0):
+            raise ValueError(f"gain: expected a number above 0, got {self.gain}")
+        if self.layer.num_edge_features:
             raise ValueError(
-                f"features: expected raw, standardised, uniform01 or normal, got {self.features!r}"
+                "num_edge_features: expected 0 where initialisations are sampled, "
+                f"got {self.layer.num_edge_features}"
             )
+
+    @property
+    def identity(self) -> str:
+        """What its random numbers depend on: all but slope and gain, which only scale them."""
+        settings = dataclasses.asdict(self)
+        del settings["slope"], settings["gain"]
+        return json.dumps(settings, sort_keys=True)
 
 
 class Counts(NamedTuple):
-    """Numbers of initialisations (I), or of initialisations and pairs (I P), with a property.
+    """Numbers of initialisations (I), of initialisations and pairs (I P), and the like.
 
-    H heads, K causes. "Collided" means equal by signs in every head.
+    H heads, K causes, R twins (rows). "Collided" means equal by signs in every head. Counts of
+    pairs and rows are exact integers; sums are float64 sums of each tile's float32 sums.
     """
 
-    num_inits: Int[Array | np.ndarray, ""]  # I
-    collisions: Int[Array | np.ndarray, ""]  # of I P
+    num_inits: Int[np.ndarray, ""]  # I
+    collisions: Int[np.ndarray, ""]  # of I P
+    joint_causes: Int[np.ndarray, " joint_causes"]  # of I P, in the order of JOINT_CAUSES
+    regime_collisions: Int[np.ndarray, ""]  # of I P: each head in one linear regime
+    head_causes: Int[np.ndarray, "heads causes"]  # of I P, by primary cause
+    all_pairs_collided: Int[np.ndarray, ""]  # of I
+    class_collisions: Int[np.ndarray, ""]  # of I x classes: all twins of the class equal
+    uniform_attention: Int[np.ndarray, ""]  # of I P: in both rows, every head
+    equal_outputs: Int[np.ndarray, ""]  # of I P: merged outputs equal to the last bit
+    matching_outputs: Int[np.ndarray, ""]  # of I P: equal when rounded to 4 decimals
+    entropy_histogram: Int[np.ndarray, " entropy_bins"]  # of I R H: normalised entropy of a row
+    gap_histogram: Int[np.ndarray, " gap_bins"]  # of I P: log10 of the merged outputs' gap
     # Pairs of one initialisation are not independent: the sum over I of squared shares of pairs
     # collided gives the mean share its interval.
-    squared_shares: Float[Array | np.ndarray, ""]
-    all_pairs_collided: Int[Array | np.ndarray, ""]  # of I
-    regime_collisions: Int[Array | np.ndarray, ""]  # of I P: each head in one linear regime
-    head_collisions: Int[Array | np.ndarray, " heads"]  # of I P, each head for itself
-    head_causes: Int[Array | np.ndarray, "heads causes"]  # of I P, by primary cause
-    uniform_attention: Int[Array | np.ndarray, ""]  # of I P: in both rows, every head
-    equal_outputs: Int[Array | np.ndarray, ""]  # of I P: merged outputs equal to the last bit
-    matching_outputs: Int[Array | np.ndarray, ""]  # of I P: equal when rounded to 4 decimals
+    squared_shares: Float[np.ndarray, ""]
+    entropy_sum: Float[np.ndarray, ""]  # over I R H
+    entropy_squares: Float[np.ndarray, ""]
+    log_gap_sum: Float[np.ndarray, ""]  # over the I P with a gap above 0
+    log_gap_squares: Float[np.ndarray, ""]
+
+    @property
+    def head_collisions(self) -> Int[np.ndarray, " heads"]:
+        """Of I P, each head for itself."""
+        return self.head_causes[:, :NUM_EXACT_CAUSES].sum(axis=1)
 
 
-def sample(
+class Lanes(NamedTuple):
+    """What is kept of each initialisation of a tile, on request."""
+
+    collided_pairs: Int[Array, " inits"]
+    mean_entropy: Float[Array, " inits"]  # normalised, over rows and heads
+    largest_gap: Float[Array, " inits"]  # over pairs
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """What a program is compiled for."""
+
+    layer: LayerConfig  # its initialiser stands for all with the same kind of numbers
+    layout: Layout
+    num_features: int
+    drawn_features: Literal["uniform", "normal"] | None
+    batch_size: int  # T
+    is_monotone: bool  # slope >= 0
+    only_signs: bool
+
+    @property
+    def tile_size(self) -> int:
+        """Initialisations of a tile."""
+        return BATCHES_PER_TILE * self.batch_size
+
+
+class Inputs(NamedTuple):
+    """What a program is called with: traced."""
+
+    key: UInt32[np.ndarray, "2"]
+    feature_key: UInt32[np.ndarray, "2"]
+    nodes: Float[np.ndarray, "nodes features"]  # of the layout's nodes; unused where drawn
+    scales: dict[str, np.float32]  # of `initializers.draw_scales`
+    slope: np.float32
+
+
+class Task(NamedTuple):
+    """A cell ready to be computed."""
+
+    cell: Cell
+    shape: Shape
+    inputs: Inputs
+
+
+class Tally(NamedTuple):
+    """Counts of a tile as the device makes them: of pairs and rows by bin, of others by sum."""
+
+    bins: Int[Array, " bins"]  # see `_bin_sizes`
+    all_pairs_collided: Int[Array, ""]
+    class_collisions: Int[Array, ""]
+    squared_shares: Float[Array, ""]
+    entropy_sum: Float[Array, ""]
+    entropy_squares: Float[Array, ""]
+    log_gap_sum: Float[Array, ""]
+    log_gap_squares: Float[Array, ""]
+
+
+# --- what is computed -----------------------------------------------------------------------
+
+
+def make_task(
     cell: Cell,
     graph: jraph.GraphsTuple,
     pairs: TwinPairs,
     *,
-    num_inits: int,
     seed: int,
-    settings: LayerSettings = LayerSettings(),
-) -> Counts:
-    """Draw at least `num_inits` initialisations of a cell and count what happens to its twins.
+    only_signs: bool = False,
+) -> Task:
+    """Prepare a cell.
 
     Args:
       cell: what is drawn.
       graph: with raw features, which `cell.features` may replace.
-      pairs: non-trivial twins of the graph, at least one.
-      num_inits: rounded up to whole tiles.
+      pairs: all pairs of non-trivial twins of the graph, at least one.
       seed: root of all random numbers.
-      settings: of the layer.
-
-    Returns:
-      Counts on the host, as int64 and float64.
+      only_signs: count collisions and nothing that needs attention weights: no `rounding`, no
+        entropies, gaps or outputs.
 
     Raises:
-      ValueError: without pairs, or when less than one initialisation is asked for.
+      ValueError: without pairs, or when cell and graph do not fit.
     """
-    if len(pairs.first) == 0:
-        raise ValueError("pairs: expected at least one pair of non-trivial twins, got none")
-    if num_inits < 1:
-        raise ValueError(f"num_inits: expected at least 1, got {num_inits}")
+    layout, ids = lanes.twin_layout(graph, pairs)
+    nodes = np.asarray(graph.nodes, np.float32)
     if cell.features == "standardised":
-        graph = graph._replace(nodes=graphs.standardise(graph.nodes))
-    graph, pairs = _cut_out(graph, pairs)
-    size = tile_size(cell, graph)
-    run = jit_briefly(functools.partial(tile, cell=cell, size=size))
-    total = None
-    for index in range(-(-num_inits // size)):
-        counts = run(tile_key(cell, seed, index), graph, pairs, settings=settings)
-        counts = jax.tree.map(_widen, counts)
-        total = counts if total is None else jax.tree.map(np.add, total, counts)
-    assert total is not None
-    return total
-
-
-def _widen(x: Array) -> np.ndarray:
-    return np.asarray(x, np.int64 if jnp.issubdtype(x.dtype, jnp.integer) else np.float64)
-
-
-def _cut_out(graph: jraph.GraphsTuple, pairs: TwinPairs) -> tuple[jraph.GraphsTuple, TwinPairs]:
-    """Keep what the rows of the twins need: no other row is measured."""
-    graph, kept = graphs.in_neighbourhood(graph, np.union1d(pairs.first, pairs.second))
-    first, second = (np.searchsorted(kept, i).astype(np.int32) for i in pairs[:2])
-    return graph, TwinPairs(first, second, pairs.is_trivial)
-
-
-def tile_key(cell: Cell, seed: int, index: int | Int[Array, ""]) -> Key[Array, ""]:
-    """Return the key of one tile of a cell."""
-    name = json.dumps(dataclasses.asdict(cell), sort_keys=True)
-    return jax.random.fold_in(named_key(seed, name), index)
-
-
-def named_key(seed: int, name: str) -> Key[Array, ""]:
-    """Return a key that depends on the seed and a stable hash of the name alone."""
-    key = jax.random.key(seed)
-    for word in np.frombuffer(hashlib.sha256(name.encode()).digest()[:8], "<u4"):
-        key = jax.random.fold_in(key, word)
-    return key
-
-
-def tile_size(cell: Cell, graph: jraph.GraphsTuple) -> int:
-    """Return the initialisations of one tile: a power of two, some 64 MiB of numbers at most."""
-    outputs = cell.layer.heads * cell.layer.channels
-    edges, nodes, features = len(graph.senders), *graph.nodes.shape
-    numbers = 4 * outputs * (edges + nodes + features)
-    return int(2 ** np.clip(np.floor(np.log2(2**24 / numbers)), 4, 14))
-
-
-def tile(
-    key: Key[Array, ""],
-    graph: jraph.GraphsTuple,
-    pairs: TwinPairs,
-    *,
-    cell: Cell,
-    size: int,
-    settings: LayerSettings = LayerSettings(),
-) -> Counts:
-    """Draw and measure one tile of initialisations; jittable, cell and size static."""
-    feature_key, params_key = jax.random.split(key)
-    shape = graph.nodes.shape
-    params = init_layer(params_key, cell.layer, shape[1], batch_shape=(size,))
-    nodes, nodes_axis = graph.nodes, None
-    if cell.features in ("uniform01", "normal"):
-        draw = jax.random.uniform if cell.features == "uniform01" else jax.random.normal
-        nodes, nodes_axis = draw(feature_key, (size, *shape)), 0
-
-    def measure(params: LayerParams, nodes: Float[Array | np.ndarray, "nodes features"]) -> Counts:
-        return _measure(params, graph._replace(nodes=nodes), pairs, cell.layer, settings)
-
-    counts = jax.vmap(measure, in_axes=(0, nodes_axis))(params, nodes)
-    return jax.tree.map(lambda x: jnp.sum(x, axis=0), counts)
-
-
-def _measure(
-    params: LayerParams,
-    graph: jraph.GraphsTuple,
-    pairs: TwinPairs,
-    config: LayerConfig,
-    settings: LayerSettings,
-) -> Counts:
-    """Measure one initialisation."""
-    out, info = apply_layer(
-        params,
-        graph,
-        concat=config.concat,
-        normalization=config.gcn_normalization,
-        settings=settings,
+        nodes = graphs.standardise(nodes)
+    num_features = nodes.shape[1]
+    check_fits(cell.layer, num_features)
+    scheme = SCHEMES[cell.layer.initializer]
+    representative: InitializerName = f"glorot_{scheme.distribution}"
+    if scheme.has_identity_kernel:
+        representative = cell.layer.initializer
+    drawn_features = {"uniform01": "uniform", "normal": "normal"}.get(cell.features)
+    scales = draw_scales(cell.layer, num_features, gain=cell.gain)
+    shape = Shape(
+        layer=dataclasses.replace(cell.layer, initializer=representative),
+        layout=layout,
+        num_features=num_features,
+        drawn_features=drawn_features,
+        batch_size=batch_size(cell.layer, layout, num_draws(scales, cell.layer, num_features)),
+        is_monotone=cell.slope >= 0,
+        only_signs=only_signs,
     )
-    causes_phk = pair_causes(info, graph.receivers, pairs, slope=settings.slope)
-    is_equal_ph = equal_by_signs(causes_phk)
-    is_collided_p = jnp.all(is_equal_ph, axis=1)
-    in_regime_ph = causes_phk[..., REGIMES[0]] | causes_phk[..., REGIMES[1]]
-    primary_phk = primary_cause(causes_phk)[..., None] == jnp.arange(len(CAUSES))[None, None]
-    deficit_nh = normalised_entropy_deficit(info.attention, graph.receivers, len(out))
-    is_uniform_n = jnp.all(deficit_nh < UNIFORM_DEFICIT, axis=1)
-    first, second = out[pairs.first], out[pairs.second]
+    inputs = Inputs(
+        key=_key_data(seed, cell.identity),
+        feature_key=_key_data(seed, "features of " + cell.identity),
+        nodes=nodes[ids],
+        scales={name: np.float32(scale) for name, scale in scales.items()},
+        slope=np.float32(cell.slope),
+    )
+    return Task(cell, shape, inputs)
+
+
+def _key_data(seed: int, name: str) -> UInt32[np.ndarray, "2"]:
+    return np.asarray(jax.random.key_data(draws.named_key(seed, name)))
+
+
+def batch_size(layer: LayerConfig, layout: Layout, num_numbers: int) -> int:
+    """Return T, the initialisations drawn in bulk: a power of two, for the cache of one core."""
+    slots = sum(map(len, layout.supports))
+    outputs = layout.num_nodes * layer.heads * layer.channels
+    total = num_numbers + outputs + slots * layer.heads
+    return int(2 ** np.clip(np.floor(np.log2(2**19 / total)), 4, 14))
+
+
+def run_tile(
+    inputs: Inputs,
+    first_batch: UInt32[Array, ""],
+    num_inits: Int[Array, ""],
+    *,
+    shape: Shape,
+    keep_lanes: bool = False,
+) -> tuple[Tally, Lanes | None]:
+    """Draw and measure one tile.
+
+    Args:
+      inputs: of a task.
+      first_batch: number of its first batch.
+      num_inits: how many of its initialisations count: the first ones.
+      shape: of the task; static.
+      keep_lanes: return values of every initialisation as well; static.
+    """
+    size = shape.batch_size
+
+    def step(tally: Tally, k: Array) -> tuple[Tally, Lanes | None]:
+        facts = _measure_batch(inputs, first_batch + k.astype(jnp.uint32), shape)
+        is_counted = jnp.arange(size) < num_inits - k * size
+        added = _tally(facts, is_counted, shape)
+        return jax.tree.map(jnp.add, tally, added), _keep(facts) if keep_lanes else None
+
+    start = Tally(jnp.zeros(sum(_bin_sizes(shape)), jnp.int32), *[jnp.int32(0)] * 2, *[0.0] * 5)
+    start = jax.tree.map(jnp.asarray, start)
+    tally, kept = jax.lax.scan(step, start, jnp.arange(BATCHES_PER_TILE))
+    return tally, None if kept is None else Lanes(*(x.reshape(-1) for x in kept))
+
+
+def _measure_batch(inputs: Inputs, batch: Array, shape: Shape) -> lanes.PairFacts:
+    layer, size = shape.layer, shape.batch_size
+
+    def draw(key, num: int, distribution: draws.Distribution) -> Array:
+        # The barrier keeps XLA from drawing the numbers anew for each of their consumers.
+        bits = draws.draw_bits(key, batch, num=num, size=size)
+        return draws.from_bits(jax.lax.optimization_barrier(bits), distribution)
+
+    # All heads of all initialisations are lanes of a layer of one head.
+    head = dataclasses.replace(layer, heads=1)
+    num = num_draws(inputs.scales, head, shape.num_features)
+    numbers = draw(inputs.key, num * layer.heads, SCHEMES[layer.initializer].distribution)
+    numbers = numbers.reshape(num, layer.heads * size)
+    params = assemble(numbers, inputs.scales, head, shape.num_features, axis=0)
+    nodes = jnp.asarray(inputs.nodes)[..., None]
+    if shape.drawn_features is not None:
+        dims = shape.layout.num_nodes, shape.num_features
+        nodes = draw(inputs.feature_key, math.prod(dims), shape.drawn_features)
+        nodes = nodes.reshape(*dims, size)
+        if shape.drawn_features == "uniform":
+            nodes = 0.5 + nodes / np.float32(math.sqrt(12.0))  # U[0, 1]
+    return lanes.measure_pairs(
+        params,
+        nodes,
+        shape.layout,
+        layer,
+        slope=inputs.slope,
+        is_monotone=shape.is_monotone,
+        only_signs=shape.only_signs,
+    )
+
+
+# --- how it is counted --------------------------------------------------------------------------
+
+NUM_FLAGS = 4  # of a pair: in a regime, equal outputs, matching outputs, uniform attention
+
+
+def _bin_sizes(shape: Shape) -> tuple[int, ...]:
+    """Return the widths of the parts of `Tally.bins`; the last one takes what does not count."""
+    pairs = shape.layer.heads * len(CAUSES), len(JOINT_CAUSES) << NUM_FLAGS
+    return *pairs, *([] if shape.only_signs else [NUM_ENTROPY_BINS, NUM_GAP_BINS]), 1
+
+
+def _tally(facts: lanes.PairFacts, is_counted: Array, shape: Shape) -> Tally:
+    """Count one batch: all counts of pairs and rows in one scatter, the fastest way on a CPU."""
+    # Without the barrier XLA computes the pairs anew for each of the reductions below.
+    facts = jax.lax.optimization_barrier(facts)
+    lowest = _over_heads(jnp.minimum, facts.causes)
+    highest = _over_heads(jnp.maximum, facts.causes)
+    is_collided_pt = highest < NUM_EXACT_CAUSES
+    differing = jnp.where(is_collided_pt, JOINT_CAUSES.index("mixed"), CAUSES.index("separated"))
+    joint = jnp.where(lowest == highest, lowest, differing)
+    flags = [_over_heads(jnp.logical_and, facts.in_regime)]
+    gap = None
+    if facts.gap is not None:
+        gap = _over_heads(jnp.maximum, facts.gap)
+        is_uniform = _over_heads(jnp.logical_and, facts.deficit < UNIFORM_DEFICIT)
+        first, second = np.array(shape.layout.pairs).T
+        flags += [gap == 0, _over_heads(jnp.logical_and, facts.is_matching)]
+        flags += [is_uniform[first] & is_uniform[second]]
+    for bit, flag in enumerate(flags):
+        joint += flag * (len(JOINT_CAUSES) << bit)
+    heads = jnp.arange(shape.layer.heads, dtype=jnp.int32)[None, :, None]
+    bins = [heads * len(CAUSES) + facts.causes, joint]
+    moments = [jnp.float32(0.0)] * 4
+    if gap is not None and facts.deficit is not None:
+        entropy = 1.0 - facts.deficit
+        log_gap = jnp.log10(gap)  # -inf where the outputs are equal
+        low, high = GAP_RANGE
+        steps = jnp.clip((log_gap - low) * (GAP_STEPS / (high - low)), -1.0, GAP_STEPS)
+        gap_bin = jnp.where(gap > 0, 2 + jnp.floor(steps).astype(jnp.int32), 0)
+        entropy_bin = jnp.clip(entropy * NUM_ENTROPY_BINS, 0.0, NUM_ENTROPY_BINS - 1.0)
+        bins += [entropy_bin.astype(jnp.int32), gap_bin]
+        counted_entropy = jnp.where(is_counted[None, None], entropy, 0.0)
+        counted_gap = jnp.where(is_counted[None] & (gap > 0), log_gap, 0.0)
+        moments = [jnp.sum(x) for x in (counted_entropy, counted_entropy**2)]
+        moments += [jnp.sum(x) for x in (counted_gap, counted_gap**2)]
+    sizes = _bin_sizes(shape)
+    starts = np.cumsum([0, *sizes])
+    trash = starts[-2]
+    index = [
+        jnp.where(is_counted, start + bin_, trash).reshape(-1)
+        for start, bin_ in zip(starts, (x.reshape(-1, x.shape[-1]) for x in bins), strict=False)
+    ]
+    bins = jnp.zeros(sum(sizes), jnp.int32)
+    bins = bins.at[jnp.concatenate(index)].add(1, mode="promise_in_bounds")
+    return Tally(bins, *_by_init(is_collided_pt & is_counted[None], shape.layout), *moments)
+
+
+def _over_heads(operation, x: Array) -> Array:
+    """Reduce [P, H, T] to [P, T], head by head: XLA's own reduction of a middle axis is slow."""
+    return functools.reduce(operation, [x[:, h] for h in range(x.shape[1])])
+
+
+def _by_init(is_collided_pt: Array, layout: Layout) -> tuple[Array, Array, Array]:
+    """Return how often all pairs are collided and all of a class, and the sum of squared shares."""
+    num_pairs = len(layout.pairs)
+    collided_t = jnp.sum(is_collided_pt.astype(jnp.float32), axis=0)
+    if num_pairs == 1:
+        collided = jnp.sum(collided_t)
+        return collided.astype(jnp.int32), collided.astype(jnp.int32), collided
+    # Counts below 2^24 are exact in float32.
+    members = np.equal.outer(np.arange(layout.num_classes), layout.pair_classes)
+    by_class = jnp.matmul(
+        members.astype(np.float32),
+        is_collided_pt.astype(jnp.float32),
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    is_whole = by_class == np.sum(members, axis=1, dtype=np.float32)[:, None]
+    return (
+        jnp.sum((collided_t == num_pairs).astype(jnp.float32)).astype(jnp.int32),
+        jnp.sum(is_whole.astype(jnp.float32)).astype(jnp.int32),
+        jnp.sum((collided_t / num_pairs) ** 2),
+    )
+
+
+def _keep(facts: lanes.PairFacts) -> Lanes:
+    is_collided_pt = _over_heads(jnp.maximum, facts.causes) < NUM_EXACT_CAUSES
+    nothing = jnp.full(is_collided_pt.shape[-1], jnp.nan)
+    return Lanes(
+        jnp.sum(is_collided_pt.astype(jnp.float32), axis=0).astype(jnp.int32),
+        nothing if facts.deficit is None else 1.0 - jnp.mean(facts.deficit, axis=(0, 1)),
+        nothing if facts.gap is None else jnp.max(facts.gap, axis=(0, 1)),
+    )
+
+
+def decode(tally: Tally, num_inits: int, shape: Shape) -> Counts:
+    """Turn a sum of tallies, as int64 and float64 on the host, into counts."""
+    ends = np.cumsum(_bin_sizes(shape))[:-1]
+    head_causes, joint, *histograms = np.split(tally.bins, ends)[:-1]
+    entropy_histogram, gap_histogram = histograms or (
+        np.zeros(NUM_ENTROPY_BINS, np.int64),
+        np.zeros(NUM_GAP_BINS, np.int64),
+    )
+    by_flag = joint.reshape(*[2] * NUM_FLAGS, len(JOINT_CAUSES))
+    total = by_flag.sum(axis=tuple(range(NUM_FLAGS)))
     return Counts(
-        num_inits=jnp.int32(1),
-        collisions=jnp.sum(is_collided_p),
-        squared_shares=jnp.mean(is_collided_p) ** 2,
-        all_pairs_collided=jnp.all(is_collided_p).astype(jnp.int32),
-        regime_collisions=jnp.sum(is_collided_p & jnp.all(in_regime_ph, axis=1)),
-        head_collisions=jnp.sum(is_equal_ph, axis=0),
-        head_causes=jnp.sum(primary_phk, axis=0),
-        uniform_attention=jnp.sum(is_uniform_n[pairs.first] & is_uniform_n[pairs.second]),
-        equal_outputs=jnp.sum(jnp.all(first == second, axis=-1)),
-        matching_outputs=jnp.sum(
-            jnp.all(jnp.round(first * 1e4) == jnp.round(second * 1e4), axis=-1)
-        ),
+        num_inits=np.int64(num_inits),
+        collisions=total[:NUM_EXACT_CAUSES].sum() + total[JOINT_CAUSES.index("mixed")],
+        joint_causes=total,
+        regime_collisions=by_flag[..., 1, :].sum(),
+        head_causes=head_causes.reshape(shape.layer.heads, len(CAUSES)),
+        all_pairs_collided=tally.all_pairs_collided,
+        class_collisions=tally.class_collisions,
+        uniform_attention=by_flag[1].sum(),
+        equal_outputs=by_flag[..., 1, :, :].sum(),
+        matching_outputs=by_flag[:, 1].sum(),
+        entropy_histogram=entropy_histogram,
+        gap_histogram=gap_histogram,
+        squared_shares=tally.squared_shares,
+        entropy_sum=tally.entropy_sum,
+        entropy_squares=tally.entropy_squares,
+        log_gap_sum=tally.log_gap_sum,
+        log_gap_squares=tally.log_gap_squares,
     )

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from gat_jax import graphs, sampling, twins
+from gat_jax import engine, graphs, twins
 from gat_jax.claims import FEW_PAIRS, Claim, Measurement, deterministic, share
 from gat_jax.datasets import NodeTask
 from gat_jax.params import LayerConfig
@@ -58,7 +58,7 @@ def study_graph(task: NodeTask, *, num_inits: int, seed: int) -> list[GraphRow]:
             for heads in HEADS:
                 layer = LayerConfig(heads=heads, initializer="tutorial")
                 cell = Cell(f"{task.name}.{loops}_loops", layer)
-                counts[heads] = sampling.sample(cell, graph, pairs, num_inits=num_inits, seed=seed)
+                counts[heads] = engine.sample(cell, graph, pairs, num_inits=num_inits, seed=seed)
         rows.append(
             GraphRow(
                 graph=task.name,

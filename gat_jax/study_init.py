@@ -10,7 +10,7 @@ import jraph
 import numpy as np
 import xarray as xr
 
-from gat_jax import datasets, probability, sampling, twins
+from gat_jax import datasets, engine, probability, sampling, twins
 from gat_jax.claims import Measurement, deterministic, share
 from gat_jax.layers import gat
 from gat_jax.metrics import binomial_interval, normalised_entropy
@@ -116,7 +116,7 @@ def jobs(*, num_inits: int, seed: int) -> dict[str, Callable[[], Counts]]:
     graph, pairs = tutorial_twins()
     return {
         name: functools.partial(
-            sampling.sample,
+            engine.sample,
             cell,
             graph,
             pairs,

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Bool, Float, Int
 
-from gat_jax import datasets, escape, sampling, training, twins
+from gat_jax import datasets, draws, escape, training, twins
 from gat_jax.claims import Measurement, deterministic, share
 from gat_jax.compiling import jit_briefly
 from gat_jax.models import init_network
@@ -85,7 +85,7 @@ def train_runs(
     optimizer: OptimizerName, heads: int, *, num_runs: int, config: TrainConfig, seed: int
 ) -> Runs:
     """Train many initialisations; both optimisers start from the same ones."""
-    key = sampling.named_key(seed, f"training.h{heads}")
+    key = draws.named_key(seed, f"training.h{heads}")
     layer = layer_config(heads)
     params = init_network(key, (layer,), 2, batch_shape=(num_runs,))
     settings = TrainSettings(learning_rate=LEARNING_RATES[optimizer])

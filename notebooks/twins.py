@@ -48,7 +48,16 @@ import networkx as nx
 import numpy as np
 from matplotlib.colors import BoundaryNorm, ListedColormap
 
-from gat_jax import datasets, escape, graphs, probability, sampling, study_training, symmetry, twins
+from gat_jax import (
+    datasets,
+    engine,
+    escape,
+    graphs,
+    probability,
+    study_training,
+    symmetry,
+    twins,
+)
 from gat_jax.initializers import init_layer
 from gat_jax.layers import gat
 from gat_jax.metrics import binomial_interval, normalised_entropy
@@ -284,7 +293,7 @@ def sample_all(cells, *, num_inits=30_000):
     """Sample every cell; two at a time, since most of the time goes into compiling."""
     with ThreadPoolExecutor(2) as pool:
         jobs = [
-            pool.submit(sampling.sample, cell, graph, pairs, num_inits=num_inits, seed=0)
+            pool.submit(engine.sample, cell, graph, pairs, num_inits=num_inits, seed=0)
             for cell in cells
         ]
         return [job.result() for job in jobs]
