@@ -11,8 +11,15 @@ import tyro
 Options = TypeVar("Options")
 
 
-def parse(options: type[Options], argv: Sequence[str] | None) -> Options:
+def parse(
+    options: type[Options], argv: Sequence[str] | None, *, default: Options | None = None
+) -> Options:
     """Read a command line into a dataclass; None reads the process's own.
+
+    Args:
+      options: the dataclass.
+      argv: arguments.
+      default: what holds of options that are not given; None: the dataclass's own defaults.
 
     Raises:
       SystemExit: code 0 after --help, code 2 after one line on stderr for anything unreadable.
@@ -20,7 +27,7 @@ def parse(options: type[Options], argv: Sequence[str] | None) -> Options:
     captured = io.StringIO()
     try:
         with contextlib.redirect_stderr(captured):
-            return tyro.cli(options, args=argv)
+            return tyro.cli(options, args=argv, default=default)
     except SystemExit as stop:
         if stop.code in (None, 0):
             raise

@@ -12,10 +12,11 @@ instructions may round otherwise.
 """
 
 import collections
-import functools
+import contextlib
+import itertools
 import os
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jraph
@@ -46,15 +47,22 @@ class Result(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Bytes that a task needs on each device."""
+    """Bytes that a program needs on all its devices together."""
 
-    running: int  # while a tile is computed
-    result: int  # for each tile under way
+    running: int  # while each computes a tile
+    results: int  # of the tiles of one call
 
 
 def default_devices() -> tuple[jax.Device, ...]:
     """Return the devices of this process."""
     return tuple(jax.local_devices())
+
+
+def use_cores(num_devices: int | None) -> None:
+    """Make one device of each CPU core, or as many as asked for, unless JAX is in use already."""
+    cores = len(os.sched_getaffinity(0))
+    with contextlib.suppress(RuntimeError):  # in use: its devices are as they are
+        jax.config.update("jax_num_cpu_devices", num_devices or cores)
 
 
 def total_memory() -> int:
@@ -65,35 +73,65 @@ def total_memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-@functools.cache
-def _program(shape: Shape, devices: tuple[jax.Device, ...], *, keep_lanes: bool):
-    """Return the function (inputs, first_batch [D], num_inits [D]) of one tile on each device."""
-    mesh = Mesh(np.array(devices), ("init",))
+class Program:
+    """One tile on each of some devices, compiled."""
 
-    def on_one_device(inputs, first_batch, num_inits):
-        result = sampling.run_tile(
-            inputs, first_batch[0], num_inits[0], shape=shape, keep_lanes=keep_lanes
-        )
-        return jax.tree.map(lambda x: x[None], result)
+    _cache: ClassVar[dict[Any, "Program"]] = {}
 
-    whole, split = PartitionSpec(), PartitionSpec("init")
-    return jit_tiles(
-        jax.shard_map(
+    def __init__(self, task: Task, devices: tuple[jax.Device, ...], *, keep_lanes: bool):
+        """Compile; see `Program.of`."""
+        mesh = Mesh(np.array(devices), ("init",))
+        whole, split = PartitionSpec(), PartitionSpec("init")
+
+        def on_one_device(inputs, first_batch, num_inits):
+            result = sampling.run_tile(
+                inputs, first_batch[0], num_inits[0], shape=task.shape, keep_lanes=keep_lanes
+            )
+            return jax.tree.map(lambda x: x[None], result)
+
+        function = jax.shard_map(
             on_one_device,
             mesh=mesh,
             in_specs=(whole, split, split),
             out_specs=split,
             check_vma=False,
         )
-    )
+        self.devices = devices
+        zeros = np.zeros(len(devices), np.uint32), np.zeros(len(devices), np.int32)
+        self._compiled = jit_tiles(function).lower(task.inputs, *zeros).compile()
+        analysis = self._compiled.memory_analysis()
+        sizes = analysis.temp_size_in_bytes, analysis.output_size_in_bytes
+        self.memory = Memory(*(size * len(devices) for size in sizes))
 
+    @classmethod
+    def of(cls, task: Task, devices: tuple[jax.Device, ...], *, keep_lanes: bool) -> "Program":
+        """Return the program of a task, compiled once for all tasks of its shape."""
+        key = task.shape, frozenset(task.inputs.scales), devices, keep_lanes
+        if key not in cls._cache:
+            cls._cache[key] = cls(task, devices, keep_lanes=keep_lanes)
+        return cls._cache[key]
 
-def measure_memory(task: Task, *, keep_lanes: bool = False) -> Memory:
-    """Compile a task for one device and ask the compiler for its memory."""
-    program = _program(task.shape, default_devices()[:1], keep_lanes=keep_lanes)
-    numbers = np.zeros(1, np.uint32), np.zeros(1, np.int32)
-    analysis = program.lower(task.inputs, *numbers).compile().memory_analysis()
-    return Memory(analysis.temp_size_in_bytes, analysis.output_size_in_bytes)
+    def __call__(self, inputs: sampling.Inputs, tiles: Sequence[Tile], batch_size: int):
+        """Start computing one tile on each device; a device without a tile counts nothing."""
+        padded = [*tiles, *[Tile(0, 0)] * (len(self.devices) - len(tiles))]
+        first = np.array([tile.first // batch_size for tile in padded], np.uint32)
+        num_inits = np.array([tile.num_inits for tile in padded], np.int32)
+        return self._compiled(inputs, first, num_inits)
+
+    def calls_within(self, memory: int) -> int:
+        """Return how many calls may be under way at once within a budget of bytes.
+
+        Raises:
+          ValueError: if there is no room for one.
+        """
+        needed = self.memory.running + self.memory.results
+        if needed > memory:
+            raise ValueError(
+                f"memory: expected at least {needed / 2**20:.1f} MiB for one tile on each device, "
+                f"got {memory / 2**20:.1f}"
+            )
+        calls = (memory - self.memory.running) // max(1, self.memory.results)
+        return min(calls, MAX_CALLS_UNDER_WAY)
 
 
 def run_tiles(
@@ -114,19 +152,15 @@ def run_tiles(
         first of them is fetched.
       keep_lanes: also return values of every initialisation.
     """
-    program = _program(task.shape, devices, keep_lanes=keep_lanes)
+    program = Program.of(task, devices, keep_lanes=keep_lanes)
     under_way: collections.deque = collections.deque()
     tiles = iter(tiles)
     while True:
         while len(under_way) < calls_under_way:
-            group = [tile for _, tile in zip(devices, tiles, strict=False)]
+            group = list(itertools.islice(tiles, len(devices)))
             if not group:
                 break
-            # A device without a tile of its own computes one that does not count.
-            padded = [*group, *[Tile(0, 0)] * (len(devices) - len(group))]
-            first = np.array([tile.first // task.shape.batch_size for tile in padded], np.uint32)
-            num_inits = np.array([tile.num_inits for tile in padded], np.int32)
-            under_way.append((group, program(task.inputs, first, num_inits)))
+            under_way.append((group, program(task.inputs, group, task.shape.batch_size)))
         if not under_way:
             return
         group, (tallies, lanes) = under_way.popleft()

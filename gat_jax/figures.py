@@ -67,7 +67,7 @@ def collision_by_heads(dataset: xr.Dataset, theme: Theme) -> Figure:
     law_heads = np.geomspace(heads[0], heads[-1], 101)
     law = np.maximum(share[0], 1e-9) ** (law_heads / heads[0])
 
-    fig = _figure(_heads_title(heads, share), 4.2, colors)
+    fig = new_figure(_heads_title(heads, share), 4.2, colors)
     ax = fig.add_subplot()
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", nonpositive="clip")
@@ -87,7 +87,7 @@ def collision_by_heads(dataset: xr.Dataset, theme: Theme) -> Figure:
     ax.set_xlim(heads[0] * 0.85, heads[-1] * 1.55)
     ax.set_ylim(bottom, 1.3)
     ticks = [m * 10.0**k for k in range(-6, 1) for m in (1, 2, 5) if bottom <= m * 10.0**k <= 1]
-    _style(ax, colors, "Attention heads H", "Initialisations with equal twins,\n95% interval")
+    style_axes(ax, colors, "Attention heads H", "Initialisations with equal twins,\n95% interval")
     _set_ticks(ax.xaxis, heads, "{:g}".format)
     _set_ticks(ax.yaxis, ticks if len(ticks) < 10 else ticks[::-3])
     return fig
@@ -113,7 +113,7 @@ def training(dataset: xr.Dataset, theme: Theme) -> Figure:
     names = ["the article's start,\none run"]
     names += [f"{_count(h, 'head')}, {dataset.sizes['run']:,}\nrandom starts" for h in heads]
     last = max(int(dataset["step"][-1]), int(dataset["article_step"][-1]))
-    fig = _figure(_training_title(dataset), 8.0, colors)
+    fig = new_figure(_training_title(dataset), 8.0, colors)
     axes = fig.subplots(len(names), len(OPTIMIZERS), sharex=True, sharey=True, squeeze=False)
     for (row, column), ax in np.ndenumerate(axes):
         optimizer = list(OPTIMIZERS)[column]
@@ -124,7 +124,7 @@ def training(dataset: xr.Dataset, theme: Theme) -> Figure:
         else:
             _draw_runs(ax, chosen.sel(heads=heads[row - 1]), colors)
         xlabel = "Step (log scale)" if row == len(heads) else ""
-        _style(ax, colors, xlabel, "" if column else names[row])
+        style_axes(ax, colors, xlabel, "" if column else names[row])
         _set_time_axis(ax, last)
     handles, _ = axes[-1, 0].get_legend_handles_labels()
     legend = fig.legend(
@@ -175,7 +175,7 @@ def survival(dataset: xr.Dataset, theme: Theme) -> Figure:
     """Draw how many runs never left the equal state yet, and how many are in it all the same."""
     colors = PALETTES[theme]
     steps = dataset["step"].values
-    fig = _figure(_survival_title(dataset), 6.6, colors)
+    fig = new_figure(_survival_title(dataset), 6.6, colors)
     axes = fig.subplots(len(OPTIMIZERS), 1, sharex=True, squeeze=False)[:, 0]
     for ax, optimizer in zip(axes, OPTIMIZERS, strict=True):
         ends = []
@@ -194,7 +194,9 @@ def survival(dataset: xr.Dataset, theme: Theme) -> Figure:
         ax.set_title(OPTIMIZERS[optimizer], color=colors.text)
         xlabel = "Training step (log scale)\nSolid: first exit (Kaplan-Meier, 95% interval)"
         xlabel += "\nDotted: equal at that step"
-        _style(ax, colors, xlabel if ax is axes[-1] else "", "Share of the runs\nthat began equal")
+        style_axes(
+            ax, colors, xlabel if ax is axes[-1] else "", "Share of the runs\nthat began equal"
+        )
         _set_time_axis(ax, int(steps[-1]))
         _end_labels(ax, int(steps[-1]), ends, distance=0.2)
     return fig
@@ -231,7 +233,7 @@ def remedies(dataset: xr.Dataset, theme: Theme) -> Figure:
     colors = PALETTES[theme]
     shares = _equal_shares(dataset)
     baseline = shares[BASELINE][0]
-    fig = _figure(_remedies_title(shares), 0.36 * len(shares) + 2.0, colors)
+    fig = new_figure(_remedies_title(shares), 0.36 * len(shares) + 2.0, colors)
     ax = fig.add_subplot()
     ax.axvline(baseline, color=colors.text, linewidth=1, linestyle="--")
     for row, (setting, (share, low, high)) in enumerate(shares.items()):
@@ -243,7 +245,7 @@ def remedies(dataset: xr.Dataset, theme: Theme) -> Figure:
         _note(ax, percent(share, 1), (1, row), (14, 0), color, va="center", annotation_clip=False)
     ax.set_ylim(len(shares) - 0.4, -0.6)
     ax.set_xlim(-0.1, 1.04)
-    _style(ax, colors, "Initialisations with equal twins,\n95% interval", "")
+    style_axes(ax, colors, "Initialisations with equal twins,\n95% interval", "")
     _set_ticks(ax.xaxis, [0, 0.5, 1])
     ax.set_yticks(range(len(shares)), [REMEDIES[setting][0] for setting in shares])
     ax.yaxis.grid(visible=False)
@@ -327,7 +329,8 @@ def _count(number: int, noun: str) -> str:
 # --- looks --------------------------------------------------------------------------------------
 
 
-def _figure(title: str, height: float, colors: Palette) -> Figure:
+def new_figure(title: str, height: float, colors: Palette) -> Figure:
+    """Return an empty figure with its title, `height` in inches."""
     fig = Figure(figsize=(WIDTH, height), layout="constrained", facecolor=colors.background)
     lines = textwrap.wrap(title, TITLE_LETTERS)
     widths = range(TITLE_LETTERS // 2, TITLE_LETTERS + 1)  # the narrowest, for even lines
@@ -337,7 +340,8 @@ def _figure(title: str, height: float, colors: Palette) -> Figure:
     return fig
 
 
-def _style(ax: Axes, colors: Palette, xlabel: str, ylabel: str) -> None:
+def style_axes(ax: Axes, colors: Palette, xlabel: str, ylabel: str) -> None:
+    """Give axes their labels, colours and grid."""
     ax.set_facecolor(colors.background)
     ax.set_xlabel(xlabel, color=colors.text, fontsize=FONT_SIZE)
     ax.set_ylabel(ylabel, color=colors.text, fontsize=FONT_SIZE)

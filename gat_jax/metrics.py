@@ -86,6 +86,29 @@ def twin_gap(
     return jnp.max(jnp.abs(values[first] - values[second]), axis=-1)
 
 
+def mean_share_interval(
+    successes: Count, squared_shares: Count, trials: Count, num_pairs: int
+) -> tuple[float, float]:
+    """Return the 95% interval of the mean share of pairs that collide.
+
+    Args:
+      successes: initialisations and pairs that collide.
+      squared_shares: sum over initialisations of the squared share of pairs.
+      trials: initialisations, at least 1; they are independent, pairs of one are not.
+      num_pairs: pairs of each initialisation.
+
+    Numerics: exact (Clopper-Pearson) for one pair, or where all initialisations are alike and show
+    no spread to go by; otherwise the mean and 1.96 standard errors, within [0, 1].
+    """
+    mean = float(successes) / (float(trials) * num_pairs)
+    variance = max(0.0, float(squared_shares) / float(trials) - mean**2)
+    if num_pairs == 1 or mean in (0.0, 1.0):
+        low, high = binomial_interval(int(successes) // num_pairs, int(trials))
+        return float(low), float(high)
+    deviation = 1.96 * float(np.sqrt(variance / float(trials)))
+    return max(0.0, mean - deviation), min(1.0, mean + deviation)
+
+
 def binomial_interval(
     successes: Count,
     trials: Count,

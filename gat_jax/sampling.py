@@ -42,6 +42,9 @@ NUM_ENTROPY_BINS = 50  # of equal width on [0, 1]
 GAP_RANGE, GAP_STEPS = (-8.0, 4.0), 48
 NUM_GAP_BINS = GAP_STEPS + 3
 
+# The fields of `Counts` that are sums of real numbers.
+SUMS = ("squared_shares", "entropy_sum", "entropy_squares", "log_gap_sum", "log_gap_squares")
+
 
 @dataclasses.dataclass(frozen=True)
 class Cell:

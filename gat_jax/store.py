@@ -1,13 +1,35 @@
-"""Results on disk: labelled arrays, and folders that change all at once or not at all."""
+"""Results on disk: labelled arrays, folders that change all at once, and blocks that survive kills.
+
+A sweep's store is a Zarr group. Its arrays are the summary, one labelled dataset. Below it, in
+`blocks/`, lie the finished blocks it is computed from: one array of records per cell, one chunk
+per block. A chunk carries its own CRC-32C and comes into being by a rename, so a block is whole or
+absent, whatever kills the process; a flipped bit is found when it is read. Values of single
+initialisations, where kept, are written before the record, so that the record marks a block.
+"""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO, Any
 
+import numpy as np
 import xarray as xr
+import zarr
+import zarr.codecs
+from jaxtyping import Float
+
+SCHEMA = 1
+# As many blocks as a cell can ever have: what is not written takes no space.
+MAX_BLOCKS = 2**31
+
+
+class StoreInUseError(ValueError):
+    """Another sweep is writing to the store."""
 
 
 def check_writable(directory: Path) -> None:
@@ -51,7 +73,10 @@ def save(dataset: xr.Dataset, path: Path) -> None:
     # Zarr 3 specifies strings of variable length, and none of fixed length.
     names = [name for name, coord in dataset.coords.items() if coord.dtype.kind == "U"]
     dataset = dataset.assign_coords({name: dataset[name].astype(object) for name in names})
-    dataset.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
+    with warnings.catch_warnings():
+        # Consolidated metadata is what `open_zarr` looks for first, and not yet in the standard.
+        warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
+        dataset.to_zarr(path, mode="w", zarr_format=3, consolidated=True)
 
 
 def load(path: Path) -> xr.Dataset:
@@ -60,6 +85,113 @@ def load(path: Path) -> xr.Dataset:
     Raises:
       ValueError: if there is none.
     """
-    if not path.is_dir():
+    if not (path / "zarr.json").is_file():
         raise ValueError(f"store: expected a Zarr store, got {path}")
-    return xr.open_zarr(path, consolidated=False)
+    return xr.open_zarr(path)
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, is_member: bool = False) -> Iterator[IO[bytes]]:
+    """Hold the store's lock, which the operating system drops with the process.
+
+    Args:
+      path: of the store, a folder.
+      is_member: share the lock with the other processes of one distributed sweep.
+
+    Yields:
+      The lock's file; `share` lets members in.
+
+    Raises:
+      StoreInUseError: if another sweep holds the lock.
+    """
+    with open(path / ".lock", "ab") as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if is_member else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreInUseError(f"out: expected no other sweep on {path}, got one") from None
+        yield file
+
+
+def share(lock: IO[bytes]) -> None:
+    """Let the other processes of this sweep share the lock, and still nobody else."""
+    fcntl.flock(lock, fcntl.LOCK_SH)
+
+
+class Blocks:
+    """The finished blocks of a sweep."""
+
+    def __init__(self, path: Path):
+        """Open the blocks of the store at `path`, or start with none.
+
+        Raises:
+          ValueError: if the folder holds something else, or a store of another schema.
+        """
+        self.path = path / "blocks"
+        entries = {entry.name for entry in path.iterdir()} - {".lock"}
+        if not entries:
+            zarr.create_group(self.path, zarr_format=3, attributes={"schema": SCHEMA})
+        elif not (self.path / "zarr.json").is_file():
+            raise ValueError(f"out: expected a sweep's store or a new path, got {path}")
+        self._group = zarr.open_group(self.path, mode="r+")
+        schema = self._group.attrs.get("schema")
+        if schema != SCHEMA:
+            raise ValueError(f"out: expected a store of schema {SCHEMA}, got schema {schema}")
+        self._arrays: dict[tuple[str, str], zarr.Array] = {}
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """What the blocks were computed for; empty before the first `set_header`."""
+        return {key: value for key, value in self._group.attrs.items() if key != "schema"}
+
+    def set_header(self, header: Mapping[str, Any]) -> None:
+        """Replace the header."""
+        self._group.attrs.put({"schema": SCHEMA, **header})
+
+    def present(self, cell: str) -> list[int]:
+        """Return the numbers of the blocks of a cell that are there, ascending."""
+        folder = self.path / cell / "record" / "c"
+        if not folder.is_dir():
+            return []
+        return sorted(int(x.name) for x in folder.iterdir() if (x / "0").is_file())
+
+    def read(self, cell: str, block: int, length: int) -> Float[np.ndarray, " length"]:
+        """Return the record of a block that is there.
+
+        Raises:
+          ValueError: names the file if it is damaged.
+        """
+        try:
+            record = self._array(cell, "record", (length,), np.float64)[block]
+        except ValueError as error:
+            file = self.path / cell / "record" / "c" / str(block) / "0"
+            raise ValueError(f"damaged block {file}: {error}") from error
+        return np.asarray(record)
+
+    def read_lanes(self, cell: str, name: str, block: int, length: int, dtype) -> np.ndarray:
+        """Return kept values of the initialisations of a block."""
+        return np.asarray(self._array(cell, name, (length,), dtype)[block])
+
+    def write(
+        self,
+        cell: str,
+        block: int,
+        record: Float[np.ndarray, " length"],
+        lanes: Mapping[str, np.ndarray],
+    ) -> None:
+        """Store a block: values of single initialisations first, the record last."""
+        for name, values in {**lanes, "record": record}.items():
+            self._array(cell, name, values.shape, values.dtype)[block] = values
+
+    def _array(self, cell: str, name: str, shape: tuple[int, ...], dtype) -> zarr.Array:
+        if (cell, name) not in self._arrays:
+            with contextlib.suppress(zarr.errors.ContainsArrayError):
+                self._group.create_array(
+                    f"{cell}/{name}",
+                    shape=(MAX_BLOCKS, *shape),
+                    chunks=(1, *shape),
+                    dtype=dtype,
+                    compressors=zarr.codecs.Crc32cCodec(),
+                    fill_value=0,
+                )
+            self._arrays[cell, name] = zarr.open_array(self.path / cell / name, mode="r+")
+        return self._arrays[cell, name]

@@ -32,12 +32,26 @@ ALLOWED = {
     "lanes": {"attention", "params", "symmetry", "twins"},
     "sampling": {"draws", "graphs", "initializers", "lanes", "params", "symmetry", "twins"},
     "engine": {"compiling", "sampling", "twins"},
+    "sweep": {
+        *("datasets", "engine", "graphs", "metrics", "params", "sampling", "store", "symmetry"),
+        "twins",
+    },
+    "specfile": {"sweep"},
+    "sweep_figures": {"figures"},
     "claims": {"metrics"},
     "figures": {"metrics", "claims", "symmetry"},
     "report": {"claims", "figures"},
 }
 # The parts of the study stand on everything that computes, and study on its parts.
-COMPUTES = set(ALLOWED) - {"figures", "report", "store", "cli"}
+COMPUTES = set(ALLOWED) - {
+    "figures",
+    "report",
+    "store",
+    "cli",
+    "sweep",
+    "specfile",
+    "sweep_figures",
+}
 ALLOWED |= {
     "study_init": COMPUTES,
     "study_graphs": COMPUTES,

@@ -1,0 +1,62 @@
+"""A sweep's spec as a TOML file: the fields of `SweepSpec`, a single value for a list of one."""
+
+import dataclasses
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from gat_jax.sweep import AXES, SweepSpec
+
+NUMBERS = {"heads": int, "channels": int, "num_inits": int, "seed": int, "block_size": int}
+NUMBERS |= {"slope": float, "gain": float, "precision": float}
+
+
+def load_spec(path: Path) -> SweepSpec:
+    """Read a spec.
+
+    Raises:
+      ValueError: names the file, the key and what is wrong with it: unknown (with the nearest
+        valid one), repeated, or of the wrong type.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"spec: expected a readable file, got {path} ({error})") from None
+    valid = [field.name for field in dataclasses.fields(SweepSpec)]
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: {_explain(error, text, valid)}") from None
+    values = {}
+    for key, value in found.items():
+        if key not in valid:
+            raise ValueError(f"{path}: expected no key {key!r}{_nearest(key, valid)}")
+        values[key] = _convert(path, key, value)
+    return SweepSpec(**values)
+
+
+def _explain(error: tomllib.TOMLDecodeError, text: str, valid: list[str]) -> str:
+    """Say which key is repeated, where that is what is wrong."""
+    line = re.search(r"at line (\d+)", str(error))
+    if line is None or "overwrite" not in str(error):
+        return str(error)
+    key = text.splitlines()[int(line[1]) - 1].split("=")[0].strip()
+    return f"expected each key once, got {key!r} again in line {line[1]}{_nearest(key, valid)}"
+
+
+def _nearest(key: str, valid: list[str]) -> str:
+    nearest = difflib.get_close_matches(key, [name for name in valid if name != key], n=1)
+    return f" (perhaps you meant {nearest[0]})" if nearest else ""
+
+
+def _convert(path: Path, key: str, value: Any) -> Any:
+    """Check the type of a value, and make a tuple of the values of an axis."""
+    kind = NUMBERS.get(key, str)
+    accepted = (int, float) if kind is float else kind
+    items = value if key in AXES and isinstance(value, list) else [value]
+    for item in items:
+        if not isinstance(item, accepted) or isinstance(item, bool):
+            raise ValueError(f"{path}: {key}: expected {kind.__name__}, got {item!r}")
+    return tuple(kind(x) for x in items) if key in AXES else kind(value)
