@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -39,11 +38,14 @@ def load_spec(path: Path) -> SweepSpec:
 
 def _explain(error: tomllib.TOMLDecodeError, text: str, valid: list[str]) -> str:
     """Say which key is repeated, where that is what is wrong."""
-    line = re.search(r"at line (\d+)", str(error))
-    if line is None or "overwrite" not in str(error):
-        return str(error)
-    key = text.splitlines()[int(line[1]) - 1].split("=")[0].strip()
-    return f"expected each key once, got {key!r} again in line {line[1]}{_nearest(key, valid)}"
+    seen = set()
+    for number, line in enumerate(text.splitlines(), 1):
+        key = line.split("=")[0].strip()
+        if "overwrite" in str(error) and "=" in line and key in seen:
+            again = f"expected each key once, got {key!r} again in line {number}"
+            return again + _nearest(key, valid)
+        seen.add(key)
+    return str(error)
 
 
 def _nearest(key: str, valid: list[str]) -> str:

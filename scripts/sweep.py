@@ -152,7 +152,7 @@ def run(options: Options) -> int:
                 store.save(dataset, folder)
     console = _console()
     if is_interrupted():
-        console.print(f"Interrupted. What is finished is in {options.out}; to go on, run:")
+        console.print("Interrupted. What is finished is stored; to go on, run:")
         console.print(f"  python {' '.join(sys.argv)}", soft_wrap=True)
         return 130
     if is_complete:
