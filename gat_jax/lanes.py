@@ -262,12 +262,12 @@ def _rows(
             recv = send = [jax.tree.map(jnp.zeros_like, values[0])]
     parts = []
     for receivers, slots, gcn_weights in _groups(layout, is_unrolled):
-        query = [part[receivers] for part in recv]
-        t = [[part[j] for j in slots] for part in send]
+        query = [_pick(part, receivers) for part in recv]
+        t = [[_pick(part, j) for j in slots] for part in send]
         signs = _signs(query, t, dead)
         outputs, deficit = [], None
         if not only_signs:
-            z = [[channel[j] for j in slots] for channel in values]
+            z = [[_pick(channel, j) for j in slots] for channel in values]
             match params:
                 case GATParams():
                     shifted = _gat_shifted(query[0], t[0], slope, is_monotone)
@@ -306,6 +306,13 @@ def _project(kernel: Array, bias: Array | None, nodes: Array, is_unrolled: bool)
         columns = [nodes[:, f] for f in range(num_features)]
         values = [_weighted_sum([w[None] for w in channel], columns) for channel in weights]
     return values if bias is None else [z + bias[:, c] for c, z in enumerate(values)]
+
+
+def _pick(by_node: Any, index: Any) -> Array:
+    """Return the entry of one node (unrolled), or the rows of a vector of nodes (gathered)."""
+    if isinstance(index, int):
+        return by_node[index]
+    return by_node.at[index].get(mode="promise_in_bounds")
 
 
 def _dot(values: list[Any], weights: Float[Array, "1 channels lanes"], is_unrolled: bool) -> Any:

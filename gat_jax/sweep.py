@@ -6,6 +6,7 @@ summary is the sum of a cell's blocks in their order, so it is the same whoever 
 in how many sittings.
 """
 
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -23,9 +24,10 @@ import jax
 import jraph
 import numpy as np
 import xarray as xr
+from jax.experimental import multihost_utils
 from jaxtyping import Float
 
-from gat_jax import datasets, engine, graphs, metrics, sampling, twins
+from gat_jax import datasets, engine, graphs, metrics, sampling, store, twins
 from gat_jax.engine import Tile
 from gat_jax.params import InitializerName, LayerConfig, LayerName
 from gat_jax.sampling import Cell, Counts, FeatureName, Lanes, Task
@@ -274,6 +276,39 @@ def check_enlarges(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         )
 
 
+@contextlib.contextmanager
+def opened(spec: SweepSpec, path: Path) -> Iterator[Blocks]:
+    """Open a store for a sweep, under its lock.
+
+    Of the processes of one distributed sweep, the first one checks and locks the store, and lets
+    the others in.
+
+    Raises:
+      ValueError: if the store cannot be written, is in use, or conflicts with the spec.
+    """
+    is_first, refusal = jax.process_index() == 0, None
+    with contextlib.ExitStack() as stack:
+        try:
+            if is_first:
+                store.check_writable(path)
+                lock = stack.enter_context(store.locked(path))
+                blocks = Blocks(path)
+                check_enlarges(blocks.header, header(spec))
+                blocks.set_header(header(spec))
+                store.share(lock)
+        except ValueError as error:
+            refusal = error
+        if jax.process_count() > 1:
+            is_open = multihost_utils.broadcast_one_to_all(np.int32(refusal is None))
+            if not is_open and refusal is None:
+                refusal = ValueError("out: expected process 0 to open the store, but it refused")
+        if refusal is not None:
+            raise refusal
+        if not is_first:
+            stack.enter_context(store.locked(path, is_member=True))
+        yield Blocks(path)
+
+
 def provenance() -> dict[str, str]:
     """Return what the numbers were computed with."""
     names = ("gat_jax", "jax", "jaxlib", "numpy", "scipy")
@@ -492,6 +527,35 @@ def _run_blocks(
         yield block, sampling.decode(tally, num_inits, shape), lanes
 
 
+def run(
+    spec: SweepSpec, path: Path, *, devices: tuple[jax.Device, ...] | None = None
+) -> xr.Dataset:
+    """Run a sweep from Python, or go on with one; return its summary.
+
+    Args:
+      spec: what is swept.
+      path: of the store.
+      devices: to compute on; None: all of this process.
+
+    Raises:
+      ValueError: as `entries` and `opened`.
+    """
+    cells = entries(spec)
+    with opened(spec, path) as blocks:
+        run_sweep(
+            spec,
+            cells,
+            blocks,
+            devices=devices or engine.default_devices(),
+            calls_under_way=lambda entry: engine.MAX_CALLS_UNDER_WAY,
+            should_stop=lambda: False,
+            on_progress=lambda progress: None,
+        )
+        dataset = summarise(spec, cells, blocks)
+        save_summary(dataset, path)
+    return dataset
+
+
 # --- the summary --------------------------------------------------------------------------------
 
 
@@ -534,7 +598,19 @@ def summarise(spec: SweepSpec, cells: list[Entry], blocks: Blocks) -> xr.Dataset
         "log10_gap_low": ("gap_bin", np.concatenate([[-np.inf, -np.inf], edges])),
         "log10_gap_high": ("gap_bin", np.concatenate([[-np.inf], edges, [np.inf]])),
     }
-    return xr.Dataset(variables, coords=coords)
+    attributes = {"spec": json.dumps(dataclasses.asdict(spec)), "schema": store.SCHEMA}
+    return xr.Dataset(variables, coords=coords, attrs=attributes | provenance())
+
+
+def is_complete(dataset: xr.Dataset) -> bool:
+    """Whether every cell that exists has all its blocks, or as many as its precision needs."""
+    return bool((dataset["is_complete"] | (dataset["num_pairs"] == 0)).all())
+
+
+def save_summary(dataset: xr.Dataset, path: Path) -> None:
+    """Replace the summary of a store."""
+    with store.staged(path) as folder:
+        store.save(dataset, folder)
 
 
 def _summary(spec: SweepSpec, entry: Entry | None, prefix: Prefix | None) -> dict[str, tuple]:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import numpy as np
 import tyro
 import xarray as xr
 from rich.console import Console
@@ -130,7 +129,7 @@ def run(options: Options) -> int:
     if options.dry_run:
         _print_plan(spec, cells, devices, calls_under_way)
         return 0
-    with _opened(options, sweep.header(spec)) as blocks, _interruptible() as is_interrupted:
+    with sweep.opened(spec, options.out) as blocks, _interruptible() as is_interrupted:
         with _progress_bar() as report:
             sweep.run_sweep(
                 spec,
@@ -143,13 +142,9 @@ def run(options: Options) -> int:
                 process=(jax.process_index(), jax.process_count()),
             )
         dataset = sweep.summarise(spec, cells, blocks)
-        dataset = dataset.assign_attrs(
-            spec=str(blocks.header["spec"]), schema=store.SCHEMA, **sweep.provenance()
-        )
-        is_complete = all(entry_is_complete(dataset, entry) for entry in cells)
+        is_complete = sweep.is_complete(dataset)
         if is_complete or is_interrupted() or jax.process_count() == 1:
-            with store.staged(options.out) as folder:
-                store.save(dataset, folder)
+            sweep.save_summary(dataset, options.out)
     console = _console()
     if is_interrupted():
         console.print("Interrupted. What is finished is stored; to go on, run:")
@@ -161,11 +156,6 @@ def run(options: Options) -> int:
     else:
         console.print("This process's share is done; the others' is not yet.")
     return 0
-
-
-def entry_is_complete(dataset: xr.Dataset, entry: Entry) -> bool:
-    """Whether all blocks of a cell are in the summary, or as many as its precision needs."""
-    return bool(dataset["is_complete"].sel(entry.labels))
 
 
 def _start_processes(options: Options) -> None:
@@ -182,37 +172,6 @@ def _start_processes(options: Options) -> None:
         jax.distributed.initialize(**given)
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"distributed: could not start ({str(error).splitlines()[0]})") from None
-
-
-@contextlib.contextmanager
-def _opened(options: Options, header: dict[str, Any]) -> Iterator[store.Blocks]:
-    """Open the store under its lock; of several processes, the first one lets the others in."""
-    is_first, error = jax.process_index() == 0, None
-    with contextlib.ExitStack() as stack:
-        try:
-            if is_first:
-                store.check_writable(options.out)
-                lock = stack.enter_context(store.locked(options.out))
-                blocks = store.Blocks(options.out)
-                sweep.check_enlarges(blocks.header, header)
-                blocks.set_header(header)
-                store.share(lock)
-        except ValueError as refusal:
-            error = refusal
-        if jax.process_count() > 1 and not _agree(error is None):
-            error = error or ValueError("out: process 0 refused the store")
-        if error is not None:
-            raise error
-        if not is_first:
-            stack.enter_context(store.locked(options.out, is_member=True))
-        yield store.Blocks(options.out)
-
-
-def _agree(is_fine: bool) -> bool:
-    """Tell all processes what process 0 found."""
-    from jax.experimental import multihost_utils  # needed by distributed sweeps alone
-
-    return bool(multihost_utils.broadcast_one_to_all(np.int32(is_fine)))
 
 
 @contextlib.contextmanager

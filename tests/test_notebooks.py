@@ -98,6 +98,18 @@ def test_twins_cell_prints_and_draws(number, figures, expected):
     assert num_figures(cell) == figures
 
 
+def test_sweeps_selects_and_goes_on():
+    (path,) = (path for path in NOTEBOOKS if path.name == "sweeps.py")
+    _, select, plot, causes, gaps, more = code_cells(executed(path))
+    assert re.search(r"GAT, 4 heads: 0\.37\d\d \[0\.37\d\d, 0\.37\d\d\]", printed(select))
+    assert num_figures(plot) == num_figures(gaps) == 1
+    assert "channelwise" in printed(causes)
+    assert re.search(r"equal to the last bit: 0\.78", printed(gaps))
+    rows = re.findall(r"^\d +(0\.\d+) +(0\.\d+)$", printed(more), re.MULTILINE)
+    assert len(rows) == 4
+    assert all(first == second for first, second in rows)
+
+
 def test_twins_shows_entropy_escaping_while_twins_stay_equal():
     escapes = re.findall(r"step (\d+); twins still equal there: (\w+)", printed(twins()[7]))
     assert len(escapes) == 2
