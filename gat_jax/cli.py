@@ -27,6 +27,8 @@ def parse(
     captured = io.StringIO()
     try:
         with contextlib.redirect_stderr(captured):
+            if default is None:
+                return tyro.cli(options, args=argv)
             return tyro.cli(options, args=argv, default=default)
     except SystemExit as stop:
         if stop.code in (None, 0):

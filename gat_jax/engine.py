@@ -28,6 +28,7 @@ from gat_jax.compiling import jit_tiles
 from gat_jax.sampling import Cell, Counts, Lanes, Shape, Tally, Task
 from gat_jax.twins import TwinPairs
 
+Devices = tuple[Any, ...]  # of jax.Device, which is no type to a type checker
 MAX_CALLS_UNDER_WAY = 16  # more of them hide no more of the host's work
 
 
@@ -53,7 +54,7 @@ class Memory(NamedTuple):
     results: int  # of the tiles of one call
 
 
-def default_devices() -> tuple[jax.Device, ...]:
+def default_devices() -> Devices:
     """Return the devices of this process."""
     return tuple(jax.local_devices())
 
@@ -78,7 +79,7 @@ class Program:
 
     _cache: ClassVar[dict[Any, "Program"]] = {}
 
-    def __init__(self, task: Task, devices: tuple[jax.Device, ...], *, keep_lanes: bool):
+    def __init__(self, task: Task, devices: Devices, *, keep_lanes: bool):
         """Compile; see `Program.of`."""
         mesh = Mesh(np.array(devices), ("init",))
         whole, split = PartitionSpec(), PartitionSpec("init")
@@ -104,7 +105,7 @@ class Program:
         self.memory = Memory(*(size * len(devices) for size in sizes))
 
     @classmethod
-    def of(cls, task: Task, devices: tuple[jax.Device, ...], *, keep_lanes: bool) -> "Program":
+    def of(cls, task: Task, devices: Devices, *, keep_lanes: bool) -> "Program":
         """Return the program of a task, compiled once for all tasks of its shape."""
         key = task.shape, frozenset(task.inputs.scales), devices, keep_lanes
         if key not in cls._cache:
@@ -138,7 +139,7 @@ def run_tiles(
     task: Task,
     tiles: Iterable[Tile],
     *,
-    devices: tuple[jax.Device, ...],
+    devices: Devices,
     calls_under_way: int = MAX_CALLS_UNDER_WAY,
     keep_lanes: bool = False,
 ) -> Iterator[Result]:

@@ -132,8 +132,9 @@ def draw_scales(
     for name, shape in _shapes(config, num_features).items():
         scale = _scale(name, shape, num_features, config)
         if scale > 0.0:
-            is_gained = gain is not None and not name.startswith("bias")
-            scales[name] = scale * (gain / SCHEMES[config.initializer].gain) if is_gained else scale
+            scales[name] = scale
+            if gain is not None and not name.startswith("bias"):
+                scales[name] = scale * (gain / SCHEMES[config.initializer].gain)
     return scales
 
 

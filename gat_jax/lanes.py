@@ -181,14 +181,13 @@ def measure_pairs(
         for i, k in (layout.pairs if is_unrolled else [np.array(layout.pairs).T])
     ]
     combine = jnp.stack if is_unrolled else jnp.concatenate
-    fields = [None if x[0] is None else combine(x) for x in zip(*facts, strict=True)]
+    fields: list[Any] = [None if x[0] is None else combine(x) for x in zip(*facts, strict=True)]
     deficit = jnp.stack(rows.deficit) if isinstance(rows.deficit, list) else rows.deficit
     num_inits = fields[0].shape[-1] // config.heads
-
-    def by_head(x: Array | None) -> Array | None:
-        return None if x is None else x.reshape(len(x), -1, num_inits)
-
-    return PairFacts(*map(by_head, [*fields, deficit]))
+    by_head: list[Any] = [
+        None if x is None else x.reshape(len(x), -1, num_inits) for x in (*fields, deficit)
+    ]
+    return PairFacts(*by_head)
 
 
 def _residual(
@@ -415,8 +414,9 @@ def _compare(
     causes = {name: _all(parts) for name, parts in by_part.items()}
     causes["linear"] = jnp.broadcast_to(jnp.asarray(slope) == 1, causes["uniform"].shape)
     causes["channelwise"] = _all([_any(parts) for parts in zip(*by_part.values(), strict=True)])
+    first, second = ([channel[n] for channel in rows.outputs] for n in (i, k))
+    gap = None
     if not only_signs:
-        first, second = ([channel[n] for channel in rows.outputs] for n in (i, k))
         gap = _largest([jnp.abs(a - b) for a, b in zip(first, second, strict=True)])
         size = _largest([jnp.abs(a) for a in [*first, *second]])
         causes["rounding"] = gap <= 4 * jnp.finfo(gap.dtype).eps * size

@@ -87,7 +87,7 @@ def twin_gap(
 
 
 def mean_share_interval(
-    successes: Count, squared_shares: Count, trials: Count, num_pairs: int
+    successes: Count, squared_shares: Count | float, trials: Count, num_pairs: int
 ) -> tuple[float, float]:
     """Return the 95% interval of the mean share of pairs that collide.
 

@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import json
 import math
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -115,9 +115,9 @@ class Counts(NamedTuple):
 class Lanes(NamedTuple):
     """What is kept of each initialisation of a tile, on request."""
 
-    collided_pairs: Int[Array, " inits"]
-    mean_entropy: Float[Array, " inits"]  # normalised, over rows and heads
-    largest_gap: Float[Array, " inits"]  # over pairs
+    collided_pairs: Int[Array | np.ndarray, " inits"]
+    mean_entropy: Float[Array | np.ndarray, " inits"]  # normalised, over rows and heads
+    largest_gap: Float[Array | np.ndarray, " inits"]  # over pairs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Shape:
     layer: LayerConfig  # its initialiser stands for all with the same kind of numbers
     layout: Layout
     num_features: int
-    drawn_features: Literal["uniform", "normal"] | None
+    drawn_features: draws.Distribution | None
     batch_size: int  # T
     is_monotone: bool  # slope >= 0
     only_signs: bool
@@ -144,8 +144,8 @@ class Inputs(NamedTuple):
     key: UInt32[np.ndarray, "2"]
     feature_key: UInt32[np.ndarray, "2"]
     nodes: Float[np.ndarray, "nodes features"]  # of the layout's nodes; unused where drawn
-    scales: dict[str, np.float32]  # of `initializers.draw_scales`
-    slope: np.float32
+    scales: dict[str, Any]  # of `initializers.draw_scales`: float32 scalars
+    slope: Any  # float32 scalar
 
 
 class Task(NamedTuple):
@@ -159,14 +159,14 @@ class Task(NamedTuple):
 class Tally(NamedTuple):
     """Counts of a tile as the device makes them: of pairs and rows by bin, of others by sum."""
 
-    bins: Int[Array, " bins"]  # see `_bin_sizes`
-    all_pairs_collided: Int[Array, ""]
-    class_collisions: Int[Array, ""]
-    squared_shares: Float[Array, ""]
-    entropy_sum: Float[Array, ""]
-    entropy_squares: Float[Array, ""]
-    log_gap_sum: Float[Array, ""]
-    log_gap_squares: Float[Array, ""]
+    bins: Int[Array | np.ndarray, " bins"]  # see `_bin_sizes`
+    all_pairs_collided: Int[Array | np.ndarray, ""]
+    class_collisions: Int[Array | np.ndarray, ""]
+    squared_shares: Float[Array | np.ndarray, ""]
+    entropy_sum: Float[Array | np.ndarray, ""]
+    entropy_squares: Float[Array | np.ndarray, ""]
+    log_gap_sum: Float[Array | np.ndarray, ""]
+    log_gap_squares: Float[Array | np.ndarray, ""]
 
 
 # --- what is computed -----------------------------------------------------------------------
@@ -200,16 +200,20 @@ def make_task(
     num_features = nodes.shape[1]
     check_fits(cell.layer, num_features)
     scheme = SCHEMES[cell.layer.initializer]
-    representative: InitializerName = f"glorot_{scheme.distribution}"
+    representatives: dict[draws.Distribution, InitializerName] = {
+        "uniform": "glorot_uniform",
+        "normal": "glorot_normal",
+    }
+    representative = representatives[scheme.distribution]
     if scheme.has_identity_kernel:
         representative = cell.layer.initializer
-    drawn_features = {"uniform01": "uniform", "normal": "normal"}.get(cell.features)
+    drawn: dict[str, draws.Distribution] = {"uniform01": "uniform", "normal": "normal"}
     scales = draw_scales(cell.layer, num_features, gain=cell.gain)
     shape = Shape(
         layer=dataclasses.replace(cell.layer, initializer=representative),
         layout=layout,
         num_features=num_features,
-        drawn_features=drawn_features,
+        drawn_features=drawn.get(cell.features),
         batch_size=batch_size(cell.layer, layout, num_draws(scales, cell.layer, num_features)),
         is_monotone=cell.slope >= 0,
         only_signs=only_signs,
@@ -321,7 +325,7 @@ def _tally(facts: lanes.PairFacts, is_counted: Array, shape: Shape) -> Tally:
     joint = jnp.where(lowest == highest, lowest, differing)
     flags = [_over_heads(jnp.logical_and, facts.in_regime)]
     gap = None
-    if facts.gap is not None:
+    if facts.gap is not None and facts.is_matching is not None and facts.deficit is not None:
         gap = _over_heads(jnp.maximum, facts.gap)
         is_uniform = _over_heads(jnp.logical_and, facts.deficit < UNIFORM_DEFICIT)
         first, second = np.array(shape.layout.pairs).T
@@ -375,7 +379,7 @@ def _by_init(is_collided_pt: Array, layout: Layout) -> tuple[Array, Array, Array
         is_collided_pt.astype(jnp.float32),
         precision=jax.lax.Precision.HIGHEST,
     )
-    is_whole = by_class == np.sum(members, axis=1, dtype=np.float32)[:, None]
+    is_whole = by_class == members.sum(axis=1).astype(np.float32)[:, None]
     return (
         jnp.sum((collided_t == num_pairs).astype(jnp.float32)).astype(jnp.int32),
         jnp.sum(is_whole.astype(jnp.float32)).astype(jnp.int32),
@@ -404,21 +408,21 @@ def decode(tally: Tally, num_inits: int, shape: Shape) -> Counts:
     by_flag = joint.reshape(*[2] * NUM_FLAGS, len(JOINT_CAUSES))
     total = by_flag.sum(axis=tuple(range(NUM_FLAGS)))
     return Counts(
-        num_inits=np.int64(num_inits),
+        num_inits=np.array(num_inits, np.int64),
         collisions=total[:NUM_EXACT_CAUSES].sum() + total[JOINT_CAUSES.index("mixed")],
         joint_causes=total,
         regime_collisions=by_flag[..., 1, :].sum(),
         head_causes=head_causes.reshape(shape.layer.heads, len(CAUSES)),
-        all_pairs_collided=tally.all_pairs_collided,
-        class_collisions=tally.class_collisions,
+        all_pairs_collided=np.asarray(tally.all_pairs_collided),
+        class_collisions=np.asarray(tally.class_collisions),
         uniform_attention=by_flag[1].sum(),
         equal_outputs=by_flag[..., 1, :, :].sum(),
         matching_outputs=by_flag[:, 1].sum(),
         entropy_histogram=entropy_histogram,
         gap_histogram=gap_histogram,
-        squared_shares=tally.squared_shares,
-        entropy_sum=tally.entropy_sum,
-        entropy_squares=tally.entropy_squares,
-        log_gap_sum=tally.log_gap_sum,
-        log_gap_squares=tally.log_gap_squares,
+        squared_shares=np.asarray(tally.squared_shares),
+        entropy_sum=np.asarray(tally.entropy_sum),
+        entropy_squares=np.asarray(tally.entropy_squares),
+        log_gap_sum=np.asarray(tally.log_gap_sum),
+        log_gap_squares=np.asarray(tally.log_gap_squares),
     )

@@ -57,8 +57,9 @@ def _convert(path: Path, key: str, value: Any) -> Any:
     """Check the type of a value, and make a tuple of the values of an axis."""
     kind = NUMBERS.get(key, str)
     accepted = (int, float) if kind is float else kind
-    items = value if key in AXES and isinstance(value, list) else [value]
+    items: list[Any] = value if key in AXES and isinstance(value, list) else [value]
     for item in items:
         if not isinstance(item, accepted) or isinstance(item, bool):
             raise ValueError(f"{path}: {key}: expected {kind.__name__}, got {item!r}")
-    return tuple(kind(x) for x in items) if key in AXES else kind(value)
+    converted = tuple(kind(x) for x in items)
+    return converted if key in AXES else converted[0]

@@ -21,6 +21,7 @@ import numpy as np
 import xarray as xr
 import zarr
 import zarr.codecs
+import zarr.errors
 from jaxtyping import Float
 
 SCHEMA = 1

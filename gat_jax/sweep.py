@@ -28,7 +28,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import Float
 
 from gat_jax import datasets, engine, graphs, metrics, sampling, store, twins
-from gat_jax.engine import Tile
+from gat_jax.engine import Devices, Tile
 from gat_jax.params import InitializerName, LayerConfig, LayerName
 from gat_jax.sampling import Cell, Counts, FeatureName, Lanes, Task
 from gat_jax.store import Blocks
@@ -425,7 +425,7 @@ def run_sweep(
     cells: list[Entry],
     blocks: Blocks,
     *,
-    devices: tuple[jax.Device, ...],
+    devices: Devices,
     calls_under_way: Callable[[Entry], int],
     should_stop: Callable[[], bool],
     on_progress: Callable[[Progress], None],
@@ -491,7 +491,7 @@ def _run_blocks(
     entry: Entry,
     numbers: Iterator[int],
     *,
-    devices: tuple[jax.Device, ...],
+    devices: Devices,
     calls_under_way: int,
 ) -> Iterator[tuple[int, Counts, dict[str, np.ndarray]]]:
     """Compute blocks, keeping the devices busy across their borders."""
@@ -527,9 +527,7 @@ def _run_blocks(
         yield block, sampling.decode(tally, num_inits, shape), lanes
 
 
-def run(
-    spec: SweepSpec, path: Path, *, devices: tuple[jax.Device, ...] | None = None
-) -> xr.Dataset:
+def run(spec: SweepSpec, path: Path, *, devices: Devices | None = None) -> xr.Dataset:
     """Run a sweep from Python, or go on with one; return its summary.
 
     Args:
@@ -728,7 +726,8 @@ def spec_of(blocks: Blocks) -> SweepSpec:
     stored = blocks.header.get("spec")
     if stored is None:
         raise ValueError("store: expected a sweep's store, got one without a spec")
-    return SweepSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+    return SweepSpec(**fields)
 
 
 def to_table(dataset: xr.Dataset) -> list[dict[str, Any]]:

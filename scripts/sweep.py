@@ -257,6 +257,7 @@ def _print_plan(spec: SweepSpec, cells: list[Entry], devices, calls_under_way) -
 def _time_call(program: Program, entry: Entry) -> float:
     """Return the seconds that one tile on each device takes."""
     tiles = [Tile(0, entry.task.shape.tile_size)] * len(program.devices)
+    seconds = 0.0
     for _ in range(2):  # the first call also allocates
         start = time.perf_counter()
         jax.block_until_ready(program(entry.task.inputs, tiles, entry.task.shape.batch_size))

@@ -88,7 +88,8 @@ def loop(graph: jraph.GraphsTuple, pairs: TwinPairs, layer: LayerConfig) -> Func
         with torch.no_grad():
             for _ in range(number):
                 module = GATLayer(nodes.shape[1], layer)
-                found = _measure(*module(nodes, adjacency), adjacency, first, second)
+                outputs, logits, attention = module(nodes, adjacency)
+                found = _measure(outputs, logits, attention, adjacency, first, second)
                 collisions += float(found[0])
                 entropy += float(found[1][rows].mean())
                 float(found[2])
