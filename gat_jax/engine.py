@@ -25,7 +25,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from gat_jax import sampling
 from gat_jax.compiling import jit_tiles
-from gat_jax.sampling import Cell, Counts, Lanes, Shape, Tally, Task
+from gat_jax.sampling import Cell, Counts, InitValues, Shape, Tally, Task
 from gat_jax.twins import TwinPairs
 
 Devices = tuple[Any, ...]  # of jax.Device, which is no type to a type checker
@@ -44,7 +44,7 @@ class Result(NamedTuple):
 
     tile: Tile
     tally: Tally
-    lanes: Lanes | None
+    values: InitValues | None
 
 
 class Memory(NamedTuple):
@@ -166,9 +166,9 @@ def run_tiles(
             return
         group, (tallies, lanes) = under_way.popleft()
         tallies = Tally(*map(np.asarray, tallies))
-        lanes = None if lanes is None else Lanes(*map(np.asarray, lanes))
+        lanes = None if lanes is None else InitValues(*map(np.asarray, lanes))
         for k, tile in enumerate(group):
-            one = None if lanes is None else Lanes(*(x[k, : tile.num_inits] for x in lanes))
+            one = None if lanes is None else InitValues(*(x[k, : tile.num_inits] for x in lanes))
             yield Result(tile, Tally(*(x[k] for x in tallies)), one)
 
 

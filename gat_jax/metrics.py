@@ -102,8 +102,8 @@ def mean_share_interval(
     """
     mean = float(successes) / (float(trials) * num_pairs)
     variance = max(0.0, float(squared_shares) / float(trials) - mean**2)
-    if num_pairs == 1 or mean in (0.0, 1.0):
-        low, high = binomial_interval(int(successes) // num_pairs, int(trials))
+    if num_pairs == 1 or variance <= 1e-12:
+        low, high = binomial_interval(round(int(successes) / num_pairs), int(trials))
         return float(low), float(high)
     deviation = 1.96 * float(np.sqrt(variance / float(trials)))
     return max(0.0, mean - deviation), min(1.0, mean + deviation)

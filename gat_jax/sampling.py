@@ -43,7 +43,7 @@ GAP_RANGE, GAP_STEPS = (-8.0, 4.0), 48
 NUM_GAP_BINS = GAP_STEPS + 3
 
 # The fields of `Counts` that are sums of real numbers.
-SUMS = ("squared_shares", "entropy_sum", "entropy_squares", "log_gap_sum", "log_gap_squares")
+SUMS = ("squared_shares", "deficit_sum", "deficit_squares", "log_gap_sum", "log_gap_squares")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +63,11 @@ class Cell:
             raise ValueError(f"features: expected one of {names}, got {self.features!r}")
         if not math.isfinite(self.slope):
             raise ValueError(f"slope: expected a finite number, got {self.slope}")
-        if self.gain is not None and not (math.isfinite(self.gain) and self.gain > 0):
-            raise ValueError(f"gain: expected a number above 0, got {self.gain}")
+        # Wider ones overflow float32 with ordinary features, and NaN compares as anything.
+        if abs(self.slope) > 1e6:
+            raise ValueError(f"slope: expected at most 1e6 in size, got {self.slope}")
+        if self.gain is not None and not 1e-6 <= self.gain <= 1e6:
+            raise ValueError(f"gain: expected between 1e-6 and 1e6, got {self.gain}")
         if self.layer.num_edge_features:
             raise ValueError(
                 "num_edge_features: expected 0 where initialisations are sampled, "
@@ -101,8 +104,9 @@ class Counts(NamedTuple):
     # Pairs of one initialisation are not independent: the sum over I of squared shares of pairs
     # collided gives the mean share its interval.
     squared_shares: Float[np.ndarray, ""]
-    entropy_sum: Float[np.ndarray, ""]  # over I R H
-    entropy_squares: Float[np.ndarray, ""]
+    # The deficit is 1 - normalised entropy: near uniform attention it keeps more digits.
+    deficit_sum: Float[np.ndarray, ""]  # over I R H
+    deficit_squares: Float[np.ndarray, ""]
     log_gap_sum: Float[np.ndarray, ""]  # over the I P with a gap above 0
     log_gap_squares: Float[np.ndarray, ""]
 
@@ -112,7 +116,7 @@ class Counts(NamedTuple):
         return self.head_causes[:, :NUM_EXACT_CAUSES].sum(axis=1)
 
 
-class Lanes(NamedTuple):
+class InitValues(NamedTuple):
     """What is kept of each initialisation of a tile, on request."""
 
     collided_pairs: Int[Array | np.ndarray, " inits"]
@@ -163,8 +167,8 @@ class Tally(NamedTuple):
     all_pairs_collided: Int[Array | np.ndarray, ""]
     class_collisions: Int[Array | np.ndarray, ""]
     squared_shares: Float[Array | np.ndarray, ""]
-    entropy_sum: Float[Array | np.ndarray, ""]
-    entropy_squares: Float[Array | np.ndarray, ""]
+    deficit_sum: Float[Array | np.ndarray, ""]
+    deficit_squares: Float[Array | np.ndarray, ""]
     log_gap_sum: Float[Array | np.ndarray, ""]
     log_gap_squares: Float[Array | np.ndarray, ""]
 
@@ -247,7 +251,7 @@ def run_tile(
     *,
     shape: Shape,
     keep_lanes: bool = False,
-) -> tuple[Tally, Lanes | None]:
+) -> tuple[Tally, InitValues | None]:
     """Draw and measure one tile.
 
     Args:
@@ -259,7 +263,7 @@ def run_tile(
     """
     size = shape.batch_size
 
-    def step(tally: Tally, k: Array) -> tuple[Tally, Lanes | None]:
+    def step(tally: Tally, k: Array) -> tuple[Tally, InitValues | None]:
         facts = _measure_batch(inputs, first_batch + k.astype(jnp.uint32), shape)
         is_counted = jnp.arange(size) < num_inits - k * size
         added = _tally(facts, is_counted, shape)
@@ -268,7 +272,7 @@ def run_tile(
     start = Tally(jnp.zeros(sum(_bin_sizes(shape)), jnp.int32), *[jnp.int32(0)] * 2, *[0.0] * 5)
     start = jax.tree.map(jnp.asarray, start)
     tally, kept = jax.lax.scan(step, start, jnp.arange(BATCHES_PER_TILE))
-    return tally, None if kept is None else Lanes(*(x.reshape(-1) for x in kept))
+    return tally, None if kept is None else InitValues(*(x.reshape(-1) for x in kept))
 
 
 def _measure_batch(inputs: Inputs, batch: Array, shape: Shape) -> lanes.PairFacts:
@@ -344,9 +348,9 @@ def _tally(facts: lanes.PairFacts, is_counted: Array, shape: Shape) -> Tally:
         gap_bin = jnp.where(gap > 0, 2 + jnp.floor(steps).astype(jnp.int32), 0)
         entropy_bin = jnp.clip(entropy * NUM_ENTROPY_BINS, 0.0, NUM_ENTROPY_BINS - 1.0)
         bins += [entropy_bin.astype(jnp.int32), gap_bin]
-        counted_entropy = jnp.where(is_counted[None, None], entropy, 0.0)
+        counted_deficit = jnp.where(is_counted[None, None], facts.deficit, 0.0)
         counted_gap = jnp.where(is_counted[None] & (gap > 0), log_gap, 0.0)
-        moments = [jnp.sum(x) for x in (counted_entropy, counted_entropy**2)]
+        moments = [jnp.sum(x) for x in (counted_deficit, counted_deficit**2)]
         moments += [jnp.sum(x) for x in (counted_gap, counted_gap**2)]
     sizes = _bin_sizes(shape)
     starts = np.cumsum([0, *sizes])
@@ -387,10 +391,10 @@ def _by_init(is_collided_pt: Array, layout: Layout) -> tuple[Array, Array, Array
     )
 
 
-def _keep(facts: lanes.PairFacts) -> Lanes:
+def _keep(facts: lanes.PairFacts) -> InitValues:
     is_collided_pt = _over_heads(jnp.maximum, facts.causes) < NUM_EXACT_CAUSES
     nothing = jnp.full(is_collided_pt.shape[-1], jnp.nan)
-    return Lanes(
+    return InitValues(
         jnp.sum(is_collided_pt.astype(jnp.float32), axis=0).astype(jnp.int32),
         nothing if facts.deficit is None else 1.0 - jnp.mean(facts.deficit, axis=(0, 1)),
         nothing if facts.gap is None else jnp.max(facts.gap, axis=(0, 1)),
@@ -421,8 +425,8 @@ def decode(tally: Tally, num_inits: int, shape: Shape) -> Counts:
         entropy_histogram=entropy_histogram,
         gap_histogram=gap_histogram,
         squared_shares=np.asarray(tally.squared_shares),
-        entropy_sum=np.asarray(tally.entropy_sum),
-        entropy_squares=np.asarray(tally.entropy_squares),
+        deficit_sum=np.asarray(tally.deficit_sum),
+        deficit_squares=np.asarray(tally.deficit_squares),
         log_gap_sum=np.asarray(tally.log_gap_sum),
         log_gap_squares=np.asarray(tally.log_gap_squares),
     )

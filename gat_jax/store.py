@@ -1,4 +1,4 @@
-"""Results on disk: labelled arrays, folders that change all at once, and blocks that survive kills.
+"""Results on disk: labelled arrays, folders replaced entry by entry, blocks that survive kills.
 
 A sweep's store is a Zarr group. Its arrays are the summary, one labelled dataset. Below it, in
 `blocks/`, lie the finished blocks it is computed from: one array of records per cell, one chunk
@@ -50,11 +50,32 @@ def check_writable(directory: Path) -> None:
         ) from None
 
 
+def check_store(path: Path) -> None:
+    """Check that a folder is a sweep's store, or empty, before anything is written into it.
+
+    Raises:
+      ValueError: if it holds something else.
+    """
+    check_writable(path)
+    entries = {entry.name for entry in path.iterdir()}
+    if {x for x in entries if x != ".lock" and not x.startswith(".new-")} and not (
+        path / "blocks" / "zarr.json"
+    ).is_file():
+        raise ValueError(f"out: expected a sweep's store or a new path, got {path}")
+
+
+def remove_scratch(path: Path) -> None:
+    """Remove what a killed process left of a summary; the store has to be locked."""
+    for folder in path.glob(".new-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def staged(directory: Path) -> Iterator[Path]:
     """Give a scratch folder whose entries replace those of `directory` when all is well.
 
-    If the body fails, `directory` is left as it was.
+    If the body fails, `directory` is left as it was. Entries are replaced one by one: each changes
+    at once, a kill in between leaves some old and some new.
     """
     scratch = Path(tempfile.mkdtemp(prefix=".new-", dir=directory))
     try:
@@ -105,12 +126,20 @@ def locked(path: Path, *, is_member: bool = False) -> Iterator[IO[bytes]]:
     Raises:
       StoreInUseError: if another sweep holds the lock.
     """
-    with open(path / ".lock", "ab") as file:
+    with open(path / ".lock", "a+b") as file:  # NFS shares a lock only on readable files
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if is_member else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StoreInUseError(f"out: expected no other sweep on {path}, got one") from None
         yield file
+
+
+@contextlib.contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Wait until no other process of this sweep replaces the summary."""
+    with open(path / ".summary-lock", "a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def share(lock: IO[bytes]) -> None:
@@ -125,15 +154,16 @@ class Blocks:
         """Open the blocks of the store at `path`, or start with none.
 
         Raises:
-          ValueError: if the folder holds something else, or a store of another schema.
+          ValueError: if the store is of another schema, or damaged.
         """
         self.path = path / "blocks"
-        entries = {entry.name for entry in path.iterdir()} - {".lock"}
-        if not entries:
-            zarr.create_group(self.path, zarr_format=3, attributes={"schema": SCHEMA})
-        elif not (self.path / "zarr.json").is_file():
-            raise ValueError(f"out: expected a sweep's store or a new path, got {path}")
-        self._group = zarr.open_group(self.path, mode="r+")
+        if not self.path.exists():
+            with staged(path) as folder:
+                zarr.create_group(folder / "blocks", zarr_format=3, attributes={"schema": SCHEMA})
+        try:
+            self._group = zarr.open_group(self.path, mode="r+")
+        except ValueError as error:
+            raise ValueError(f"damaged file {self.path / 'zarr.json'}: {error}") from error
         schema = self._group.attrs.get("schema")
         if schema != SCHEMA:
             raise ValueError(f"out: expected a store of schema {SCHEMA}, got schema {schema}")
@@ -161,26 +191,31 @@ class Blocks:
         Raises:
           ValueError: names the file if it is damaged.
         """
-        try:
-            record = self._array(cell, "record", (length,), np.float64)[block]
-        except ValueError as error:
-            file = self.path / cell / "record" / "c" / str(block) / "0"
-            raise ValueError(f"damaged block {file}: {error}") from error
-        return np.asarray(record)
+        return self.read_values(cell, "record", block, length, np.float64)
 
-    def read_lanes(self, cell: str, name: str, block: int, length: int, dtype) -> np.ndarray:
-        """Return kept values of the initialisations of a block."""
-        return np.asarray(self._array(cell, name, (length,), dtype)[block])
+    def read_values(self, cell: str, name: str, block: int, length: int, dtype) -> np.ndarray:
+        """Return an array of a block: its record, or kept values of its initialisations.
+
+        Raises:
+          ValueError: names the file if it is damaged or missing.
+        """
+        file = self.path / cell / name / "c" / str(block) / "0"
+        if not file.is_file():
+            raise ValueError(f"damaged block: expected a file {file}, got none")
+        try:
+            return np.asarray(self._array(cell, name, (length,), dtype)[block])
+        except ValueError as error:
+            raise ValueError(f"damaged block {file}: {error}") from error
 
     def write(
         self,
         cell: str,
         block: int,
         record: Float[np.ndarray, " length"],
-        lanes: Mapping[str, np.ndarray],
+        init_values: Mapping[str, np.ndarray],
     ) -> None:
         """Store a block: values of single initialisations first, the record last."""
-        for name, values in {**lanes, "record": record}.items():
+        for name, values in {**init_values, "record": record}.items():
             self._array(cell, name, values.shape, values.dtype)[block] = values
 
     def _array(self, cell: str, name: str, shape: tuple[int, ...], dtype) -> zarr.Array:
@@ -193,6 +228,7 @@ class Blocks:
                     dtype=dtype,
                     compressors=zarr.codecs.Crc32cCodec(),
                     fill_value=0,
+                    config={"write_empty_chunks": True},  # no file would mean no block
                 )
             self._arrays[cell, name] = zarr.open_array(self.path / cell / name, mode="r+")
         return self._arrays[cell, name]

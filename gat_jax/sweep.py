@@ -30,7 +30,7 @@ from jaxtyping import Float
 from gat_jax import datasets, engine, graphs, metrics, sampling, store, twins
 from gat_jax.engine import Devices, Tile
 from gat_jax.params import InitializerName, LayerConfig, LayerName
-from gat_jax.sampling import Cell, Counts, FeatureName, Lanes, Task
+from gat_jax.sampling import Cell, Counts, FeatureName, InitValues, Task
 from gat_jax.store import Blocks
 from gat_jax.symmetry import CAUSES
 from gat_jax.twins import TwinPairs
@@ -70,7 +70,7 @@ class SweepSpec:
     keep: Literal["summary", "raw"] = "summary"
     """raw: values of every initialisation as well"""
     precision: float | None = None
-    """stop a cell as soon as the 95%% interval of its collision probability is this narrow"""
+    """stop a cell as soon as the 95 percent interval of its collision probability is this narrow"""
     block_size: int = DEFAULT_BLOCK_SIZE
     """initialisations per stored block, in whole tiles"""
 
@@ -78,6 +78,11 @@ class SweepSpec:
         """Refuse what no sweep can be made of."""
         for axis in AXES:
             values = getattr(self, axis)
+            if not isinstance(values, tuple):
+                raise ValueError(f"{axis}: expected a tuple of values, got {values!r}")
+            if axis in ("slope", "gain"):  # 1 and 1.0 are one value
+                values = tuple(map(float, values))
+                object.__setattr__(self, axis, values)
             if not values and axis != "gain":
                 raise ValueError(f"{axis}: expected at least one value, got none")
             if len(set(values)) < len(values):
@@ -108,6 +113,10 @@ CHOICES = {
 }
 
 
+# What `keep="raw"` stores of every initialisation.
+INIT_VALUES = dict.fromkeys(InitValues._fields, np.float32) | {"collided_pairs": np.int32}
+
+
 class Entry(NamedTuple):
     """One cell of the grid, ready to be computed."""
 
@@ -124,6 +133,7 @@ class Progress(NamedTuple):
 
     done: int  # initialisations that are stored, or need not be computed
     total: int
+    computed: int = 0  # of those, by this process in this run
     message: str | None = None  # something to tell, once
 
 
@@ -231,10 +241,21 @@ def header(spec: SweepSpec) -> dict[str, Any]:
     return {
         "spec": json.loads(json.dumps(dataclasses.asdict(spec))),
         "graph_digests": digests,
-        "device": jax.local_devices()[0].device_kind,
+        "device": _device(),
         "version_jax": metadata.version("jax"),
         "version_jaxlib": metadata.version("jaxlib"),
+        "batches_per_tile": sampling.BATCHES_PER_TILE,
     }
+
+
+def _device() -> str:
+    """Return the kind of device; of a CPU its model, for vector units differ and round apart."""
+    device = jax.local_devices()[0]
+    if device.platform == "cpu" and Path("/proc/cpuinfo").is_file():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+        return models[0] if models else platform.processor()
+    return device.device_kind
 
 
 def check_enlarges(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -250,9 +271,9 @@ def check_enlarges(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     if not old:
         return
     differences = []
-    for field in ("device", "version_jax", "version_jaxlib"):
-        if old[field] != new[field]:
-            differences.append(f"{field} {old[field]} in the store, {new[field]} here")
+    for field in ("device", "version_jax", "version_jaxlib", "batches_per_tile"):
+        if old.get(field) != new[field]:
+            differences.append(f"{field} {old.get(field)} in the store, {new[field]} here")
     for name, digest in old["graph_digests"].items():
         if new["graph_digests"].get(name, digest) != digest:
             differences.append(f"graph {name} has changed since")
@@ -287,26 +308,41 @@ def opened(spec: SweepSpec, path: Path) -> Iterator[Blocks]:
       ValueError: if the store cannot be written, is in use, or conflicts with the spec.
     """
     is_first, refusal = jax.process_index() == 0, None
+    wanted = header(spec)
     with contextlib.ExitStack() as stack:
         try:
             if is_first:
-                store.check_writable(path)
+                store.check_store(path)
                 lock = stack.enter_context(store.locked(path))
+                store.remove_scratch(path)
                 blocks = Blocks(path)
-                check_enlarges(blocks.header, header(spec))
-                blocks.set_header(header(spec))
+                check_enlarges(blocks.header, wanted)
+                blocks.set_header(wanted)
                 store.share(lock)
-        except ValueError as error:
+        except Exception as error:  # the others wait for word, whatever it was
             refusal = error
         if jax.process_count() > 1:
-            is_open = multihost_utils.broadcast_one_to_all(np.int32(refusal is None))
-            if not is_open and refusal is None:
-                refusal = ValueError("out: expected process 0 to open the store, but it refused")
+            refusal = _agree(wanted, refusal)
         if refusal is not None:
             raise refusal
         if not is_first:
             stack.enter_context(store.locked(path, is_member=True))
         yield Blocks(path)
+
+
+def _agree(wanted: Mapping[str, Any], refusal: Exception | None) -> Exception | None:
+    """Compare with process 0 what is to be computed; return what stands against it."""
+    text = json.dumps(wanted, sort_keys=True).encode()
+    mine = np.frombuffer(hashlib.sha256(text).digest()[:4], np.int32)
+    word = np.array([refusal is None, mine[0]], np.int32)
+    is_open, theirs = np.asarray(multihost_utils.broadcast_one_to_all(word))
+    if refusal is None and not is_open:
+        return ValueError("out: expected process 0 to open the store, but it refused")
+    if refusal is None and theirs != mine[0]:
+        return ValueError(
+            "distributed: expected the same spec, graphs, devices and versions as process 0"
+        )
+    return refusal
 
 
 def provenance() -> dict[str, str]:
@@ -317,7 +353,7 @@ def provenance() -> dict[str, str]:
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     return found | {
         "version_python": platform.python_version(),
-        "device": jax.local_devices()[0].device_kind,
+        "device": _device(),
         "commit": commit or "unknown",
     }
 
@@ -382,6 +418,18 @@ class Prefix:
                 low, high = collision_interval(self.counts, self._entry)
                 self.is_done = high - low <= self._spec.precision
 
+    def look_for_more(self, blocks: Blocks) -> None:
+        """Take in what others have stored since, as far as the next gap."""
+        while not self.is_done and self._length in blocks.present(self._entry.key):
+            if self._length in self._waiting:
+                self.add(self._length, self._waiting[self._length])
+                continue
+            length = _record_length(self._entry)
+            try:
+                self.add(self._length, blocks.read(self._entry.key, self._length, length))
+            except ValueError:  # damaged: the process it belongs to computes it again
+                return
+
     @property
     def counts(self) -> Counts:
         """Counts of all initialisations so far."""
@@ -408,6 +456,9 @@ def read_blocks(spec: SweepSpec, entry: Entry, blocks: Blocks) -> tuple[dict[int
             continue
         try:
             record = blocks.read(entry.key, block, _record_length(entry))
+            if spec.keep == "raw":
+                for name, dtype in INIT_VALUES.items():
+                    blocks.read_values(entry.key, name, block, entry.block_size, dtype)
         except ValueError as error:
             messages.append(str(error))
             continue
@@ -441,49 +492,53 @@ def run_sweep(
       calls_under_way: the chunk of a cell, as tiles of each device at once.
       should_stop: asked before each block; the blocks under way are finished and stored.
       on_progress: told of every stored block, and of damaged ones.
-      process: index and number of processes; this one computes every so-manieth missing block.
+      process: index and number of processes; this one computes the missing blocks whose number
+        leaves its index when divided by the number of processes.
     """
     index, num_processes = process
-    total = len(cells) * spec.num_inits
-    before = 0
+    total, before, computed = len(cells) * spec.num_inits, 0, 0
     for entry in cells:
         prefix = Prefix(spec, entry)
         records, messages = read_blocks(spec, entry, blocks)
-        stored = 0
+        stored = sum(int(record[0]) for record in records.values())
         for message in messages:
-            on_progress(Progress(before, total, f"{message}. It is computed again."))
-        for block, record in records.items():
-            prefix.add(block, record)
-            stored += int(record[0])
-        on_progress(Progress(before + stored, total))
-        missing = [k for k in range(num_blocks(spec, entry)) if k not in records]
-        if prefix.is_done:
-            before += spec.num_inits
-            continue
-        wanted = (k for k in missing if k % num_processes == index)
+            note = f"{message}. It is computed again."
+            on_progress(Progress(before, total, computed, note))
+        for block in sorted(records):
+            prefix.add(block, records[block])
+        on_progress(Progress(before + stored, total, computed))
+        wanted = [
+            block
+            for block in range(num_blocks(spec, entry))
+            if block not in records and block % num_processes == index
+        ]
 
-        def until_done(wanted=wanted, prefix=prefix) -> Iterator[int]:
+        def until_done(wanted=wanted, prefix=prefix, entry=entry) -> Iterator[int]:
             for block in wanted:
+                if spec.precision is not None and num_processes > 1:
+                    prefix.look_for_more(blocks)  # other processes decide with us when to stop
                 if prefix.is_done or should_stop():
                     return
                 yield block
 
-        for block, counts, lanes in _run_blocks(
-            spec,
-            entry,
-            until_done(),
-            devices=devices,
-            calls_under_way=calls_under_way(entry),
-        ):
-            record = to_record(counts)
-            blocks.write(entry.key, block, record, lanes)
-            prefix.add(block, record)
-            stored += int(record[0])
-            on_progress(Progress(before + stored, total))
+        if wanted and not prefix.is_done and not should_stop():
+            for block, counts, values in _run_blocks(
+                spec,
+                entry,
+                until_done(),
+                devices=devices,
+                calls_under_way=calls_under_way(entry),
+            ):
+                record = to_record(counts)
+                blocks.write(entry.key, block, record, values)
+                prefix.add(block, record)
+                stored += int(record[0])
+                computed += int(record[0])
+                on_progress(Progress(before + stored, total, computed))
         if should_stop():
             return
         before += spec.num_inits
-        on_progress(Progress(before, total))
+        on_progress(Progress(before, total, computed))
 
 
 def _run_blocks(
@@ -516,15 +571,20 @@ def _run_blocks(
         block, num_tiles = under_way.pop(0)
         group = [first_result, *itertools.islice(results, num_tiles - 1)]
         tally = engine.add_up(result.tally for result in group)
-        lanes = {}
+        kept = {}
         if spec.keep == "raw":
-            for name in Lanes._fields:
-                values = np.concatenate([getattr(result.lanes, name) for result in group])
+            for name in InitValues._fields:
+                values = np.concatenate([getattr(result.values, name) for result in group])
                 padded = np.zeros(entry.block_size, values.dtype)
                 padded[: len(values)] = values
-                lanes[name] = padded
-        num_inits = _inits_of(spec, entry, block)
-        yield block, sampling.decode(tally, num_inits, shape), lanes
+                kept[name] = padded
+        counts = sampling.decode(tally, _inits_of(spec, entry, block), shape)
+        if not all(np.isfinite(getattr(counts, name)) for name in sampling.SUMS):
+            raise ValueError(
+                f"{entry.key}: expected numbers that float32 holds, got an overflow; "
+                "use smaller features or a smaller gain"
+            )
+        yield block, counts, kept
 
 
 def run(spec: SweepSpec, path: Path, *, devices: Devices | None = None) -> xr.Dataset:
@@ -607,7 +667,7 @@ def is_complete(dataset: xr.Dataset) -> bool:
 
 def save_summary(dataset: xr.Dataset, path: Path) -> None:
     """Replace the summary of a store."""
-    with store.staged(path) as folder:
+    with store.one_at_a_time(path), store.staged(path) as folder:
         store.save(dataset, folder)
 
 
@@ -672,12 +732,12 @@ def _moments(counts: Counts) -> list[float]:
     """Return mean and variance of normalised entropy, and of log10 of the gaps above 0."""
     moments = []
     for total, squares, number in (
-        (counts.entropy_sum, counts.entropy_squares, counts.entropy_histogram.sum()),
+        (counts.deficit_sum, counts.deficit_squares, counts.entropy_histogram.sum()),
         (counts.log_gap_sum, counts.log_gap_squares, counts.gap_histogram[1:].sum()),
     ):
         mean = float(total / number) if number else math.nan
-        moments += [mean, float(squares / number) - mean**2 if number else math.nan]
-    return moments
+        moments += [mean, max(0.0, float(squares / number) - mean**2) if number else math.nan]
+    return [1.0 - moments[0], *moments[1:]]
 
 
 def load_raw(path: Path, **labels: Any) -> xr.Dataset:
@@ -703,11 +763,10 @@ def load_raw(path: Path, **labels: Any) -> xr.Dataset:
         raise ValueError(f"labels: expected to name one cell, got {len(matching)} by {labels}")
     (entry,) = matching
     present = sorted(read_blocks(spec, entry, blocks)[0])
-    dtypes = {name: np.float32 for name in Lanes._fields} | {"collided_pairs": np.int32}
     variables = {}
-    for name, dtype in dtypes.items():
+    for name, dtype in INIT_VALUES.items():
         parts = [
-            blocks.read_lanes(entry.key, name, block, entry.block_size, dtype) for block in present
+            blocks.read_values(entry.key, name, block, entry.block_size, dtype) for block in present
         ]
         kept = [part[: _inits_of(spec, entry, k)] for k, part in zip(present, parts, strict=True)]
         variables[name] = ("init", np.concatenate(kept))

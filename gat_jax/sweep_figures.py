@@ -28,28 +28,31 @@ def collisions(dataset: xr.Dataset, axes: list[str], theme: Theme = "light") -> 
     if len(shown) < len(cells):
         title += f" ({len(shown)} of {len(cells)} cells)"
     fig = new_figure(title, 1.6 + 0.3 * len(shown), colors)
+    # Names of cells take room of their own beside the axis.
+    longest = max((len(name) for name, _ in shown), default=0)
+    fig.set_figwidth(fig.get_figwidth() + 0.07 * longest)
     ax = fig.add_subplot()
     for row, (_, cell) in enumerate(shown):
         low, high = cell["interval"].values
         value = float(cell["collision_probability"])
-        ax.hlines(row, low, high, color=colors.equal, linewidth=2)
-        ax.plot(value, row, "o", color=colors.equal, markersize=6)
-        # On the side that has room.
-        is_right = value > 0.7
+        ax.plot(value, row, "o", color=colors.equal, markersize=5, clip_on=False, zorder=3)
+        ax.hlines(row, low, high, color=colors.equal, linewidth=7, alpha=0.35)
+        is_right = value > 0.55  # the number stands on the side that has room
         ax.annotate(
             f"{value:.4f}",
             (low if is_right else high, row),
-            xytext=(-7 if is_right else 7, 0),
+            xytext=(-9 if is_right else 9, 0),
             textcoords="offset points",
             ha="right" if is_right else "left",
             va="center",
             color=colors.text,
             fontsize=9,
+            bbox={"facecolor": colors.background, "edgecolor": "none", "pad": 1},
         )
     ax.set_yticks(range(len(shown)), [name for name, _ in shown])
-    ax.set_xlim(-0.03, 1.03)
+    ax.set_xlim(-0.02, 1.02)
     ax.set_ylim(len(shown) - 0.4, -0.6)
-    style_axes(ax, colors, "share of pairs equal by signs in every head", "")
+    style_axes(ax, colors, "share of pairs that collide\n(95% interval shaded)", "")
     return fig
 
 
@@ -57,27 +60,32 @@ def histograms(dataset: xr.Dataset, axes: list[str], theme: Theme = "light") -> 
     """Draw the distributions of normalised entropy and of the twins' gap, for the first cells."""
     colors = PALETTES[theme]
     cells = _cells(dataset, axes)
-    shown = cells[:MAX_CURVES]
     title = "Attention entropy, and how far apart twins are"
+    # Cells from all over the grid, in its order.
+    picked = np.unique(np.linspace(0, len(cells) - 1, MAX_CURVES).round().astype(int))
+    shown = [cells[k] for k in picked]
     if len(shown) < len(cells):
         title += f" ({len(shown)} of {len(cells)} cells)"
-    fig = new_figure(title, 6.6 + 0.2 * len(shown), colors)
+    fig = new_figure(title, 6.4 + 0.2 * len(shown), colors)
+    fig.set_figwidth(fig.get_figwidth() + 1.2)
     top, bottom = fig.subplots(2, 1)
     for color, (name, cell) in zip(CURVES, shown, strict=False):
         counts = cell["entropy_histogram"].values
         edges = [*cell["entropy_low"].values, cell["entropy_high"].values[-1]]
-        density = counts / max(counts.sum(), 1) / np.diff(edges)
-        top.stairs(density, edges, color=color, linewidth=1.6, label=name)
+        below = np.concatenate([[0.0], np.cumsum(counts)]) / max(counts.sum(), 1)
+        top.plot(edges, below, color=color, linewidth=1.6, label=name)
         counts = cell["gap_histogram"].values
-        edges = [*cell["log10_gap_low"].values[2:], cell["log10_gap_high"].values[-2]]
-        equal = counts[0] / max(counts.sum(), 1)
-        share = counts[2:-1] / max(counts.sum(), 1)
-        bottom.stairs(share, edges[: len(share) + 1], color=color, linewidth=1.6)
-        bottom.plot([], [], color=color, label=f"{equal:.1%} exactly 0")
-    style_axes(top, colors, "normalised entropy of a twin's row", "density")
+        edges = [*cell["log10_gap_low"].values[2:-1], cell["log10_gap_low"].values[-1]]
+        share = counts / max(counts.sum(), 1)
+        bottom.stairs(share[2:-1], edges, color=color, linewidth=1.6)
+        text = f"{name}: {share[0]:.1%} exactly 0"
+        if share[1] + share[-1] > 0.001:
+            text += f", {share[1] + share[-1]:.1%} outside"
+        bottom.plot([], [], color=color, label=text)
+    style_axes(top, colors, "normalised entropy of a twin's row", "share of rows below")
     style_axes(bottom, colors, "log10 of the largest difference of outputs", "share of pairs")
     for ax in (top, bottom):
-        ax.legend(frameon=False, fontsize=8, labelcolor=colors.text)
+        ax.legend(frameon=False, fontsize=8, labelcolor=colors.text, loc="upper left")
     return fig
 
 

@@ -151,7 +151,7 @@ def _engine_system(case: str, graph, pairs, layer: LayerConfig) -> System:
     def check() -> tuple[float, float]:
         found = counts(1)
         probability = found.collisions / (found.num_inits * len(pairs.first))
-        return float(probability), float(found.entropy_sum / found.entropy_histogram.sum())
+        return float(probability), 1.0 - float(found.deficit_sum / found.entropy_histogram.sum())
 
     def run() -> int:
         counts(0)

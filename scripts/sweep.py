@@ -9,6 +9,7 @@ The same command again goes on where the last one stopped.
 import contextlib
 import dataclasses
 import re
+import shlex
 import signal
 import sys
 import time
@@ -32,7 +33,10 @@ UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Sweep random initialisations; the same command again goes on where the last one stopped."""
+    """Sweep random initialisations; the same command again goes on where the last one stopped.
+
+    "sweep.py summarise STORE" prints the table of a store and writes CSV and figures.
+    """
 
     out: Path = Path("sweep.zarr")
     """store to write, or to go on with; xarray.open_zarr opens it"""
@@ -51,7 +55,9 @@ class Options:
     coordinator: str | None = None
     """address:port of process 0, where it cannot be found"""
     process_id: int | None = None
+    """number of this process, where it cannot be found"""
     num_processes: int | None = None
+    """how many there are, where it cannot be found"""
     config: tyro.conf.OmitArgPrefixes[SweepSpec] = dataclasses.field(default_factory=SweepSpec)
 
 
@@ -68,13 +74,16 @@ class SummariseOptions:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a sweep or summarise one; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["summarise"]:
-        return summarise(cli.parse(SummariseOptions, arguments[1:]))
-    options = _parse(arguments)
+    if arguments and not arguments[0].startswith("-") and arguments[0] != "summarise":
+        cli.fail(f"command: expected summarise, or options of a sweep, got {arguments[0]}")
     try:
-        return run(options)
+        if arguments[:1] == ["summarise"]:
+            return summarise(cli.parse(SummariseOptions, arguments[1:]))
+        return run(_parse(arguments), arguments)
     except ValueError as error:
         cli.fail(error)
+    except KeyboardInterrupt:
+        return 130
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         reason = error.strerror or error
@@ -104,7 +113,7 @@ def _parse(arguments: list[str]) -> Options:
 # --- running ------------------------------------------------------------------------------------
 
 
-def run(options: Options) -> int:
+def run(options: Options, arguments: Sequence[str]) -> int:
     """Run or plan the sweep."""
     spec = options.config
     if options.devices is not None and options.devices < 1:
@@ -127,7 +136,11 @@ def run(options: Options) -> int:
         return max(1, options.chunk_size // (entry.task.shape.tile_size * len(devices)))
 
     if options.dry_run:
-        _print_plan(spec, cells, devices, calls_under_way)
+        blocks = None
+        if (options.out / "blocks").is_dir():
+            blocks = store.Blocks(options.out)
+            sweep.check_enlarges(blocks.header, sweep.header(spec))
+        _print_plan(spec, cells, devices, calls_under_way, blocks)
         return 0
     with sweep.opened(spec, options.out) as blocks, _interruptible() as is_interrupted:
         with _progress_bar() as report:
@@ -148,7 +161,8 @@ def run(options: Options) -> int:
     console = _console()
     if is_interrupted():
         console.print("Interrupted. What is finished is stored; to go on, run:")
-        console.print(f"  python {' '.join(sys.argv)}", soft_wrap=True)
+        command = shlex.join(["python", "scripts/sweep.py", *arguments])
+        console.print(f"  {command}", soft_wrap=True, highlight=False)
         return 130
     if is_complete:
         console.print(_table(dataset))
@@ -182,6 +196,7 @@ def _interruptible() -> Iterator[Any]:
 
     def note(number: int, _) -> None:
         received.append(number)
+        print("\nFinishing the blocks under way.", file=sys.stderr)
         signal.signal(number, previous[number])
 
     with contextlib.suppress(ValueError):  # only the main thread may set handlers
@@ -204,16 +219,14 @@ def _progress_bar() -> Iterator[Any]:
         TextColumn("left:"),
         TimeRemainingColumn(),
     )
-    start, first = time.monotonic(), None
+    start = time.monotonic()
     with Progress(*columns, console=Console(stderr=True), speed_estimate_period=60) as progress:
         bar = progress.add_task("", total=None, counts="")
 
         def report(state: sweep.Progress) -> None:
-            nonlocal first
             if state.message is not None:
                 progress.console.print(state.message, soft_wrap=True)
-            first = state.done if first is None else first
-            rate = (state.done - first) / max(time.monotonic() - start, 1e-9)
+            rate = state.computed / max(time.monotonic() - start, 1e-9)
             counts = f"{_short(state.done)} of {_short(state.total)}, {_short(rate)}/s"
             progress.update(bar, completed=state.done, total=state.total, counts=counts)
 
@@ -223,25 +236,35 @@ def _progress_bar() -> Iterator[Any]:
 # --- what is printed ----------------------------------------------------------------------------
 
 
-def _print_plan(spec: SweepSpec, cells: list[Entry], devices, calls_under_way) -> None:
+def _print_plan(
+    spec: SweepSpec,
+    cells: list[Entry],
+    devices,
+    calls_under_way,
+    blocks: store.Blocks | None,
+) -> None:
+    """Print what there is to do; `blocks` are those of a store that is there already."""
     table = Table(title=f"Sweep on {len(devices)} x {devices[0].device_kind}", title_justify="left")
-    for name in ("cell", "blocks", "of", "chunk", "memory", "estimate"):
+    for name in ("cell", "blocks", "stored", "of", "chunk", "memory", "estimate"):
         table.add_column(name, justify="left" if name == "cell" else "right", no_wrap=True)
     total = 0.0
-    seconds: dict[Any, float] = {}
+    seconds: dict[Program, float] = {}
     for entry in cells:
-        shape = entry.task.shape
+        size = entry.task.shape.tile_size * len(devices)
         program = Program.of(entry.task, devices, keep_lanes=spec.keep == "raw")
         calls = calls_under_way(entry)
-        if shape not in seconds:
-            seconds[shape] = _time_call(program, entry)
-        estimate = seconds[shape] * -(-spec.num_inits // (shape.tile_size * len(devices)))
+        stored = {} if blocks is None else sweep.read_blocks(spec, entry, blocks)[0]
+        if program not in seconds:
+            seconds[program] = _time_call(program, entry)
+        missing = spec.num_inits - sum(int(record[0]) for record in stored.values())
+        estimate = seconds[program] * -(-missing // size)
         total += estimate
         table.add_row(
             entry.key.rsplit("-", 1)[0],
             str(sweep.num_blocks(spec, entry)),
-            _short(entry.block_size),
-            _short(calls * shape.tile_size * len(devices)),
+            str(len(stored)),
+            _short(min(entry.block_size, spec.num_inits)),
+            _short(min(calls * size, -(-spec.num_inits // size) * size)),
             f"{(program.memory.running + calls * program.memory.results) / 2**20:.1f} MiB",
             f"{estimate:.1f} s",
         )
@@ -252,6 +275,8 @@ def _print_plan(spec: SweepSpec, cells: list[Entry], devices, calls_under_way) -
         f"{len(seconds)} programs; about {total:.0f} s, by one timed call of each program, "
         "and compiling."
     )
+    if spec.precision is not None:
+        console.print("Cells that reach the precision earlier stop earlier.")
 
 
 def _time_call(program: Program, entry: Entry) -> float:
@@ -275,27 +300,32 @@ def _table(dataset: xr.Dataset) -> Table:
     for name in ("initialisations", "probability", "95% interval", "all pairs equal"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in frame:
+        labels = [str(row[axis]) for axis in varying or ["layer"]]
+        if row["num_inits"] == 0:
+            table.add_row(*labels, "none yet", "", "", "")
+            continue
         table.add_row(
-            *(str(row[axis]) for axis in varying or ["layer"]),
-            _short(row["num_inits"]),
+            *labels,
+            _short(row["num_inits"]) + ("" if row["is_complete"] else ", incomplete"),
             f"{row['collision_probability']:.6f}",
             rf"\[{row['interval_low']:.6f}, {row['interval_high']:.6f}]",
-            f"{row['all_pairs_equal'] / max(row['num_inits'], 1):.6f}",
+            f"{row['all_pairs_equal'] / row['num_inits']:.6f}",
         )
     return table
 
 
 def summarise(options: SummariseOptions) -> int:
     """Print the table of a store; write summary.csv and figures."""
-    try:
-        dataset = store.load(options.store)
-        if "collision_probability" not in dataset:
-            raise ValueError(f"store: expected a sweep's summary, got none in {options.store}")
-        out = options.out or options.store.with_name(options.store.stem + "_summary")
-        store.check_writable(out)
-    except ValueError as error:
-        cli.fail(error)
-    dataset = dataset.load()
+    if not (options.store / "blocks").is_dir():
+        raise ValueError(f"store: expected a sweep's store, got {options.store}")
+    # From the blocks, not from the stored summary, which an interrupted sweep may not have.
+    blocks = store.Blocks(options.store)
+    spec = sweep.spec_of(blocks)
+    dataset = sweep.summarise(spec, sweep.entries(spec), blocks)
+    if not (dataset["num_inits"] > 0).any():
+        raise ValueError(f"store: expected finished blocks, got none in {options.store}")
+    out = options.out or options.store.with_name(options.store.stem + "_summary")
+    store.check_writable(out)
     with store.staged(out) as folder:
         sweep.write_csv(dataset, folder / "summary.csv")
         axes = [axis for axis in sweep.AXES if axis in dataset.dims]

@@ -88,9 +88,10 @@ def test_counts_agree_with_each_other(only_signs):
     # Moments lie within what the histograms allow.
     width = 1 / sampling.NUM_ENTROPY_BINS
     low = np.sum(found.entropy_histogram * np.arange(sampling.NUM_ENTROPY_BINS) * width)
-    assert low - 1 < found.entropy_sum < low + width * found.entropy_histogram.sum() + 1
-    mean = found.entropy_sum / 80_000
-    assert mean**2 < found.entropy_squares / 80_000 < mean
+    entropy_sum = 80_000 - found.deficit_sum
+    assert low - 1 < entropy_sum < low + width * found.entropy_histogram.sum() + 1
+    mean = found.deficit_sum / 80_000
+    assert mean**2 < found.deficit_squares / 80_000 < mean
     edges = np.linspace(*sampling.GAP_RANGE, sampling.GAP_STEPS + 1)
     inside = found.gap_histogram[2:-1]
     assert np.sum(inside * edges[:-1]) - 1 < found.log_gap_sum < np.sum(inside * edges[1:]) + 1
@@ -105,11 +106,11 @@ def test_a_prefix_is_a_prefix_and_every_initialisation_counts_once():
     tiles = engine.split_into_tiles(0, 1000, kept.shape)
     devices = engine.default_devices()[:1]
     (result,) = engine.run_tiles(kept, tiles, devices=devices, keep_lanes=True)
-    assert result.lanes is not None
-    assert result.lanes.collided_pairs.shape == (1000,)
-    assert result.lanes.collided_pairs.sum() == counts[2]
-    assert np.sum(result.lanes.largest_gap == 0) >= counts[2]
-    assert np.all((result.lanes.mean_entropy > 0) & (result.lanes.mean_entropy < 1 + 1e-6))
+    assert result.values is not None
+    assert result.values.collided_pairs.shape == (1000,)
+    assert result.values.collided_pairs.sum() == counts[2]
+    assert np.sum(result.values.largest_gap == 0) >= counts[2]
+    assert np.all((result.values.mean_entropy > 0) & (result.values.mean_entropy < 1 + 1e-6))
 
 
 def test_pairs_and_classes_of_larger_graphs():
@@ -143,13 +144,13 @@ def test_slope_and_gain_are_arguments():
     negative = sample(dataclasses.replace(CELL, slope=-0.5))
     plain = sample()
     assert half.collisions == plain.collisions  # signs do not depend on the slope
-    assert half.entropy_sum != plain.entropy_sum
+    assert half.deficit_sum != plain.deficit_sum
     assert negative.collisions == plain.collisions
     assert one.collisions == one.head_causes[0, CAUSES.index("linear")] == one.num_inits
     unbiased = Cell("tutorial", LayerConfig(initializer="tutorial", use_bias=False))
     gained = sample(dataclasses.replace(unbiased, gain=30.0))
     assert gained.collisions == sample(unbiased).collisions
-    assert gained.entropy_sum < 0.5 * sample(unbiased).entropy_sum
+    assert gained.deficit_sum > 1.5 * sample(unbiased).deficit_sum
 
 
 def test_balanced_initialisation_is_uniform_attention():
@@ -185,7 +186,7 @@ def test_sample_refuses(options, message):
     ("options", "message"),
     [
         ({"slope": float("nan")}, "slope: expected a finite number, got nan"),
-        ({"gain": 0.0}, "gain: expected a number above 0, got 0.0"),
+        ({"gain": 0.0}, "gain: expected between 1e-6 and 1e6, got 0.0"),
         ({"layer": LayerConfig(num_edge_features=1)}, "num_edge_features: expected 0"),
     ],
 )

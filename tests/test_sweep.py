@@ -1,6 +1,7 @@
 """Sweeps, run as users run them: in this process where that will do, and in others for real."""
 
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import sweep as script
 import xarray as xr
 import zarr
 
-from gat_jax import datasets, engine, metrics, sampling, store, study_init, sweep
+from gat_jax import datasets, engine, graphs, metrics, sampling, store, study_init, sweep
 from gat_jax.params import LayerConfig
 from gat_jax.sampling import Cell
 from gat_jax.sweep import SweepSpec
@@ -82,6 +83,18 @@ def test_two_distributed_processes_give_the_same_bits(reference, tmp_path):
     assert_identical(reference, path)
     # Both had a share: neither found everything there already.
     assert sum("Collisions" in out for _, out, _ in results) >= 1
+
+
+def test_processes_of_different_specs_refuse_each_other(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    common = [*SIGNS, "--devices", 1, "--out", tmp_path / "two.zarr", "--distributed"]
+    common += ["--coordinator", coordinator, "--num-processes", 2]
+    processes = [start(*common, "--process-id", k, "--seed", k) for k in range(2)]
+    results = [finish(process) for process in processes]
+    assert results[1][0] == 2
+    assert "expected the same spec, graphs, devices and versions as process 0" in results[1][2]
 
 
 @pytest.mark.slow
@@ -152,8 +165,8 @@ def test_the_summary_is_labelled_and_agrees_with_sampling(tmp_path, capsys):
     np.testing.assert_array_equal(cell.entropy_histogram, counts.entropy_histogram)
     np.testing.assert_array_equal(cell.gap_histogram, counts.gap_histogram)
     rows = counts.entropy_histogram.sum()
-    assert float(cell.entropy_mean) == pytest.approx(counts.entropy_sum / rows)
-    variance = counts.entropy_squares / rows - (counts.entropy_sum / rows) ** 2
+    assert float(cell.entropy_mean) == pytest.approx(1.0 - counts.deficit_sum / rows)
+    variance = counts.deficit_squares / rows - (counts.deficit_sum / rows) ** 2
     assert float(cell.entropy_variance) == pytest.approx(variance)
     missing = dataset.sel(layer="gcn", heads=2).squeeze()
     assert missing.num_inits == 0
@@ -301,6 +314,58 @@ def test_a_damaged_block_is_named_and_computed_again(tmp_path, capsys):
         assert "It is computed again" in message
         assert file.read_bytes() == whole
         xr.testing.assert_identical(xr.open_zarr(path).load(), before)
+
+
+def test_damaged_or_missing_values_of_initialisations_are_computed_again(tmp_path, capsys):
+    path = tmp_path / "raw.zarr"
+    assert run("--keep", "raw", *SIGNS, "--out", path) == 0
+    before = sweep.load_raw(path)
+    (file,) = (path / "blocks").glob("*/collided_pairs/c/1/0")
+    whole = file.read_bytes()
+    capsys.readouterr()
+    for damage in (bytes([whole[0] ^ 1]) + whole[1:], None):
+        file.unlink() if damage is None else file.write_bytes(damage)
+        assert run("--keep", "raw", *SIGNS, "--out", path) == 0
+        assert "It is computed again" in " ".join(capsys.readouterr().err.split())
+        assert file.read_bytes() == whole
+        xr.testing.assert_identical(sweep.load_raw(path), before)
+
+
+def test_summarise_takes_the_blocks_that_a_killed_sweep_left(tmp_path, capsys):
+    path = tmp_path / "sweep.zarr"
+    assert run(*SIGNS, "--out", path) == 0
+    for entry in path.iterdir():  # as a kill before the end leaves it
+        if entry.name not in ("blocks", ".lock"):
+            entry.unlink() if entry.is_file() else shutil.rmtree(entry)
+    (last,) = (path / "blocks").glob("*/record/c/2/0")
+    last.unlink()
+    (path / ".new-left").mkdir()
+    capsys.readouterr()
+    assert run("summarise", path) == 0
+    assert "262k, incomplete" in capsys.readouterr().out
+    assert run(*SIGNS, "--out", path) == 0
+    assert not (path / ".new-left").exists()
+    assert int(xr.open_zarr(path).num_inits.squeeze()) == 300_000
+
+
+def test_a_damaged_header_is_named(tmp_path, capsys):
+    path = tmp_path / "sweep.zarr"
+    assert run(*SIGNS, "--out", path) == 0
+    file = path / "blocks" / "zarr.json"
+    file.write_text(file.read_text()[:50])
+    with pytest.raises(SystemExit) as stop:
+        run(*SIGNS, "--out", path)
+    assert stop.value.code == 2
+    assert f"damaged file {file}" in one_line(capsys)
+
+
+def test_an_overflow_is_refused_and_not_counted(tmp_path, capsys, monkeypatch):
+    huge = graphs.tutorial_graph()
+    huge = huge._replace(nodes=huge.nodes * np.float32(4e37))
+    monkeypatch.setitem(sweep.BUILT_IN_GRAPHS, "tutorial", lambda: huge)
+    with pytest.raises(SystemExit):
+        run("--num-inits", 1000, "--out", tmp_path / "sweep.zarr")
+    assert "expected numbers that float32 holds" in one_line(capsys)
 
 
 def test_a_full_disk_loses_no_finished_block(tmp_path):
