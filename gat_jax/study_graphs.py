@@ -58,7 +58,9 @@ def study_graph(task: NodeTask, *, num_inits: int, seed: int) -> list[GraphRow]:
             for heads in HEADS:
                 layer = LayerConfig(heads=heads, initializer="tutorial")
                 cell = Cell(f"{task.name}.{loops}_loops", layer)
-                counts[heads] = engine.sample(cell, graph, pairs, num_inits=num_inits, seed=seed)
+                counts[heads] = engine.sample(
+                    cell, graph, pairs, num_inits=num_inits, seed=seed, only_signs=True
+                )
         rows.append(
             GraphRow(
                 graph=task.name,

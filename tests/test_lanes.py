@@ -13,6 +13,8 @@ from gat_jax.params import LayerConfig
 from gat_jax.symmetry import CAUSES
 
 NUM_INITS = 64
+# Sixty-four initialisations run in no time: what takes time is optimising the programs.
+QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 def twins_of(graph):
@@ -50,6 +52,13 @@ def draw_lanes(config, num_features, seed=0):
     return params, batch
 
 
+def measure(params, nodes, layout, config, **options):
+    def function(params, nodes):
+        return lanes.measure_pairs(params, nodes, layout, config, **options)
+
+    return jax.jit(function, compiler_options=QUICKLY)(params, nodes)
+
+
 def facts_of_layers(batch, graph, pairs, config, slope):
     """Return causes [P, H, T], merged outputs' gap [P, T], entropy deficit [N, H, T]."""
 
@@ -66,7 +75,7 @@ def facts_of_layers(batch, graph, pairs, config, slope):
         gap = metrics.twin_gap(out, pairs.first, pairs.second)
         return symmetry.primary_cause(causes), gap, deficit, out
 
-    causes, gap, deficit, out = jax.vmap(one)(batch)
+    causes, gap, deficit, out = jax.jit(jax.vmap(one), compiler_options=QUICKLY)(batch)
     return np.moveaxis(causes, 0, -1), np.moveaxis(gap, 0, -1), np.moveaxis(deficit, 0, -1), out
 
 
@@ -92,7 +101,7 @@ def test_measure_pairs_finds_what_the_layers_find(graph, options, slope):
     layout, ids = lanes.twin_layout(source, pairs)
     assert layout.is_unrolled(source.nodes.shape[1], config.channels) == (graph == "tutorial")
     params, batch = draw_lanes(config, source.nodes.shape[1])
-    found = lanes.measure_pairs(
+    found = measure(
         params,
         jnp.asarray(source.nodes)[ids][..., None],
         layout,
@@ -124,7 +133,7 @@ def test_only_signs_decides_the_same_pairs(graph):
     params, _ = draw_lanes(config, graph[0].nodes.shape[1])
     nodes = jnp.asarray(graph[0].nodes)[ids][..., None]
     whole, signs = (
-        lanes.measure_pairs(params, nodes, layout, config, slope=0.2, only_signs=only_signs)
+        measure(params, nodes, layout, config, slope=0.2, only_signs=only_signs)
         for only_signs in (False, True)
     )
     rounding = CAUSES.index("rounding")
@@ -142,9 +151,7 @@ def test_collided_twins_of_gat_are_bit_equal():
         layout, ids = lanes.twin_layout(source, pairs)
         params, _ = draw_lanes(config, source.nodes.shape[1], seed=1)
         nodes = jnp.asarray(source.nodes)[ids][..., None]
-        found = jax.jit(
-            lambda p, x, layout=layout: lanes.measure_pairs(p, x, layout, config, slope=0.2)
-        )(params, nodes)
+        found = measure(params, nodes, layout, config, slope=0.2)
         is_regime = np.asarray(found.in_regime)
         assert is_regime.sum() > 20
         assert np.all(np.asarray(found.gap)[is_regime] == 0)
@@ -156,8 +163,8 @@ def test_features_of_each_initialisation_are_used():
     layout, ids = lanes.twin_layout(source, pairs)
     params, batch = draw_lanes(config, 2)
     nodes = jax.random.normal(jax.random.key(3), (len(ids), 2, NUM_INITS))
-    found = lanes.measure_pairs(params, nodes, layout, config, slope=0.2)
-    for init in range(0, NUM_INITS, 7):
+    found = measure(params, nodes, layout, config, slope=0.2)
+    for init in range(0, NUM_INITS, 16):
         features = np.zeros((4, 2), np.float32)
         features[ids] = nodes[..., init]
         one = jax.tree.map(lambda x, init=init: x[init : init + 1], batch)
