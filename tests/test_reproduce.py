@@ -13,6 +13,9 @@ import reproduce
 
 from gat_jax import claims, store
 
+# The whole study, if a small one: CI runs it with the other slow tests.
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(reproduce.__file__)
 SIZES = {
     "num-inits": 100_000,
@@ -249,7 +252,6 @@ def test_the_script_exits_with_2_as_a_process():
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.slow
 def test_the_same_seed_gives_the_same_claims(tmp_path):
     """Two whole processes: no order of threads and no state of a process gets into the numbers."""
     sizes = ["--num-inits", "20000", "--num-graph-inits", "500", "--num-runs", "200"]
