@@ -83,7 +83,7 @@ def gat_attention(
     # the exact zero above would become a sum of roundings.
     m_eh = _segment_max(jax.lax.stop_gradient(edge_scores), receivers, num_nodes, mask)[receivers]
     needs_usual = not isinstance(slope, (int, float)) or slope < 0
-    shifted_eh = _shifted_logits(c_eh, edge_scores, logits_eh, m_eh, slope)
+    shifted_eh = shifted_logits(c_eh, edge_scores, m_eh, slope)
     if needs_usual:
         # f is not monotone for a negative slope: its maximum has to be looked for.
         f_eh = leaky_relu(logits_eh, slope)
@@ -103,12 +103,15 @@ def aggregate(
     return jraph.segment_sum(messages_ehc, receivers, values.shape[0])
 
 
-def _shifted_logits(c_eh, t_eh, logits_eh, m_eh, slope: Scalar) -> Float[Array, "edges heads"]:
-    """f(c + t) - f(c + m) for m = max t, slope >= 0, with no c inside one linear piece."""
-    same_piece = t_eh - m_eh
-    is_negative_row = c_eh + m_eh < 0
-    mixed = slope * logits_eh - (c_eh + m_eh)
-    shifted = jnp.where(logits_eh >= 0, same_piece, mixed)
+def shifted_logits(
+    c: Float[Array, "..."], t: Float[Array, "..."], m: Float[Array, "..."], slope: Scalar | Array
+) -> Float[Array, "..."]:
+    """f(c + t) - f(c + m) for m >= t and a slope >= 0, with no c inside one linear piece."""
+    logits = c + t
+    same_piece = t - m
+    is_negative_row = c + m < 0
+    mixed = slope * logits - (c + m)
+    shifted = jnp.where(logits >= 0, same_piece, mixed)
     shifted = jnp.where(is_negative_row, slope * same_piece, shifted)
     return jnp.where(slope == 1, same_piece, shifted)
 

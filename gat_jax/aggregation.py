@@ -1,0 +1,418 @@
+"""Attention and the weighted sum on a bucketed layout: no scatter, forward or backward.
+
+    out_i = sum_j alpha_ij d_ij z_j,   alpha_ij = softmax_j of
+    gat            f(c_i + n_j + e_ij) / temperature
+    gatv2_scores   sum_c a_c f(r_ic + l_jc + e_ijc), to be given to
+    softmax_sum    any x_ij
+
+f is the LeakyReLU, d what dropout multiplies by. What belongs to an edge and a head is an array
+[E, H] in the order of the edge list; nothing of the size [E, H, C] is ever stored.
+
+Every function has a gradient of its own. With G = dL/dout it takes two passes over the edges, as
+each edge needs <G_i, z_j> before any row is known:
+
+    r_i = sum_j alpha_ij d_ij <G_i, z_j>,   dL/dx_ij = alpha_ij (d_ij <G_i, z_j> - r_i)
+
+A row of dL/dx sums to 0. For `gat`, dL/dc_i is therefore (1 - slope) / temperature times the sum
+over positive logits alone, and exactly 0 in a row whose logits have one sign, where adding up the
+whole row would leave rounding.
+
+All arrays end in an axis of heads, which share nothing: `vmap` folds the mapped axis into it. Local
+suffixes as in `slots`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+from jaxtyping import Array, Bool, Float
+
+from gat_jax import slots
+from gat_jax.attention import Scalar, leaky_relu
+from gat_jax.layouts import BucketedLayout
+from gat_jax.slots import one_loop, over_edges, rows_of, weighted_sum
+
+EdgeArray = Float[Array, "edges heads"]
+NodeArray = Float[Array, "nodes heads"]
+EdgeMask = Bool[Array, "edges heads"]
+Features = Float[Array, "nodes channels heads"]
+
+
+def fold_heads(function: Callable) -> Callable:
+    """Let `vmap` fold the mapped axis into the heads, the last axis of all arrays but the layout's.
+
+    A mapped layout, one graph per lane, is mapped as ever.
+    """
+    mapped = custom_vmap(function)
+
+    @mapped.def_vmap
+    def rule(size: int, in_batched, layout, *arrays):
+        is_batched: Any = tuple(in_batched[1:])
+        if any(jax.tree.leaves(in_batched[0])):
+            axes = jax.tree.map(lambda b: 0 if b else None, in_batched)
+            out = jax.vmap(function, in_axes=tuple(axes), axis_size=size)(layout, *arrays)
+        else:
+
+            def fold(b, x):
+                x = x if b else jnp.broadcast_to(x[None], (size, *x.shape))
+                x = jnp.moveaxis(x, 0, -2)
+                return x.reshape(*x.shape[:-2], -1)
+
+            def unfold(x):
+                return jnp.moveaxis(x.reshape(*x.shape[:-1], size, -1), -2, 0)
+
+            folded = jax.tree.map(fold, is_batched, arrays)
+            out = jax.tree.map(unfold, mapped(layout, *folded))
+        return out, jax.tree.map(lambda _: True, out)
+
+    return mapped
+
+
+# --- what all share: a sum with weights p, divided by their sum ------------------------------------
+
+
+def _normalised_sum(layout: BucketedLayout, p_eh: EdgeArray, z_nch: Features, multiplier_eh):
+    """Return the outputs, and one over the sum of p at every receiver (1 without edges)."""
+    total_nh = over_edges(lambda p: p, layout.by_receiver, at_edges=[p_eh])
+    inverse_nh = 1.0 / jnp.where(total_nh > 0, total_nh, 1.0)
+    weights = [p_eh] if multiplier_eh is None else [p_eh, multiplier_eh]
+    out_nch = weighted_sum(_product, weights, z_nch, layout.by_receiver)
+    return out_nch * inverse_nh[:, None], inverse_nh
+
+
+def _normalised_sum_backward(layout: BucketedLayout, p_eh, inverse_nh, z_nch, multiplier_eh, g_nch):
+    """Return the gradients of x = log p, of z and of the multiplier."""
+    # alpha = p * inverse, and the product is taken once per node instead of once per edge.
+    g_nch = g_nch * inverse_nh[:, None]
+    dot_eh = slots.edge_dots(g_nch, layout.receivers, z_nch, layout.senders)
+    weights = [p_eh] if multiplier_eh is None else [p_eh, multiplier_eh]
+    r_nh = over_edges(_product, layout.by_receiver, at_edges=[dot_eh, *weights]) * inverse_nh
+    wanted_eh = dot_eh if multiplier_eh is None else dot_eh * multiplier_eh
+    dx_eh = p_eh * (wanted_eh - rows_of(r_nh, layout.receivers))
+    dz_nch = weighted_sum(_product, weights, g_nch, layout.by_sender)
+    return dx_eh, dz_nch, None if multiplier_eh is None else p_eh * dot_eh
+
+
+def _exponentials(x_eh: EdgeArray, mask_eh: EdgeMask | None) -> EdgeArray:
+    if mask_eh is None:
+        return jnp.exp(x_eh)
+    return jnp.where(mask_eh, jnp.exp(jnp.where(mask_eh, x_eh, 0.0)), 0.0)
+
+
+def _product(first, *others):
+    for other in others:
+        first = first * other
+    return first
+
+
+def _sum(first, *others):
+    for other in others:
+        first = first + other
+    return first
+
+
+def _finite(peak_nh: NodeArray) -> NodeArray:
+    """Return 0 for a row without edges, whose largest value is minus infinity."""
+    return jnp.where(peak_nh > -jnp.inf, peak_nh, 0.0)
+
+
+# --- any logits -----------------------------------------------------------------------------------
+
+
+@jax.custom_vjp
+def softmax_sum(
+    layout: BucketedLayout,
+    x_eh: EdgeArray,
+    z_nch: Features,
+    multiplier_eh: EdgeArray | None = None,
+    mask_eh: EdgeMask | None = None,
+) -> Features:
+    """Return sum_j alpha_ij d_ij z_j with alpha the softmax of x over a receiver's edges.
+
+    Args:
+      layout: of the graph.
+      x_eh: finite; each receiver's largest value is subtracted.
+      z_nch: of the senders.
+      multiplier_eh: d; None stands for ones.
+      mask_eh: True = real; other edges are as if absent. None stands for all.
+
+    Returns:
+      [N, C, H], zeros at receivers without real edges.
+    """
+    return _softmax_forward(layout, x_eh, z_nch, multiplier_eh, mask_eh)[0]
+
+
+@fold_heads
+def _softmax_forward(layout, x_eh, z_nch, multiplier_eh, mask_eh):
+    p_eh = _exponentials(x_eh - rows_of(_peak(layout, x_eh, mask_eh), layout.receivers), mask_eh)
+    out_nch, inverse_nh = _normalised_sum(layout, p_eh, z_nch, multiplier_eh)
+    return out_nch, p_eh, inverse_nh
+
+
+def _peak(layout: BucketedLayout, x_eh: EdgeArray, mask_eh: EdgeMask | None) -> NodeArray:
+    if mask_eh is not None:
+        x_eh = jnp.where(mask_eh, x_eh, -jnp.inf)
+    return _finite(over_edges(lambda x: x, layout.by_receiver, at_edges=[x_eh], largest=True))
+
+
+def _softmax_save(layout, x_eh, z_nch, multiplier_eh, mask_eh):
+    out_nch, p_eh, inverse_nh = _softmax_forward(layout, x_eh, z_nch, multiplier_eh, mask_eh)
+    return out_nch, (layout, p_eh, inverse_nh, z_nch, multiplier_eh)
+
+
+def _softmax_pull_back(saved, g_nch):
+    return None, *_softmax_backward(*saved, g_nch), None
+
+
+_softmax_backward = fold_heads(_normalised_sum_backward)
+softmax_sum.defvjp(_softmax_save, _softmax_pull_back)
+
+
+# --- GAT ------------------------------------------------------------------------------------------
+
+
+class _GATInputs(NamedTuple):
+    """What a gradient flows to."""
+
+    c_nh: NodeArray
+    n_nh: NodeArray
+    z_nch: Features
+    e_eh: EdgeArray | None
+    multiplier_eh: EdgeArray | None
+    slope_h: Float[Array, " heads"] | None  # None: static
+    temperature_h: Float[Array, " heads"] | None
+
+
+def gat(
+    layout: BucketedLayout,
+    c_nh: NodeArray,
+    n_nh: NodeArray,
+    z_nch: Features,
+    *,
+    edge_scores_eh: EdgeArray | None = None,
+    multiplier_eh: EdgeArray | None = None,
+    mask_eh: EdgeMask | None = None,
+    slope: Scalar = 0.2,
+    temperature: Scalar = 1.0,
+) -> Features:
+    """Return GAT's outputs [N, C, H], zeros at receivers without real edges.
+
+    Args:
+      layout: of the graph.
+      c_nh: receivers' scores.
+      n_nh: senders' scores.
+      z_nch: of the senders.
+      edge_scores_eh: e; None stands for zeros.
+      multiplier_eh: d; None stands for ones.
+      mask_eh: True = real; other edges are as if absent. None stands for all.
+      slope: of the LeakyReLU; a Python number makes for a shorter program than a traced one.
+      temperature: > 0; likewise.
+
+    Numerics: inside one linear piece of f the receiver's score never enters the arithmetic, and
+    its gradient is exactly 0. Twins are summed in the same order, see `layouts`.
+    """
+    static = tuple(float(x) if isinstance(x, (int, float)) else None for x in (slope, temperature))
+    traced = (
+        None if known is not None else jnp.broadcast_to(jnp.asarray(x), c_nh.shape[-1:])
+        for x, known in zip((slope, temperature), static, strict=True)
+    )
+    inputs = _GATInputs(c_nh, n_nh, z_nch, edge_scores_eh, multiplier_eh, *traced)
+    return _gat_function(*static)(layout, inputs, mask_eh)
+
+
+@functools.cache
+def _gat_function(slope: float | None, temperature: float | None) -> Callable:
+    """Return the function of (layout, inputs, mask) for these static settings, with its gradient."""
+
+    def settings(inputs: _GATInputs):
+        return (
+            slope if inputs.slope_h is None else inputs.slope_h[None],
+            temperature if inputs.temperature_h is None else inputs.temperature_h[None],
+        )
+
+    @fold_heads
+    def forward(layout, inputs: _GATInputs, mask_eh):
+        x_eh = _gat_logits(layout, inputs, mask_eh, *settings(inputs))
+        p_eh = _exponentials(x_eh, mask_eh)
+        out_nch, inverse_nh = _normalised_sum(layout, p_eh, inputs.z_nch, inputs.multiplier_eh)
+        return out_nch, p_eh, inverse_nh
+
+    @fold_heads
+    def backward(layout, inputs: _GATInputs, mask_eh, p_eh, inverse_nh, g_nch):
+        dx_eh, dz_nch, d_multiplier = _normalised_sum_backward(
+            layout, p_eh, inverse_nh, inputs.z_nch, inputs.multiplier_eh, g_nch
+        )
+        d_logits = _gat_logits_backward(layout, inputs, mask_eh, *settings(inputs), dx_eh)
+        return d_logits._replace(z_nch=dz_nch, multiplier_eh=d_multiplier)
+
+    @jax.custom_vjp
+    def aggregate(layout, inputs, mask_eh):
+        return forward(layout, inputs, mask_eh)[0]
+
+    def save(layout, inputs, mask_eh):
+        out_nch, *saved = forward(layout, inputs, mask_eh)
+        return out_nch, (layout, inputs, mask_eh, *saved)
+
+    def pull_back(saved, g_nch):
+        return None, backward(*saved, g_nch), None
+
+    aggregate.defvjp(save, pull_back)
+    return aggregate
+
+
+def _gat_logits(layout: BucketedLayout, inputs: _GATInputs, mask_eh, slope, temperature):
+    """Return f(c + t) / temperature less its largest value in the row; t = n + e.
+
+    For a slope >= 0 that is f(c + m) for the row's largest t = m, and the difference is taken so
+    that c does not enter inside one linear piece, as `attention.shifted_logits` does, but without
+    selecting between gathered values: there the second term below is an exact 0.
+    """
+    c_nh, n_nh = inputs.c_nh, inputs.n_nh
+    m_nh = _largest_t(layout, inputs, mask_eh)
+    is_above_nh = slots.step(c_nh + m_nh)  # the row's largest logit
+    scale_nh = slots.slope_at(c_nh + m_nh, slope)
+    bend_nh = (1.0 - slope) * is_above_nh
+
+    @one_loop
+    def shifted(senders, receivers, n_nh, c_nh, m_nh, scale_nh, bend_nh, e_eh):
+        t_eh = rows_of(n_nh, senders)
+        if e_eh is not None:
+            t_eh += e_eh
+        c_eh, m_eh, scale_eh, bend_eh = (
+            rows_of(x, receivers) for x in (c_nh, m_nh, scale_nh, bend_nh)
+        )
+        return scale_eh * (t_eh - m_eh) - bend_eh * jnp.minimum(c_eh + t_eh, 0.0)
+
+    ids = jnp.asarray(layout.senders), jnp.asarray(layout.receivers)
+    x_eh = shifted(*ids, n_nh, c_nh, m_nh, scale_nh, bend_nh, inputs.e_eh)
+    if not isinstance(slope, float) or slope < 0:
+        # f is not monotone for a negative slope: its maximum has to be looked for.
+        f_eh = leaky_relu(_logits(layout, inputs), slope)
+        usual_eh = f_eh - rows_of(_peak(layout, f_eh, mask_eh), layout.receivers)
+        x_eh = jnp.where(slope < 0, usual_eh, x_eh)
+    return x_eh / temperature
+
+
+def _gat_logits_backward(
+    layout: BucketedLayout, inputs: _GATInputs, mask_eh, slope, temperature, dx_eh: EdgeArray
+) -> _GATInputs:
+    c_nh, n_nh = inputs.c_nh, inputs.n_nh
+    logits_eh = _logits(layout, inputs)
+    dt_eh = dx_eh * (slots.slope_at(logits_eh, slope) / temperature)
+    dn_nh = over_edges(lambda x: x, layout.by_sender, at_edges=[dt_eh])
+    positive_nh = over_edges(
+        lambda dt, *logit: dt * slots.step(_sum(*logit)),
+        layout.by_receiver,
+        at_edges=[dt_eh] if inputs.e_eh is None else [dt_eh, inputs.e_eh],
+        at_others=[n_nh],
+        at_nodes=[c_nh],
+    )
+    highest_nh = _largest_t(layout, inputs, mask_eh)
+    lowest_nh = -_largest_t(layout, inputs, mask_eh, sign=-1.0)
+    is_mixed = (c_nh + highest_nh >= 0) & (c_nh + lowest_nh < 0)
+    dc_nh = jnp.where(is_mixed, (1.0 - slope) * positive_nh, 0.0)
+    d_slope = d_temperature = None
+    if inputs.slope_h is not None:
+        d_slope = jnp.sum(dx_eh * jnp.minimum(logits_eh, 0.0) / temperature, axis=0)
+    if inputs.temperature_h is not None:
+        f_eh = leaky_relu(logits_eh, slope)
+        d_temperature = -jnp.sum(dx_eh * f_eh / temperature**2, axis=0)
+    de_eh = None if inputs.e_eh is None else dt_eh
+    return _GATInputs(dc_nh, dn_nh, inputs.z_nch, de_eh, None, d_slope, d_temperature)
+
+
+def _logits(layout: BucketedLayout, inputs: _GATInputs) -> EdgeArray:
+    @one_loop
+    def add(senders, receivers, c_nh, n_nh, e_eh):
+        logits_eh = rows_of(c_nh, receivers) + rows_of(n_nh, senders)
+        return logits_eh if e_eh is None else logits_eh + e_eh
+
+    ids = jnp.asarray(layout.senders), jnp.asarray(layout.receivers)
+    return add(*ids, inputs.c_nh, inputs.n_nh, inputs.e_eh)
+
+
+def _largest_t(
+    layout: BucketedLayout, inputs: _GATInputs, mask_eh: EdgeMask | None, *, sign: float = 1.0
+) -> NodeArray:
+    """Return the largest sign * t of every receiver's real edges; 0 without any."""
+    at_edges = [] if inputs.e_eh is None else [sign * inputs.e_eh]
+    if mask_eh is not None:
+        at_edges.append(jnp.where(mask_eh, 0.0, -jnp.inf).astype(inputs.n_nh.dtype))
+    at_others = [sign * inputs.n_nh]
+    return _finite(
+        over_edges(_sum, layout.by_receiver, at_edges=at_edges, at_others=at_others, largest=True)
+    )
+
+
+# --- GATv2 ----------------------------------------------------------------------------------------
+
+
+class _GATv2Inputs(NamedTuple):
+    a_ch: Float[Array, "channels heads"]
+    r_nch: Features
+    l_nch: Features
+    edges_ech: Float[Array, "edges channels heads"] | None
+    slope_h: Float[Array, " heads"]
+
+
+def gatv2_scores(
+    layout: BucketedLayout,
+    a_ch: Float[Array, "channels heads"],
+    r_nch: Features,
+    l_nch: Features,
+    edges_ech: Float[Array, "edges channels heads"] | None = None,
+    *,
+    slope: Scalar = 0.2,
+) -> EdgeArray:
+    """Return sum_c a_c f(r_ic + l_jc (+ e_ijc)) by edge; the slope counts as traced."""
+    slope_h = jnp.broadcast_to(jnp.asarray(slope, r_nch.dtype), r_nch.shape[-1:])
+    return _gatv2_scores(layout, _GATv2Inputs(a_ch, r_nch, l_nch, edges_ech, slope_h))
+
+
+@jax.custom_vjp
+def _gatv2_scores(layout, inputs):
+    return _gatv2_forward(layout, inputs)
+
+
+@fold_heads
+def _gatv2_forward(layout: BucketedLayout, inputs: _GATv2Inputs):
+    return _activations(layout, inputs, inputs.slope_h)
+
+
+def _activations(layout: BucketedLayout, inputs: _GATv2Inputs, slope_h, above: float = 1.0):
+    a_ch, r_nch, l_nch, edges_ech, _ = inputs
+    ids = layout.receivers, layout.senders
+    return slots.edge_activations(a_ch, r_nch, ids[0], l_nch, ids[1], edges_ech, slope_h, above)
+
+
+def _gatv2_save(layout, inputs):
+    return _gatv2_forward(layout, inputs), (layout, inputs)
+
+
+def _gatv2_pull_back(saved, ds_eh):
+    return None, _gatv2_backward(*saved, ds_eh)
+
+
+@fold_heads
+def _gatv2_backward(layout: BucketedLayout, inputs: _GATv2Inputs, ds_eh):
+    a_ch, r_nch, l_nch, edges_ech, slope_h = inputs
+    # Sums of ds f', so that a is multiplied in once per node; and because f(x) = x f'(x), the same
+    # sums give the gradient of a.
+    r_sum_nch = slots.slope_sum(ds_eh, r_nch, l_nch, edges_ech, slope_h, layout.by_receiver)
+    l_sum_nch = slots.slope_sum(ds_eh, l_nch, r_nch, edges_ech, slope_h, layout.by_sender)
+    da_ch = jnp.sum(r_nch * r_sum_nch + l_nch * l_sum_nch, axis=0)
+    d_edges = None
+    if edges_ech is not None:
+        x_ech = rows_of(r_nch, layout.receivers) + rows_of(l_nch, layout.senders) + edges_ech
+        d_edges = ds_eh[:, None] * slots.slope_at(x_ech, slope_h[None, None])
+        da_ch += jnp.sum(edges_ech * d_edges, axis=0)
+        d_edges *= a_ch[None]
+    below_eh = _activations(layout, inputs, jnp.ones_like(slope_h), above=0.0)
+    d_slope = jnp.sum(ds_eh * below_eh, axis=0)
+    return _GATv2Inputs(da_ch, a_ch[None] * r_sum_nch, a_ch[None] * l_sum_nch, d_edges, d_slope)
+
+
+_gatv2_scores.defvjp(_gatv2_save, _gatv2_pull_back)

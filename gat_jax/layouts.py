@@ -1,0 +1,211 @@
+"""How the edges of a graph lie in memory: chosen once per graph, on the host.
+
+XLA runs a scatter on one thread of a CPU, and with atomics (in no fixed order) on a GPU. The
+layouts here need none. A graph is turned into two *tables*, one by receivers and one by senders:
+every row (a node) lists the nodes at the other ends of its edges in *slots*, padded to one of a few
+widths. A sum over a node's edges is then a sum over the slots of a row.
+
+    segment   no table: jraph's segment sums over the edge list. The reference.
+    dense     an N x N table of multiplicities, for tiny graphs.
+    bucketed  rows grouped by degree into buckets of one width; a row of more slots than the widest
+              bucket is cut into chunks, whose sums are added up.
+
+Rows of equal degree lie in the same bucket and the same number of chunks: twins are summed in the
+same order, so that equal rows come out equal to the last bit.
+"""
+
+import dataclasses
+import functools
+import weakref
+from typing import Literal, get_args
+
+import jax
+import jraph
+import numpy as np
+from jaxtyping import Array, Int
+
+LayoutName = Literal["auto", "segment", "dense", "bucketed"]
+
+# Slots of a row that are spelled out in one loop; longer rows are cut into chunks of the last.
+WIDTHS = (4, 8, 16)
+# Numbers of chunks a row may have: a row of 5 chunks gets an empty sixth. Each number is one more
+# small sum in the program.
+CHUNK_COUNTS = tuple(sorted({1, *(m << k for k in range(28) for m in (2, 3))}))
+# Up to so many nodes N x N numbers cost less than looking edges up.
+MAX_DENSE_NODES = 64
+
+Ids = Int[Array | np.ndarray, "*shape"]
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["nodes", "sizes", "others", "edges"],
+    meta_fields=["runs"],
+)
+@dataclasses.dataclass(frozen=True)
+class Bucket:
+    """Rows of one padded width W in K chunks; but for the widest bucket a row is one chunk."""
+
+    nodes: Ids  # [K] the node whose row it is; rows by ascending number of chunks
+    sizes: Ids  # [K] slots that hold an edge; they come first
+    others: Ids  # [K, W] node at the other end; padding repeats the row's first
+    edges: Ids  # [K, W] position in the graph's edge list; padding as above
+    runs: tuple[tuple[int, int], ...]  # (number of rows, chunks of each), in the order of chunks
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["buckets", "places"], meta_fields=[]
+)
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """The edges by one of their ends; nodes without edges there have no row."""
+
+    buckets: tuple[Bucket, ...]
+    places: Ids  # [N] index of each node's row, all buckets' rows in a line; -1: no row
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentLayout:
+    """The edge list as it is."""
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["counts", "edges"], meta_fields=[]
+)
+@dataclasses.dataclass(frozen=True)
+class DenseLayout:
+    """Every pair of nodes; the M-th parallel edge of a pair has a place of its own."""
+
+    counts: Ids  # [N, N] number of edges, by receiver and sender
+    edges: Ids  # [N, N, M] positions in the graph's edge list; -1 where there is none
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["senders", "receivers", "by_receiver", "by_sender"],
+    meta_fields=[],
+)
+@dataclasses.dataclass(frozen=True)
+class BucketedLayout:
+    """Two tables of the same edges."""
+
+    senders: Ids  # [E]
+    receivers: Ids  # [E]
+    by_receiver: Table
+    by_sender: Table
+
+
+jax.tree_util.register_dataclass(SegmentLayout, data_fields=[], meta_fields=[])
+Layout = SegmentLayout | DenseLayout | BucketedLayout
+
+
+def make_layout(graph: jraph.GraphsTuple, name: LayoutName = "auto") -> Layout:
+    """Prepare the edges of a graph; prepared once for arrays of ids that live on.
+
+    Args:
+      graph: one graph on the host, its edges sorted as `graphs.from_edges` does. Only the ids are
+        read, so the layout serves every graph with these edges, whatever its features.
+      name: "auto" chooses by the number of nodes, see `describe`.
+
+    Returns:
+      A pytree of arrays: pass it to compiled functions as an argument. A closed-over layout becomes
+      constants of the program, which XLA tries to fold.
+
+    Raises:
+      ValueError: for an unknown name, or if the graph is traced.
+    """
+    if name not in get_args(LayoutName):
+        names = ", ".join(get_args(LayoutName))
+        raise ValueError(f"layout: expected one of {names}, got {name!r}")
+    if isinstance(graph.senders, jax.core.Tracer):
+        raise ValueError(
+            "layout: expected a layout made before tracing (layouts.make_layout) where the graph "
+            f"is traced, got {name!r}"
+        )
+    num_nodes = len(graph.nodes)
+    if name == "auto":
+        name = choose(num_nodes, len(graph.senders))
+    key = (id(graph.senders), id(graph.receivers), num_nodes, name)
+    if key not in _CACHE:
+        senders, receivers = np.asarray(graph.senders), np.asarray(graph.receivers)
+        _CACHE[key] = _make(senders, receivers, num_nodes, name)
+        # An id is another array's once the array is gone.
+        for array in (graph.senders, graph.receivers):
+            weakref.finalize(array, _CACHE.pop, key, None)
+    return _CACHE[key]
+
+
+_CACHE: dict[tuple, Layout] = {}
+
+
+def choose(num_nodes: int, num_edges: int) -> Literal["segment", "dense", "bucketed"]:
+    """Return what "auto" stands for."""
+    if num_nodes <= MAX_DENSE_NODES:
+        return "dense"
+    return "bucketed"
+
+
+def _make(senders, receivers, num_nodes: int, name: str) -> Layout:
+    if name == "segment":
+        return SegmentLayout()
+    if name == "dense":
+        return _dense(senders, receivers, num_nodes)
+    return BucketedLayout(
+        senders,
+        receivers,
+        by_receiver=make_table(receivers, senders, num_nodes),
+        by_sender=make_table(senders, receivers, num_nodes),
+    )
+
+
+def _dense(senders, receivers, num_nodes: int) -> DenseLayout:
+    counts = np.zeros((num_nodes, num_nodes), np.int32)
+    np.add.at(counts, (receivers, senders), 1)
+    # Parallel edges are neighbours in the edge list.
+    pair = receivers.astype(np.int64) * num_nodes + senders
+    copy = np.arange(len(pair)) - np.searchsorted(pair, pair)
+    edges = np.full((num_nodes, num_nodes, max(1, int(counts.max(initial=0)))), -1, np.int32)
+    edges[receivers, senders, copy] = np.arange(len(pair))
+    return DenseLayout(counts, edges)
+
+
+def make_table(rows: np.ndarray, others: np.ndarray, num_rows: int) -> Table:
+    """List edges by one of their ends.
+
+    Args:
+      rows: [E] the end to list by, in [0, num_rows).
+      others: [E] the other end.
+      num_rows: N.
+    """
+    order = np.argsort(rows, kind="stable").astype(np.int32)  # keeps the order within a row
+    degree = np.bincount(rows, minlength=num_rows)
+    starts = np.concatenate([[0], np.cumsum(degree)])
+    chunks = np.array(CHUNK_COUNTS)[np.searchsorted(CHUNK_COUNTS, -(-degree // WIDTHS[-1]))]
+    width = np.array(WIDTHS)[np.minimum(np.searchsorted(WIDTHS, degree), len(WIDTHS) - 1)]
+    buckets, places, num_placed = [], np.full(num_rows, -1, np.int32), 0
+    for w in WIDTHS:
+        nodes = np.flatnonzero((width == w) & (degree > 0))
+        if len(nodes) == 0:
+            continue
+        nodes = nodes[np.argsort(chunks[nodes], kind="stable")].astype(np.int32)
+        places[nodes] = num_placed + np.arange(len(nodes))
+        num_placed += len(nodes)
+        buckets.append(_make_bucket(nodes, chunks[nodes], w, starts, order, others))
+    return Table(tuple(buckets), places)
+
+
+def _make_bucket(nodes, chunks, width: int, starts, order, others) -> Bucket:
+    row = np.repeat(np.arange(len(nodes)), chunks)
+    number = np.arange(len(row)) - np.repeat(np.cumsum(chunks) - chunks, chunks)
+    first, stop = starts[nodes][row][:, None], starts[nodes + 1][row][:, None]
+    position = first + (number * width)[:, None] + np.arange(width)
+    is_filled = position < stop
+    edges = order[np.where(is_filled, position, first)]
+    counts, num_rows = np.unique(chunks, return_counts=True)
+    return Bucket(
+        nodes=nodes[row],
+        sizes=is_filled.sum(axis=1, dtype=np.int32),
+        others=others[edges].astype(np.int32),
+        edges=edges,
+        runs=tuple(zip(map(int, num_rows), map(int, counts), strict=True)),
+    )
