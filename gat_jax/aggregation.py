@@ -71,7 +71,7 @@ def fold_heads(function: Callable) -> Callable:
     return mapped
 
 
-# --- what all share: a sum with weights p, divided by their sum ------------------------------------
+# --- what all share: a sum with weights p, divided by their sum -----------------------------------
 
 
 def _normalised_sum(layout: BucketedLayout, p_eh: EdgeArray, z_nch: Features, multiplier_eh):
@@ -117,6 +117,38 @@ def _sum(first, *others):
 def _finite(peak_nh: NodeArray) -> NodeArray:
     """Return 0 for a row without edges, whose largest value is minus infinity."""
     return jnp.where(peak_nh > -jnp.inf, peak_nh, 0.0)
+
+
+# --- given weights --------------------------------------------------------------------------------
+
+
+@jax.custom_vjp
+def linear_sum(
+    layout: BucketedLayout,
+    weights_eh: EdgeArray,
+    z_nch: Float[Array, "others channels heads"],
+) -> Features:
+    """Return sum_j w_ij z_j over a receiver's edges, zeros without any.
+
+    Senders may be of another kind than receivers, and of another number.
+    """
+    return _linear_forward(layout, weights_eh, z_nch)
+
+
+@fold_heads
+def _linear_forward(layout, weights_eh, z_nch):
+    return weighted_sum(lambda w: w, [weights_eh], z_nch, layout.by_receiver)
+
+
+@fold_heads
+def _linear_backward(layout, weights_eh, z_nch, g_nch):
+    dw_eh = slots.edge_dots(g_nch, layout.receivers, z_nch, layout.senders)
+    return dw_eh, weighted_sum(lambda w: w, [weights_eh], g_nch, layout.by_sender)
+
+
+linear_sum.defvjp(
+    lambda *args: (linear_sum(*args), args), lambda args, g: (None, *_linear_backward(*args, g))
+)
 
 
 # --- any logits -----------------------------------------------------------------------------------
@@ -225,7 +257,7 @@ def gat(
 
 @functools.cache
 def _gat_function(slope: float | None, temperature: float | None) -> Callable:
-    """Return the function of (layout, inputs, mask) for these static settings, with its gradient."""
+    """Return the function of (layout, inputs, mask) for static settings, with its gradient."""
 
     def settings(inputs: _GATInputs):
         return (

@@ -7,6 +7,10 @@
 Every layer returns `(nodes, AttentionInfo)`. Write for one graph and one set of parameters, and
 batch with `jax.vmap`. Receivers are i, senders j; the local suffixes e, n, h, c are the axes
 edges, nodes, heads, channels.
+
+How edges lie in memory is a `layout` (`gat_jax.layouts`): results agree to rounding whichever it
+is. What `AttentionInfo` holds by edge is computed over the edge list in any case; under `jit` it
+costs nothing where it is not used.
 """
 
 from typing import NamedTuple, get_args
@@ -16,8 +20,10 @@ import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float, Key
 
+from gat_jax import aggregation, dense, layouts
 from gat_jax import attention as attn
 from gat_jax.attention import EdgeMask, Scalar
+from gat_jax.layouts import BucketedLayout, DenseLayout, Layout, LayoutName, SegmentLayout
 from gat_jax.params import (
     GATParams,
     GATv2Params,
@@ -60,9 +66,16 @@ def apply_layer(
     settings: LayerSettings = LayerSettings(),
     key: Key[Array, ""] | None = None,
     edge_mask: EdgeMask | None = None,
+    layout: Layout | LayoutName = "segment",
 ) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
     """Apply the layer the parameters belong to; arguments as `gat` (`normalization`: `gcn`)."""
-    options = {"concat": concat, "settings": settings, "key": key, "edge_mask": edge_mask}
+    options = {
+        "concat": concat,
+        "settings": settings,
+        "key": key,
+        "edge_mask": edge_mask,
+        "layout": layout,
+    }
     match params:
         case GATParams():
             return gat(params, graph, **options)
@@ -80,6 +93,7 @@ def gat(
     settings: LayerSettings = LayerSettings(),
     key: Key[Array, ""] | None = None,
     edge_mask: EdgeMask | None = None,
+    layout: Layout | LayoutName = "segment",
 ) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
     """Graph attention.
 
@@ -93,38 +107,48 @@ def gat(
       settings: slope, temperature and dropout rates; may be traced.
       key: given in training: dropout on features, then on attention; None applies none.
       edge_mask: [E], True = real; masked edges are as if absent.
+      layout: of the graph's edges, made by `layouts.make_layout`; or a name, for a graph that is
+        not traced.
 
     Returns:
       Outputs [N, H * C] or [N, C], and the `AttentionInfo`. A node without incoming edges gets
       zeros (plus output bias and residual).
 
     Raises:
-      ValueError: when widths of parameters and graph differ, before tracing.
+      ValueError: when parameters, graph and layout do not fit, before tracing.
 
     Numerics: accumulates in float32 or wider, whatever the inputs; products at full precision.
     Twins in a linear regime get bit-equal rows where edges are sorted (`graphs.from_edges`).
     """
     x, dtype = _inputs(params, params.kernel, graph, concat=concat, edge_mask=edge_mask)
+    layout = _layout_of(graph, layout)
     x = _dropout(key, 0, settings.feature_dropout, x)
-    z_nhc = _project(x, params.kernel, params.bias)
-    c_nh = jnp.sum(z_nhc * params.a_recv[None], axis=-1)
-    n_nh = jnp.sum(z_nhc * params.a_send[None], axis=-1)
-    t_eh = n_nh[graph.senders]
     if (params.edge_kernel is None) != (params.a_edge is None):
         raise ValueError("a_edge: expected together with edge_kernel, got one without the other")
+    e_eh = None
     if params.edge_kernel is not None and params.a_edge is not None:
         edge_ehc = _project(_edge_features(params.edge_kernel, graph), params.edge_kernel, None)
-        t_eh += jnp.sum(edge_ehc * params.a_edge[None], axis=-1)
+        e_eh = jnp.sum(edge_ehc * params.a_edge[None], axis=-1)
+    if isinstance(layout, BucketedLayout):
+        z = _project_channel_major(x, params.kernel, params.bias)
+        c_nh, n_nh = _thin_scores(z, params.a_recv, params.a_send)
+    else:
+        z = _project(x, params.kernel, params.bias)
+        c_nh = jnp.sum(z * params.a_recv[None], axis=-1)
+        n_nh = jnp.sum(z * params.a_send[None], axis=-1)
+    t_eh = n_nh[graph.senders]
+    if e_eh is not None:
+        t_eh += e_eh
+    slope, temperature = settings.slope, settings.temperature
     logits_eh, alpha_eh = attn.gat_attention(
-        c_nh,
-        t_eh,
-        graph.receivers,
-        slope=settings.slope,
-        temperature=settings.temperature,
-        mask=edge_mask,
+        c_nh, t_eh, graph.receivers, slope=slope, temperature=temperature, mask=edge_mask
     )
-    dropped_eh = _dropout(key, 1, settings.attention_dropout, alpha_eh)
-    out_nhc = attn.aggregate(dropped_eh, z_nhc, graph.senders, graph.receivers)
+    multiplier_eh = _dropout_multiplier(key, settings.attention_dropout, alpha_eh)
+    if isinstance(layout, SegmentLayout):
+        out_nhc = _sum_over_edges(alpha_eh, multiplier_eh, z, graph)
+    else:
+        edges = (e_eh, multiplier_eh, edge_mask)
+        out_nhc = _gat_outputs(layout, c_nh, n_nh, z, edges, settings)
     info = AttentionInfo(c_nh, n_nh, t_eh, logits_eh, alpha_eh, out_nhc, channel_weights=None)
     return _merge(out_nhc, params, x, concat=concat).astype(dtype), info
 
@@ -137,6 +161,7 @@ def gatv2(
     settings: LayerSettings = LayerSettings(),
     key: Key[Array, ""] | None = None,
     edge_mask: EdgeMask | None = None,
+    layout: Layout | LayoutName = "segment",
 ) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
     """Graph attention with the nonlinearity inside the score.
 
@@ -148,21 +173,34 @@ def gatv2(
     `gat_jax.symmetry` agree to rounding: no form of the softmax makes them bit-equal.
     """
     x, dtype = _inputs(params, params.kernel_send, graph, concat=concat, edge_mask=edge_mask)
+    layout = _layout_of(graph, layout)
     x = _dropout(key, 0, settings.feature_dropout, x)
-    l_nhc = _project(x, params.kernel_send, params.bias_send)
-    r_nhc = l_nhc
+    is_bucketed = isinstance(layout, BucketedLayout)
+    project = _project_channel_major if is_bucketed else _project
+    left = project(x, params.kernel_send, params.bias_send)
+    right = left
     if params.kernel_recv is not None:
-        r_nhc = _project(x, params.kernel_recv, params.bias_recv)
-    t_ehc = l_nhc[graph.senders]
+        right = project(x, params.kernel_recv, params.bias_recv)
+    edge = None
     if params.edge_kernel is not None:
-        t_ehc += _project(_edge_features(params.edge_kernel, graph), params.edge_kernel, None)
+        edge = project(_edge_features(params.edge_kernel, graph), params.edge_kernel, None)
+    l_nhc, r_nhc, e_ehc = (
+        y.swapaxes(1, 2) if is_bucketed and y is not None else y for y in (left, right, edge)
+    )
+    t_ehc = l_nhc[graph.senders]
+    if e_ehc is not None:
+        t_ehc += e_ehc
     activated_ehc = attn.leaky_relu(r_nhc[graph.receivers] + t_ehc, settings.slope)
     scores_eh = jnp.sum(activated_ehc * params.a[None], axis=-1)
     alpha_eh = attn.segment_softmax(
-        scores_eh / settings.temperature, graph.receivers, len(l_nhc), mask=edge_mask
+        scores_eh / settings.temperature, graph.receivers, len(left), mask=edge_mask
     )
-    dropped_eh = _dropout(key, 1, settings.attention_dropout, alpha_eh)
-    out_nhc = attn.aggregate(dropped_eh, l_nhc, graph.senders, graph.receivers)
+    multiplier_eh = _dropout_multiplier(key, settings.attention_dropout, alpha_eh)
+    if isinstance(layout, SegmentLayout):
+        out_nhc = _sum_over_edges(alpha_eh, multiplier_eh, left, graph)
+    else:
+        edges = (edge, multiplier_eh, edge_mask)
+        out_nhc = _gatv2_outputs(layout, params.a, right, left, edges, settings)
     info = AttentionInfo(r_nhc, l_nhc, t_ehc, scores_eh, alpha_eh, out_nhc, params.a)
     return _merge(out_nhc, params, x, concat=concat).astype(dtype), info
 
@@ -176,6 +214,7 @@ def gcn(
     settings: LayerSettings = LayerSettings(),
     key: Key[Array, ""] | None = None,
     edge_mask: EdgeMask | None = None,
+    layout: Layout | LayoutName = "segment",
 ) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
     """Graph convolution: weights that depend on degrees alone, never on the query.
 
@@ -185,29 +224,104 @@ def gcn(
     slope mean nothing with one head. Other arguments, Returns and Raises as `gat`.
     """
     x, dtype = _inputs(params, params.kernel, graph, concat=concat, edge_mask=edge_mask)
+    layout = _layout_of(graph, layout)
     x = _dropout(key, 0, settings.feature_dropout, x)
     z_nhc = _project(x, params.kernel, params.bias)
     is_real_e = jnp.ones(len(graph.receivers), bool)
     if edge_mask is not None:
         is_real_e = jnp.asarray(edge_mask)
-    real_e = is_real_e.astype(z_nhc.dtype)
-    degree_n = jnp.zeros(len(x), real_e.dtype).at[graph.receivers].add(real_e)
-    degree_n = jnp.maximum(degree_n, 1.0)
+    real_eh = is_real_e.astype(z_nhc.dtype)[:, None]
     if normalization not in get_args(NormalizationName):
         names = ", ".join(get_args(NormalizationName))
         raise ValueError(f"normalization: expected one of {names}, got {normalization!r}")
+    degree_n = jnp.maximum(_sum_by_receiver(real_eh, layout, graph, len(x))[:, 0], 1.0)
     if normalization == "symmetric":
-        weights_e = real_e / jnp.sqrt(degree_n[graph.receivers] * degree_n[graph.senders])
+        weights_eh = (
+            real_eh / jnp.sqrt(degree_n[graph.receivers] * degree_n[graph.senders])[:, None]
+        )
     else:
-        weights_e = real_e / degree_n[graph.receivers]
-    dropped_eh = _dropout(key, 1, settings.attention_dropout, weights_e[:, None])
-    out_nhc = attn.aggregate(dropped_eh, z_nhc, graph.senders, graph.receivers)
+        weights_eh = real_eh / degree_n[graph.receivers][:, None]
+    multiplier_eh = _dropout_multiplier(key, settings.attention_dropout, weights_eh)
+    out_nhc = _linear_outputs(weights_eh, multiplier_eh, z_nhc, layout, graph)
     zeros_nh = jnp.zeros((len(x), 1), z_nhc.dtype)
-    zeros_eh = jnp.zeros((len(real_e), 1), z_nhc.dtype)
+    zeros_eh = jnp.zeros_like(weights_eh)
     info = AttentionInfo(
-        zeros_nh, zeros_nh, zeros_eh, zeros_eh, weights_e[:, None], out_nhc, channel_weights=None
+        zeros_nh, zeros_nh, zeros_eh, zeros_eh, weights_eh, out_nhc, channel_weights=None
     )
     return _merge(out_nhc, params, x, concat=concat).astype(dtype), info
+
+
+def _layout_of(graph: jraph.GraphsTuple, layout: Layout | LayoutName) -> Layout:
+    """Prepare a layout given by name, and check one that is given."""
+    if isinstance(layout, str):
+        return layouts.make_layout(graph, layout)
+    layouts.check_fits(layout, graph)
+    return layout
+
+
+def _gat_outputs(layout: DenseLayout | BucketedLayout, c_nh, n_nh, z, edges, settings):
+    """Return GAT's outputs by head [N, H, C] from scores and values, channel-major if bucketed."""
+    e_eh, multiplier_eh, mask = edges
+    if isinstance(layout, DenseLayout):
+        x_nsh = dense.gat_logits(layout, c_nh, n_nh, e_eh, mask, slope=settings.slope)
+        x_nsh /= settings.temperature
+        return dense.softmax_sum(layout, x_nsh, z, multiplier_eh, mask)
+    out_nch = aggregation.gat(
+        layout,
+        c_nh,
+        n_nh,
+        z,
+        edge_scores_eh=e_eh,
+        multiplier_eh=multiplier_eh,
+        mask_eh=_mask_by_head(mask, c_nh),
+        slope=settings.slope,
+        temperature=settings.temperature,
+    )
+    return out_nch.swapaxes(1, 2)
+
+
+def _gatv2_outputs(layout: DenseLayout | BucketedLayout, a_hc, right, left, edges, settings):
+    """Return GATv2's outputs by head [N, H, C]; all by node and edge channel-major if bucketed."""
+    edge, multiplier_eh, mask = edges
+    slope = settings.slope
+    if isinstance(layout, DenseLayout):
+        s_nsh = dense.gatv2_scores(layout, a_hc, right, left, edge, slope=slope)
+        return dense.softmax_sum(layout, s_nsh / settings.temperature, left, multiplier_eh, mask)
+    a_ch = a_hc.T.astype(left.dtype)
+    s_eh = aggregation.gatv2_scores(layout, a_ch, right, left, edge, slope=slope)
+    s_eh /= settings.temperature
+    mask_eh = _mask_by_head(mask, s_eh)
+    return aggregation.softmax_sum(layout, s_eh, left, multiplier_eh, mask_eh).swapaxes(1, 2)
+
+
+def _sum_over_edges(weights_eh, multiplier_eh, z_nhc, graph: jraph.GraphsTuple):
+    if multiplier_eh is not None:
+        weights_eh = weights_eh * multiplier_eh
+    return attn.aggregate(weights_eh, z_nhc, graph.senders, graph.receivers)
+
+
+def _linear_outputs(weights_eh, multiplier_eh, z_nhc, layout: Layout, graph: jraph.GraphsTuple):
+    """Return the sum over incoming edges of given weights times values."""
+    if isinstance(layout, SegmentLayout):
+        return _sum_over_edges(weights_eh, multiplier_eh, z_nhc, graph)
+    if multiplier_eh is not None:
+        weights_eh = weights_eh * multiplier_eh
+    if isinstance(layout, DenseLayout):
+        return dense.linear_sum(layout, dense.at_edges(layout, weights_eh), z_nhc)
+    return aggregation.linear_sum(layout, weights_eh, z_nhc.swapaxes(1, 2)).swapaxes(1, 2)
+
+
+def _sum_by_receiver(values_eh, layout: Layout, graph: jraph.GraphsTuple, num_nodes: int):
+    if isinstance(layout, SegmentLayout):
+        return jnp.zeros((num_nodes, 1), values_eh.dtype).at[graph.receivers].add(values_eh)
+    ones_n11 = jnp.ones((num_nodes, 1, 1), values_eh.dtype)
+    return _linear_outputs(values_eh, None, ones_n11, layout, graph)[..., 0]
+
+
+def _mask_by_head(edge_mask: EdgeMask | None, like: Float[Array, "_ heads"]):
+    if edge_mask is None:
+        return None
+    return jnp.broadcast_to(jnp.asarray(edge_mask)[:, None], (len(edge_mask), like.shape[-1]))
 
 
 def _inputs(params: LayerParams, kernel, graph: jraph.GraphsTuple, *, concat: bool, edge_mask):
@@ -256,12 +370,41 @@ def _project(x, kernel, bias) -> Float[Array, "rows heads channels"]:
     return z if bias is None else z + bias[None].astype(dtype)
 
 
+def _project_channel_major(x, kernel, bias) -> Float[Array, "rows channels heads"]:
+    """Return x W + b as [N, C, H]: the weights are reordered, not the rows."""
+    return _project(x, kernel.swapaxes(1, 2), None if bias is None else bias.T)
+
+
+def _thin_scores(z_nch, *vectors_hc: Float[Array, "heads channels"]):
+    """Return <a_h, z_nh> [N, H] for each of some vectors a, all in one thin matrix product.
+
+    Adding up the products instead is ten times as slow, and its gradient more.
+    """
+    num_nodes, channels, heads = z_nch.shape
+    a_phc = jnp.stack(vectors_hc).astype(z_nch.dtype)
+    eye_hg = jnp.eye(heads, dtype=z_nch.dtype)
+    block_chpg = a_phc.transpose(2, 1, 0)[..., None] * eye_hg[None, :, None]
+    scores = jnp.dot(
+        z_nch.reshape(num_nodes, -1),
+        block_chpg.reshape(channels * heads, -1),
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    return jnp.split(scores, len(vectors_hc), axis=1)
+
+
 def _dropout(key, stream: int, rate: Scalar, x):
     """Inverted dropout with the layer's numbered stream of randomness; none without a key."""
     if key is None or (isinstance(rate, (int, float)) and rate == 0):
         return x
     is_kept = jax.random.bernoulli(jax.random.fold_in(key, stream), 1.0 - rate, x.shape)
     return jnp.where(is_kept, x / (1.0 - rate), 0.0)
+
+
+def _dropout_multiplier(key, rate: Scalar, attention_eh):
+    """Return what dropout multiplies attention by: 0, or 1 / (1 - rate); None without a key."""
+    if key is None or (isinstance(rate, (int, float)) and rate == 0):
+        return None
+    return _dropout(key, 1, rate, jnp.ones_like(attention_eh))
 
 
 def _merge(out_nhc, params: LayerParams, x, *, concat: bool):

@@ -6,7 +6,7 @@ every row (a node) lists the nodes at the other ends of its edges in *slots*, pa
 widths. A sum over a node's edges is then a sum over the slots of a row.
 
     segment   no table: jraph's segment sums over the edge list. The reference.
-    dense     an N x N table of multiplicities, for tiny graphs.
+    dense     all N x N pairs of nodes, for tiny graphs.
     bucketed  rows grouped by degree into buckets of one width; a row of more slots than the widest
               bucket is cut into chunks, whose sums are added up.
 
@@ -69,15 +69,12 @@ class SegmentLayout:
     """The edge list as it is."""
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["counts", "edges"], meta_fields=[]
-)
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["edges"], meta_fields=[])
 @dataclasses.dataclass(frozen=True)
 class DenseLayout:
-    """Every pair of nodes; the M-th parallel edge of a pair has a place of its own."""
+    """Every pair of nodes; each of M parallel edges of a pair has a place of its own."""
 
-    counts: Ids  # [N, N] number of edges, by receiver and sender
-    edges: Ids  # [N, N, M] positions in the graph's edge list; -1 where there is none
+    edges: Ids  # [N, N, M] by receiver and sender: position in the edge list, -1 without an edge
 
 
 @functools.partial(
@@ -117,6 +114,8 @@ def make_layout(graph: jraph.GraphsTuple, name: LayoutName = "auto") -> Layout:
     if name not in get_args(LayoutName):
         names = ", ".join(get_args(LayoutName))
         raise ValueError(f"layout: expected one of {names}, got {name!r}")
+    if name == "segment":
+        return SegmentLayout()
     if isinstance(graph.senders, jax.core.Tracer):
         raise ValueError(
             "layout: expected a layout made before tracing (layouts.make_layout) where the graph "
@@ -138,6 +137,25 @@ def make_layout(graph: jraph.GraphsTuple, name: LayoutName = "auto") -> Layout:
 _CACHE: dict[tuple, Layout] = {}
 
 
+def check_fits(layout: Layout, graph: jraph.GraphsTuple) -> None:
+    """Check that a layout was made for a graph of this size.
+
+    Raises:
+      ValueError: if not; ids are not compared.
+    """
+    found = expected = (len(graph.nodes), len(graph.senders))
+    if isinstance(layout, DenseLayout):
+        found = len(layout.edges), expected[1]
+    elif isinstance(layout, BucketedLayout):
+        found = len(layout.by_receiver.places), len(layout.senders)
+    if found != expected:
+        raise ValueError(
+            "layout: expected one made for {} nodes and {} edges, got one for {} and {}".format(
+                *expected, *found
+            )
+        )
+
+
 def choose(num_nodes: int, num_edges: int) -> Literal["segment", "dense", "bucketed"]:
     """Return what "auto" stands for."""
     if num_nodes <= MAX_DENSE_NODES:
@@ -146,7 +164,7 @@ def choose(num_nodes: int, num_edges: int) -> Literal["segment", "dense", "bucke
 
 
 def _make(senders, receivers, num_nodes: int, name: str) -> Layout:
-    if name == "segment":
+    if name == "segment" or len(senders) == 0:  # there is nothing to lay out
         return SegmentLayout()
     if name == "dense":
         return _dense(senders, receivers, num_nodes)
@@ -159,14 +177,13 @@ def _make(senders, receivers, num_nodes: int, name: str) -> Layout:
 
 
 def _dense(senders, receivers, num_nodes: int) -> DenseLayout:
-    counts = np.zeros((num_nodes, num_nodes), np.int32)
-    np.add.at(counts, (receivers, senders), 1)
-    # Parallel edges are neighbours in the edge list.
     pair = receivers.astype(np.int64) * num_nodes + senders
-    copy = np.arange(len(pair)) - np.searchsorted(pair, pair)
-    edges = np.full((num_nodes, num_nodes, max(1, int(counts.max(initial=0)))), -1, np.int32)
+    order = np.argsort(pair, kind="stable")
+    copy = np.empty(len(pair), np.int64)
+    copy[order] = np.arange(len(pair)) - np.searchsorted(pair[order], pair[order])
+    edges = np.full((num_nodes, num_nodes, copy.max(initial=0) + 1), -1, np.int32)
     edges[receivers, senders, copy] = np.arange(len(pair))
-    return DenseLayout(counts, edges)
+    return DenseLayout(edges)
 
 
 def make_table(rows: np.ndarray, others: np.ndarray, num_rows: int) -> Table:

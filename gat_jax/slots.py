@@ -6,10 +6,12 @@ nothing, are what a vector instruction works on, and a dot product over channels
 vectors. Where there are few heads, neighbouring channels stand beside them as further lanes.
 
 XLA fuses one output per loop, and only while a sum over slots or channels is spelled out; what it
-can turn into a library call materialises the gathered values [E, C, H], at ten times the cost. Hence
-the loops in Python below, and `one_loop`, which keeps XLA from merging a loop with its
+can turn into a library call materialises the gathered values [E, C, H], at ten times the cost.
+Hence the loops in Python below, and `one_loop`, which keeps XLA from merging a loop with its
 surroundings. A select between gathered values ends a loop too: what is masked is multiplied by 0
 or 1 (`tests/test_slots.py` holds the temporary memory to all this).
+
+The two ends of an edge may be of two kinds, as nodes and features are in `sparse`.
 """
 
 import functools
@@ -38,7 +40,7 @@ def one_loop(function: Callable) -> Callable:
     return call
 
 
-def rows_of(values: Float[Array, "rows *rest"], index: Ids) -> Float[Array, "..."]:
+def rows_of(values: Float[Array, " rows *rest"], index: Ids) -> Float[Array, "..."]:
     """Return values[index] for an index [K] known to be in range, which saves its correction."""
     numbers = jax.lax.GatherDimensionNumbers(
         offset_dims=tuple(range(1, values.ndim)), collapsed_slice_dims=(0,), start_index_map=(0,)
@@ -62,8 +64,8 @@ def slope_at(x: Float[Array, "..."], below, above=1.0) -> Float[Array, "..."]:
 
 
 def to_nodes(
-    chunks: Sequence[Float[Array, "_ *rest"]], table: Table, reduce: Callable = jnp.sum
-) -> Float[Array, "nodes *rest"]:
+    chunks: Sequence[Float[Array, " _ *rest"]], table: Table, reduce: Callable = jnp.sum
+) -> Float[Array, " nodes *rest"]:
     """Combine the chunks of every row, in their order, and put the rows at their nodes.
 
     Args:
@@ -86,7 +88,7 @@ def to_nodes(
     return result
 
 
-def _over_chunks(chunks: Float[Array, "chunks *rest"], bucket: Bucket, reduce: Callable):
+def _over_chunks(chunks: Float[Array, " chunks *rest"], bucket: Bucket, reduce: Callable):
     parts, start = [], 0
     for num_rows, count in bucket.runs:
         stop = start + num_rows * count
@@ -106,7 +108,7 @@ def over_edges(
     table: Table,
     *,
     at_edges: Sequence[Float[Array, "edges heads"]] = (),
-    at_others: Sequence[Float[Array, "nodes heads"]] = (),
+    at_others: Sequence[Float[Array, "others heads"]] = (),
     at_nodes: Sequence[Float[Array, "nodes heads"]] = (),
     largest: bool = False,
 ) -> Float[Array, "nodes heads"]:
@@ -152,7 +154,7 @@ def over_edges(
 def weighted_sum(
     function: Callable,
     at_edges: Sequence[Float[Array, "edges heads"]],
-    values: Float[Array, "nodes channels heads"],
+    values: Float[Array, "others channels heads"],
     table: Table,
 ) -> Float[Array, "nodes channels heads"]:
     """Add up weight times value of the other node over the edges of every node.
@@ -160,7 +162,7 @@ def weighted_sum(
     Args:
       function: gives the weight, elementwise of `at_edges`.
       at_edges: [E, H] values of the edge.
-      values: [N, C, H].
+      values: [M, C, H] of the nodes at the other end.
       table: says which edges a node has.
 
     Returns:
@@ -234,7 +236,7 @@ def _in_slots(function: Callable, at_edges: Sequence[Float[Array, "edges heads"]
 def edge_dots(
     rows: Float[Array, "nodes channels heads"],
     row_ids: Ids,
-    values: Float[Array, "nodes channels heads"],
+    values: Float[Array, "others channels heads"],
     value_ids: Ids,
 ) -> Float[Array, "edges heads"]:
     """Return sum_c rows[row_ids[e], c, h] values[value_ids[e], c, h]."""

@@ -1,0 +1,583 @@
+"""Softmax over a receiver's edges and the weighted sum, each a kernel for NVIDIA GPUs.
+
+    out_i = sum_j alpha_ij d_ij z_j,   alpha_ij = softmax_j x_ij
+
+As `aggregation.softmax_sum`, but in Pallas (its Triton backend): a row's logits and values are read
+once, and nothing of the size [E, C, H] ever leaves the registers. Nodes are cut on the host into
+*chunks* of a bounded number of edges. One program takes one chunk, tile by tile, and keeps the
+largest logit so far, the sum of exponentials and the weighted sum (the online softmax of
+flash attention: Dao et al. 2022, https://arxiv.org/abs/2205.14135). A row of one chunk is finished
+there; of a longer row every chunk leaves its three numbers, which a second kernel combines in their
+order. So a hub is shared among many programs, there are no atomics, and every run gives the same
+bits. Rows of equal degree are cut alike: twins come out equal to the last bit.
+
+With G = dL/dout the gradients are
+
+    r_i = sum_j alpha_ij d_ij <G_i, z_j>            by receiver, which also leaves <G_i, z_j>
+    dL/dx_ij = alpha_ij (d_ij <G_i, z_j> - r_i),  dL/dd_ij = alpha_ij <G_i, z_j>
+    dL/dz_j = sum_i alpha_ij d_ij G_i               by sender
+
+and alpha is recomputed from x and two numbers per receiver. What is smaller than float32 is added
+up in float32.
+
+What is done with a tile of numbers (plain arrays, no memory) is apart from how it is loaded
+(`_Tile`, `_Chunk`): another kind of accelerator needs another second half. Outside of CUDA the
+kernels are interpreted, which is for tests alone. Local suffixes: n nodes, e edges, b edges (or
+chunks) of a tile, c channels, h heads.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+from jaxtyping import Array
+
+from gat_jax.aggregation import EdgeArray, EdgeMask, Features, fold_heads
+from gat_jax.slots import rows_of
+
+CHUNK_SIZE = 256  # edges that one program adds up, one tile after the other
+TILE_SIZE = 2048  # numbers of a tile [b, c, h] where it can be chosen
+MAX_TILE_EDGES = 16  # rows are mostly short
+MIN_TILE_EDGES = 4  # of wide rows, at the cost of larger tiles
+MAX_TILE_WIDTH = 1024  # numbers of a tile's [c, h]; further heads go to other programs
+
+# An array of int32; as JAX takes a pytree apart, also a reference, an axis, or a flag.
+Ids = Any
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["nodes", "others", "edges", "starts", "owners", "places", "long", "long_starts"],
+    meta_fields=["num_nodes", "num_parts"],
+)
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The edges by one of their ends, in slots: row after row, as the edge list orders them."""
+
+    nodes: Ids  # [E] row of every edge, in the order of the edge list
+    others: Ids  # [E] node at the other end, by slot
+    edges: Ids  # [E] position in the edge list, by slot
+    starts: Ids  # [K + 1] first slot of each of the K chunks; an empty row is one empty chunk
+    owners: Ids  # [K] node whose chunk it is
+    places: Ids  # [K] where its partial result goes; -1: it is the whole row
+    long: Ids  # [L] nodes of several chunks
+    long_starts: Ids  # [L + 1] their first partial results
+    num_nodes: int  # N
+    num_parts: int  # partial results
+
+
+def make_rows(
+    row_ids: np.ndarray, other_ids: np.ndarray, num_nodes: int, *, chunk_size: int = CHUNK_SIZE
+) -> Rows:
+    """List edges by one of their ends, on the host.
+
+    Args:
+      row_ids: [E] the end to list by, in any order, in [0, num_nodes).
+      other_ids: [E] the other end.
+      num_nodes: N.
+      chunk_size: largest number of edges of a chunk. Results are equal bits for equal sizes.
+
+    Raises:
+      ValueError: if the ids are not two vectors of one length or out of range, or the size is < 1.
+    """
+    row_ids, other_ids = np.asarray(row_ids), np.asarray(other_ids)
+    if row_ids.ndim != 1 or row_ids.shape != other_ids.shape:
+        raise ValueError(
+            f"rows: expected two vectors of one length, got {row_ids.shape} and {other_ids.shape}"
+        )
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size: expected at least 1, got {chunk_size}")
+    for ids in (row_ids, other_ids):
+        # A kernel does not look: a wrong id would read another array's memory.
+        if len(ids) and not (ids.min() >= 0 and ids.max() < num_nodes):
+            raise ValueError(
+                f"rows: expected ids in [0, {num_nodes}), got {ids.min()} to {ids.max()}"
+            )
+    degree = np.bincount(row_ids, minlength=num_nodes)
+    row_starts = np.cumsum(degree) - degree
+    chunks = np.maximum(1, -(-degree // chunk_size))
+    owners = np.repeat(np.arange(num_nodes), chunks)
+    number = np.arange(len(owners)) - np.repeat(np.cumsum(chunks) - chunks, chunks)
+    starts = np.append(row_starts[owners] + number * chunk_size, len(row_ids))
+    is_long = chunks > 1
+    is_part = is_long[owners]
+    order = np.argsort(row_ids, kind="stable")  # keeps the order within a row
+    long_starts = np.append(0, np.cumsum(chunks[is_long]))
+    arrays = {
+        "nodes": row_ids,
+        "others": other_ids[order],
+        "edges": order,
+        "starts": starts,
+        "owners": owners,
+        "places": np.where(is_part, np.cumsum(is_part) - 1, -1),
+        "long": np.flatnonzero(is_long),
+        "long_starts": long_starts,
+    }
+    ids = {name: array.astype(np.int32) for name, array in arrays.items()}
+    return Rows(**ids, num_nodes=num_nodes, num_parts=int(long_starts[-1]))
+
+
+# --- tiles: arithmetic ----------------------------------------------------------------------------
+
+
+class _State(NamedTuple):
+    """A softmax so far. The largest logit is minus infinity as long as there is none."""
+
+    sum_ch: Array  # of exp(x - peak) times weight times value
+    peak_h: Array
+    total_h: Array  # of exp(x - peak)
+
+
+def _absorb(state: _State, x_bh: Array, counts_bh: Array, weights_bh: Array, values_bch: Array):
+    """Add terms exp(x) * count to the total, and exp(x) * weight * value to the sum.
+
+    An edge counts as 1; a stored partial result is the term of its peak, total and sum.
+    """
+    peak_h = jnp.maximum(state.peak_h, jnp.max(x_bh, axis=0))
+    base_h = _finite(peak_h)
+    p_bh = jnp.exp(x_bh - base_h[None])
+    scale_h = jnp.exp(state.peak_h - base_h)
+    terms_bch = (p_bh * weights_bh)[:, None] * values_bch
+    return _State(
+        state.sum_ch * scale_h[None] + jnp.sum(terms_bch, axis=0),
+        peak_h,
+        state.total_h * scale_h + jnp.sum(p_bh * counts_bh, axis=0),
+    )
+
+
+def _empty(tile: "_Tile", dtype) -> _State:
+    zeros_h = tile.zeros(dtype, is_value=False)
+    return _State(tile.zeros(dtype), jnp.full_like(zeros_h, -jnp.inf), zeros_h)
+
+
+def _finish(state: _State) -> tuple[Array, Array, Array]:
+    """Return the outputs [c, h], the largest logits (0 without edges), one over the totals."""
+    inverse_h = 1.0 / jnp.where(state.total_h > 0, state.total_h, 1.0)
+    return state.sum_ch * inverse_h[None], _finite(state.peak_h), inverse_h
+
+
+def _finite(peak: Array) -> Array:
+    """Return 0 for a row without edges, whose largest value is minus infinity."""
+    return jnp.where(peak > -jnp.inf, peak, 0.0)
+
+
+def _wide(dtype) -> jnp.dtype:
+    """Return the dtype to compute in."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def _zero_unless_real(x: Array, values: Array) -> Array:
+    """Put 0 where an edge is masked, its logit minus infinity: values may be anything there."""
+    return jnp.where(x > -jnp.inf, values, 0.0)
+
+
+# --- tiles: where they are ------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shape:
+    """Numbers of an array [*, C, H], and of a tile of it: powers of two, as Triton wants."""
+
+    channels: int
+    heads: int
+    tile_b: int
+    tile_c: int
+    tile_h: int
+
+    @property
+    def num_head_blocks(self) -> int:
+        return -(-self.heads // self.tile_h)
+
+    @property
+    def num_warps(self) -> int:
+        return min(8, max(1, self.tile_b * self.tile_c * self.tile_h // 512))
+
+
+def _shape_of(z_nch: Features) -> _Shape:
+    _, channels, heads = z_nch.shape
+    tile_c = pl.next_power_of_2(channels)
+    tile_h = min(pl.next_power_of_2(heads), max(1, MAX_TILE_WIDTH // tile_c))
+    tile_b = TILE_SIZE // (tile_c * tile_h)
+    tile_b = min(MAX_TILE_EDGES, max(MIN_TILE_EDGES, tile_b))
+    return _Shape(channels, heads, tile_b, tile_c, tile_h)
+
+
+class _Tile:
+    """Loads and stores, of given rows, all channels and those heads that are the program's."""
+
+    def __init__(self, shape: _Shape):
+        self.shape = shape
+        self.channels = jnp.arange(shape.tile_c, dtype=jnp.int32)
+        self.heads = pl.program_id(1) * shape.tile_h + jnp.arange(shape.tile_h, dtype=jnp.int32)
+
+    def load(self, ref, rows, mask, other: float = 0.0):
+        """Return ref[rows] where the mask is true, in the dtype to compute in.
+
+        Args:
+          ref: [*, H] or [*, C, H].
+          rows: one, or [b].
+          mask: alike.
+          other: elsewhere, and for channels and heads that are not the array's.
+        """
+        index, mask = self._at(ref, rows, mask)
+        return triton.load(ref.at[index], mask=mask, other=other).astype(_wide(ref.dtype))
+
+    def store(self, ref, rows, values, mask) -> None:
+        """Write ref[rows] where the mask is true; arguments as of `load`."""
+        index, mask = self._at(ref, rows, mask)
+        triton.store(ref.at[index], values.astype(ref.dtype), mask=mask)
+
+    def _at(self, ref, rows, mask):
+        """Return index and mask of all numbers, the mask along channels and heads if it must be."""
+        rank = rows.ndim + len(ref.shape) - 1
+
+        def along(axis: int, x):
+            return x.reshape(*(-1 if i == axis else 1 for i in range(rank)))
+
+        if rows.ndim:
+            rows, mask = along(0, rows), along(0, mask)
+        index = [rows, along(rank - 1, self.heads)]
+        # A mask known to be all true is none: neighbouring numbers can be loaded at once.
+        if self.shape.heads % self.shape.tile_h > 0:
+            mask = mask & (index[-1] < self.shape.heads)
+        if len(ref.shape) == 3:
+            index.insert(1, along(rank - 2, self.channels))
+            if self.shape.channels < self.shape.tile_c:
+                mask = mask & (index[1] < self.shape.channels)
+        return tuple(index), mask
+
+    def zeros(self, dtype, *, is_value: bool = True):
+        """Return zeros [c, h], or [h]."""
+        shape = (self.shape.tile_c, self.shape.tile_h)
+        return jnp.zeros(shape if is_value else shape[1:], dtype)
+
+    def loop(self, start, stop, body: Callable, state):
+        """Return the state after state = body(slots [b], mask [b], state), tile by tile."""
+        size = self.shape.tile_b
+
+        def step(number, state):
+            slots_b = start + number * size + jnp.arange(size, dtype=jnp.int32)
+            return body(slots_b, slots_b < stop, state)
+
+        return jax.lax.fori_loop(0, (stop - start + (size - 1)) // size, step, state)
+
+
+class _Chunk:
+    """A program's chunk of a row, and the logits, multipliers and nodes of its edges."""
+
+    def __init__(self, rows: Rows, tile: _Tile, x_ref, d_ref):
+        number = pl.program_id(0)
+        self.rows, self.tile, self.x_ref, self.d_ref = rows, tile, x_ref, d_ref
+        self.start, self.stop = rows.starts[number], rows.starts[number + 1]
+        self.owner, self.place = rows.owners[number], rows.places[number]
+
+    def loop(self, body: Callable, state):
+        """Return the state after state = body(edges, others, mask, x, d, state), tile by tile.
+
+        `body` gets [b] positions in the edge list, nodes at the other end and whether there is an
+        edge; and [b, h] logits (minus infinity: no edge, or masked) and multipliers.
+        """
+
+        def step(slots_b, mask_b, state):
+            end = self.x_ref.shape[0]
+            edges_b = triton.load(self.rows.edges.at[slots_b], mask=mask_b, other=end)
+            others_b = triton.load(self.rows.others.at[slots_b], mask=mask_b, other=0)
+            x_bh = self.tile.load(self.x_ref, edges_b, mask_b, -jnp.inf)
+            d_bh = jnp.ones_like(x_bh)
+            if self.d_ref is not None:
+                d_bh = _zero_unless_real(x_bh, self.tile.load(self.d_ref, edges_b, mask_b))
+            return body(edges_b, others_b, mask_b, x_bh, d_bh, state)
+
+        return self.tile.loop(self.start, self.stop, step, state)
+
+    def store(self, whole, part, result, partial_result) -> None:
+        """Write the row's result if this is all of the row, else the chunk's partial result.
+
+        Args:
+          whole: refs [N, ...], indexed by the node.
+          part: refs [P, ...], indexed by the place of the partial result.
+          result: arrays for `whole`.
+          partial_result: arrays for `part`.
+        """
+        is_whole = self.place < 0
+        for ref, values in zip(whole, result, strict=True):
+            self.tile.store(ref, self.owner, values, is_whole)
+        for ref, values in zip(part, partial_result, strict=True):
+            self.tile.store(ref, self.place, values, ~is_whole)
+
+
+# --- kernels --------------------------------------------------------------------------------------
+
+
+def _softmax_kernel(rows, x_ref, z_ref, d_ref, whole, part, *, shape: _Shape):
+    """Write outputs, largest logits and inverse totals; of a chunk sums, largest and totals."""
+    tile = _Tile(shape)
+    chunk = _Chunk(rows, tile, x_ref, d_ref)
+
+    def body(edges_b, others_b, mask_b, x_bh, d_bh, state):
+        z_bch = _zero_unless_real(x_bh[:, None], tile.load(z_ref, others_b, mask_b))
+        return _absorb(state, x_bh, jnp.ones_like(x_bh), d_bh, z_bch)
+
+    state = chunk.loop(body, _empty(tile, part[0].dtype))
+    chunk.store(whole, part, _finish(state), state)
+
+
+def _combine_kernel(whole_before, rows, part, whole, *, shape: _Shape):
+    """Finish the rows of several chunks."""
+    del whole_before  # the same memory as `whole`
+    tile = _Tile(shape)
+    sum_ref, peak_ref, total_ref = part
+
+    def body(places_b, mask_b, state):
+        peak_bh = tile.load(peak_ref, places_b, mask_b, -jnp.inf)
+        total_bh = tile.load(total_ref, places_b, mask_b)
+        sum_bch = tile.load(sum_ref, places_b, mask_b)
+        return _absorb(state, peak_bh, total_bh, jnp.ones_like(peak_bh), sum_bch)
+
+    node, start, stop = _long_row(rows)
+    state = tile.loop(start, stop, body, _empty(tile, sum_ref.dtype))
+    for ref, values in zip(whole, _finish(state), strict=True):
+        tile.store(ref, node, values, True)
+
+
+def _dots_kernel(rows, x_ref, z_ref, d_ref, row_refs, dots_ref, whole, part, *, shape: _Shape):
+    """Write <G_i, z_j> of every edge, and r_i = sum_j alpha_ij d_ij <G_i, z_j>."""
+    tile = _Tile(shape)
+    chunk = _Chunk(rows, tile, x_ref, d_ref)
+    g_ch, peak_h, inverse_h = (tile.load(ref, chunk.owner, True) for ref in row_refs)
+
+    def body(edges_b, others_b, mask_b, x_bh, d_bh, r_h):
+        z_bch = _zero_unless_real(x_bh[:, None], tile.load(z_ref, others_b, mask_b))
+        dot_bh = jnp.sum(g_ch[None] * z_bch, axis=1)
+        tile.store(dots_ref, edges_b, dot_bh, mask_b)
+        alpha_bh = jnp.exp(x_bh - peak_h[None]) * inverse_h[None]
+        return r_h + jnp.sum(alpha_bh * d_bh * dot_bh, axis=0)
+
+    r_h = chunk.loop(body, tile.zeros(part[0].dtype, is_value=False))
+    chunk.store(whole, part, [r_h], [r_h])
+
+
+def _values_kernel(rows, x_ref, d_ref, row_refs, whole, part, *, shape: _Shape):
+    """Write dL/dz_j = sum_i alpha_ij d_ij G_i; the rows are the senders'."""
+    tile = _Tile(shape)
+    chunk = _Chunk(rows, tile, x_ref, d_ref)
+    g_ref, peak_ref, inverse_ref = row_refs
+
+    def body(edges_b, others_b, mask_b, x_bh, d_bh, sum_ch):
+        refs = (peak_ref, inverse_ref, g_ref)
+        peak_bh, inverse_bh, g_bch = (tile.load(ref, others_b, mask_b) for ref in refs)
+        weights_bh = jnp.exp(x_bh - peak_bh) * inverse_bh * d_bh
+        return sum_ch + jnp.sum(weights_bh[:, None] * g_bch, axis=0)
+
+    sum_ch = chunk.loop(body, tile.zeros(part[0].dtype))
+    chunk.store(whole, part, [sum_ch], [sum_ch])
+
+
+def _add_kernel(whole_before, rows, part, whole, *, shape: _Shape):
+    """Add up the chunks of the rows of several."""
+    del whole_before  # the same memory as `whole`
+    tile = _Tile(shape)
+    [part_ref], [whole_ref] = part, whole
+    is_value = len(part_ref.shape) == 3
+
+    def body(places_b, mask_b, total):
+        return total + jnp.sum(tile.load(part_ref, places_b, mask_b), axis=0)
+
+    node, start, stop = _long_row(rows)
+    total = tile.loop(start, stop, body, tile.zeros(part_ref.dtype, is_value=is_value))
+    tile.store(whole_ref, node, total, True)
+
+
+def _long_row(rows: Rows):
+    number = pl.program_id(0)
+    return rows.long[number], rows.long_starts[number], rows.long_starts[number + 1]
+
+
+# --- calls ----------------------------------------------------------------------------------------
+
+
+def _call(kernel: Callable, programs: int, shape: _Shape, args, out, *, num_replaced: int = 0):
+    """Run a kernel on (programs, head blocks); compiled for CUDA, interpreted elsewhere.
+
+    Which of the two is decided where the program is lowered, so that a program for CUDA can be
+    exported from any machine. The first arrays of `args` may be replaced by those of `out`.
+    """
+
+    def run(interpret: bool) -> Callable:
+        return pl.pallas_call(
+            functools.partial(kernel, shape=shape),
+            out_shape=out,
+            grid=(programs, shape.num_head_blocks),
+            input_output_aliases={i: i for i in range(num_replaced)},
+            compiler_params=triton.CompilerParams(num_warps=shape.num_warps),
+            interpret=interpret,
+            name=kernel.__name__.strip("_"),
+        )
+
+    return jax.lax.platform_dependent(*args, cuda=run(False), default=run(True))
+
+
+def _over_rows(
+    kernels: Sequence[Callable],
+    rows: Rows,
+    shape: _Shape,
+    args: Sequence[Any],
+    whole: Sequence[jax.ShapeDtypeStruct],
+    dtype: jnp.dtype,
+    extra: Sequence[jax.ShapeDtypeStruct] = (),
+) -> Sequence[Array]:
+    """Return what a kernel writes, with the rows of several chunks combined.
+
+    Args:
+      kernels: of (rows, *args, *extra, whole, part), and of (whole, rows, part, whole).
+      rows: whose chunks they are.
+      shape: of the tiles.
+      args: inputs of the first kernel.
+      whole: [N, ...] results of the rows.
+      dtype: of the partial results, which are otherwise alike.
+      extra: further outputs of the first kernel.
+
+    Returns:
+      The further outputs, and then the results.
+    """
+    over_chunks, combine = kernels
+    # Never an empty array, so that a graph without long rows needs no form of its own.
+    num_parts = max(1, rows.num_parts)
+    part = [jax.ShapeDtypeStruct((num_parts, *x.shape[1:]), dtype) for x in whole]
+    out = [*extra, list(whole), part]
+    *extras, result, parts = _call(over_chunks, len(rows.owners), shape, (rows, *args), out)
+    if rows.num_parts > 0:
+        replaced = (result, rows, parts)
+        [result] = _call(
+            combine, len(rows.long), shape, replaced, [list(whole)], num_replaced=len(whole)
+        )
+    return *extras, *result
+
+
+# --- the function ---------------------------------------------------------------------------------
+
+
+@jax.custom_vjp
+def softmax_sum(
+    by_receiver: Rows,
+    by_sender: Rows,
+    x_eh: EdgeArray,
+    z_nch: Features,
+    multiplier_eh: EdgeArray | None = None,
+    mask_eh: EdgeMask | None = None,
+) -> Features:
+    """Return sum_j alpha_ij d_ij z_j with alpha the softmax of x over a receiver's edges.
+
+    Args:
+      by_receiver: the edges by receivers, the senders at their other ends.
+      by_sender: the same edges by senders, for the gradient.
+      x_eh: finite; each receiver's largest value is subtracted.
+      z_nch: of the senders.
+      multiplier_eh: d; None stands for ones.
+      mask_eh: True = real; other edges are as if absent, whatever their numbers and their senders'.
+        None stands for all.
+
+    Returns:
+      [N, C, H] in the dtype of z, zeros at receivers without real edges.
+
+    Raises:
+      ValueError: if shapes do not fit the rows.
+
+    Numerics: computed in float32, or in the widest dtype of the arguments; each gradient comes in
+    the dtype of what it belongs to.
+    """
+    layout = (by_receiver, by_sender)
+    return _save(layout, x_eh, z_nch, multiplier_eh, mask_eh)[0]
+
+
+def _save(layout: tuple[Rows, Rows], x_eh, z_nch, multiplier_eh, mask_eh):
+    _check(layout, x_eh, z_nch, multiplier_eh, mask_eh)
+    if mask_eh is not None:
+        x_eh = jnp.where(mask_eh, x_eh, -jnp.inf)
+    out_nch, *saved = _forward(layout, x_eh, z_nch, multiplier_eh)
+    return out_nch, (layout, x_eh, z_nch, multiplier_eh, *saved)
+
+
+def _pull_back(saved, g_nch):
+    return None, None, *_backward(*saved, g_nch), None
+
+
+softmax_sum.defvjp(lambda receiver, sender, *args: _save((receiver, sender), *args), _pull_back)
+
+
+def _check(layout: tuple[Rows, Rows], x_eh, z_nch, multiplier_eh, mask_eh) -> None:
+    # A kernel does not look: it would read and write another array's memory.
+    for rows in layout:
+        expected, found = (len(x_eh), len(z_nch)), (len(rows.nodes), rows.num_nodes)
+        if found != expected:
+            raise ValueError(f"rows: expected {expected} edges and nodes, got {found}")
+    expected = (len(x_eh), z_nch.shape[-1])
+    for name, array in (("x", x_eh), ("multiplier", multiplier_eh), ("mask", mask_eh)):
+        if array is not None and array.shape != expected:
+            raise ValueError(f"{name}: expected shape {expected}, got {array.shape}")
+
+
+@fold_heads
+@jax.jit
+def _forward(layout: tuple[Rows, Rows], x_eh, z_nch, multiplier_eh):
+    """Return the outputs, and of every receiver the largest logit and one over the total."""
+    arrays = [x for x in (x_eh, z_nch, multiplier_eh) if x is not None]
+    dtype = functools.reduce(jnp.promote_types, (x.dtype for x in arrays), jnp.float32)
+    node = jax.ShapeDtypeStruct((len(z_nch), z_nch.shape[-1]), dtype)
+    if len(x_eh) == 0:
+        return jnp.zeros_like(z_nch), jnp.zeros_like(node), jnp.ones_like(node)
+    return tuple(
+        _over_rows(
+            [_softmax_kernel, _combine_kernel],
+            layout[0],
+            _shape_of(z_nch),
+            (x_eh, z_nch, multiplier_eh),
+            [_like(z_nch), node, node],
+            dtype,
+        )
+    )
+
+
+@fold_heads
+@jax.jit
+def _backward(layout: tuple[Rows, Rows], x_eh, z_nch, multiplier_eh, peak_nh, inverse_nh, g_nch):
+    """Return the gradients of x, z and the multiplier."""
+    if len(x_eh) == 0:
+        return jax.tree.map(jnp.zeros_like, (x_eh, z_nch, multiplier_eh))
+    by_receiver, by_sender = layout
+    shape, dtype, at_rows = _shape_of(z_nch), peak_nh.dtype, (g_nch, peak_nh, inverse_nh)
+    dots_eh, r_nh = _over_rows(
+        [_dots_kernel, _add_kernel],
+        by_receiver,
+        shape,
+        (x_eh, z_nch, multiplier_eh, at_rows),
+        [_like(peak_nh)],
+        dtype,
+        extra=[jax.ShapeDtypeStruct(x_eh.shape, dtype)],
+    )
+    [dz_nch] = _over_rows(
+        [_values_kernel, _add_kernel],
+        by_sender,
+        shape,
+        (x_eh, multiplier_eh, at_rows),
+        [_like(z_nch)],
+        dtype,
+    )
+    # What is left is elementwise: XLA makes a loop of it.
+    peak_eh, inverse_eh, r_eh = (rows_of(x, by_receiver.nodes) for x in (peak_nh, inverse_nh, r_nh))
+    alpha_eh = jnp.exp(x_eh - peak_eh) * inverse_eh
+    if multiplier_eh is None:
+        return (alpha_eh * (dots_eh - r_eh)).astype(x_eh.dtype), dz_nch, None
+    wanted_eh = _zero_unless_real(x_eh, multiplier_eh * dots_eh)
+    dx_eh = (alpha_eh * (wanted_eh - r_eh)).astype(x_eh.dtype)
+    return dx_eh, dz_nch, (alpha_eh * dots_eh).astype(multiplier_eh.dtype)
+
+
+def _like(x: Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype)
