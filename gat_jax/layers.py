@@ -13,6 +13,7 @@ is. What `AttentionInfo` holds by edge is computed over the edge list in any cas
 costs nothing where it is not used.
 """
 
+import dataclasses
 from typing import NamedTuple, get_args
 
 import jax
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float, Key
 
-from gat_jax import aggregation, dense, layouts
+from gat_jax import aggregation, dense, layouts, sparse
 from gat_jax import attention as attn
 from gat_jax.attention import EdgeMask, Scalar
 from gat_jax.layouts import BucketedLayout, DenseLayout, Layout, LayoutName, SegmentLayout
@@ -31,6 +32,7 @@ from gat_jax.params import (
     LayerParams,
     NormalizationName,
 )
+from gat_jax.sparse import SparseFeatures
 
 
 class LayerSettings(NamedTuple):
@@ -102,7 +104,8 @@ def gat(
 
     Args:
       params: one layer, H heads of C channels.
-      graph: nodes [N, F] floating, edges [E, D] if the layer has edge parameters.
+      graph: nodes [N, F] floating, or `sparse.SparseFeatures`; edges [E, D] if the layer has edge
+        parameters.
       concat: concatenate the heads, or else average them.
       settings: slope, temperature and dropout rates; may be traced.
       key: given in training: dropout on features, then on attention; None applies none.
@@ -347,7 +350,7 @@ def _inputs(params: LayerParams, kernel, graph: jraph.GraphsTuple, *, concat: bo
     if edge_mask is not None and edge_mask.shape != graph.receivers.shape:
         expected = graph.receivers.shape
         raise ValueError(f"edge_mask: expected shape {expected}, got {edge_mask.shape}")
-    x = jnp.asarray(graph.nodes)
+    x = graph.nodes if isinstance(graph.nodes, SparseFeatures) else jnp.asarray(graph.nodes)
     if x.ndim != 2 or x.shape[1] != kernel.shape[0]:
         raise ValueError(f"nodes: expected shape [N, {kernel.shape[0]}], got {x.shape}")
     dtype = jnp.promote_types(x.dtype, kernel.dtype)
@@ -364,9 +367,11 @@ def _edge_features(edge_kernel, graph: jraph.GraphsTuple):
 def _project(x, kernel, bias) -> Float[Array, "rows heads channels"]:
     """Return x W + b, never in TF32 or bfloat16, where rounding would change signs of scores."""
     dtype = jnp.promote_types(jnp.promote_types(x.dtype, kernel.dtype), jnp.float32)
-    z = jnp.einsum(
-        "nf,fhc->nhc", x.astype(dtype), kernel.astype(dtype), precision=jax.lax.Precision.HIGHEST
-    )
+    x, kernel = x.astype(dtype), kernel.astype(dtype)
+    if isinstance(x, SparseFeatures):
+        z = sparse.project(x, kernel)
+    else:
+        z = jnp.einsum("nf,fhc->nhc", x, kernel, precision=jax.lax.Precision.HIGHEST)
     return z if bias is None else z + bias[None].astype(dtype)
 
 
@@ -396,6 +401,8 @@ def _dropout(key, stream: int, rate: Scalar, x):
     """Inverted dropout with the layer's numbered stream of randomness; none without a key."""
     if key is None or (isinstance(rate, (int, float)) and rate == 0):
         return x
+    if isinstance(x, SparseFeatures):
+        return dataclasses.replace(x, values=_dropout(key, stream, rate, jnp.asarray(x.values)))
     is_kept = jax.random.bernoulli(jax.random.fold_in(key, stream), 1.0 - rate, x.shape)
     return jnp.where(is_kept, x / (1.0 - rate), 0.0)
 

@@ -17,7 +17,7 @@ same order, so that equal rows come out equal to the last bit.
 import dataclasses
 import functools
 import weakref
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jraph
@@ -34,7 +34,9 @@ CHUNK_COUNTS = tuple(sorted({1, *(m << k for k in range(28) for m in (2, 3))}))
 # Up to so many nodes N x N numbers cost less than looking edges up.
 MAX_DENSE_NODES = 64
 
-Ids = Int[Array | np.ndarray, "*shape"]
+Ids = Int[Array | np.ndarray, "..."]
+# A field of a pytree: ids, or what a transformation of JAX puts in their place.
+IdsField = Any
 
 
 @functools.partial(
@@ -46,10 +48,10 @@ Ids = Int[Array | np.ndarray, "*shape"]
 class Bucket:
     """Rows of one padded width W in K chunks; but for the widest bucket a row is one chunk."""
 
-    nodes: Ids  # [K] the node whose row it is; rows by ascending number of chunks
-    sizes: Ids  # [K] slots that hold an edge; they come first
-    others: Ids  # [K, W] node at the other end; padding repeats the row's first
-    edges: Ids  # [K, W] position in the graph's edge list; padding as above
+    nodes: IdsField  # [K] the node whose row it is; rows by ascending number of chunks
+    sizes: IdsField  # [K] slots that hold an edge; they come first
+    others: IdsField  # [K, W] node at the other end; padding repeats the row's first
+    edges: IdsField  # [K, W] position in the graph's edge list; padding as above
     runs: tuple[tuple[int, int], ...]  # (number of rows, chunks of each), in the order of chunks
 
 
@@ -61,7 +63,7 @@ class Table:
     """The edges by one of their ends; nodes without edges there have no row."""
 
     buckets: tuple[Bucket, ...]
-    places: Ids  # [N] index of each node's row, all buckets' rows in a line; -1: no row
+    places: IdsField  # [N] index of each node's row, all buckets' rows in a line; -1: no row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +76,9 @@ class SegmentLayout:
 class DenseLayout:
     """Every pair of nodes; each of M parallel edges of a pair has a place of its own."""
 
-    edges: Ids  # [N, N, M] by receiver and sender: position in the edge list, -1 without an edge
+    edges: (
+        IdsField  # [N, N, M] by receiver and sender: position in the edge list, -1 without an edge
+    )
 
 
 @functools.partial(
@@ -86,8 +90,8 @@ class DenseLayout:
 class BucketedLayout:
     """Two tables of the same edges."""
 
-    senders: Ids  # [E]
-    receivers: Ids  # [E]
+    senders: IdsField  # [E]
+    receivers: IdsField  # [E]
     by_receiver: Table
     by_sender: Table
 

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Key
 from gat_jax.attention import Scalar
 from gat_jax.initializers import init_layer
 from gat_jax.layers import AttentionInfo, LayerSettings, apply_layer
+from gat_jax.layouts import Layout, LayoutName
 from gat_jax.params import LayerConfig, LayerParams
 
 
@@ -57,6 +58,7 @@ def apply_network(
     *,
     settings: LayerSettings = LayerSettings(),
     key: Key[Array, ""] | None = None,
+    layout: Layout | LayoutName = "segment",
 ) -> tuple[Float[Array, "nodes outputs"], tuple[AttentionInfo, ...]]:
     """Apply the layers in turn, with ELU between them.
 
@@ -66,6 +68,7 @@ def apply_network(
       configs: one entry per layer; static.
       settings: of every layer; may be traced.
       key: given in training, where the settings' dropout rates apply.
+      layout: of the edges, as in `layers.gat`.
 
     Returns:
       Outputs [N, outputs] of the last layer, and every layer's `AttentionInfo`.
@@ -80,6 +83,7 @@ def apply_network(
             normalization=config.gcn_normalization,
             settings=settings,
             key=None if key is None else jax.random.fold_in(key, depth),
+            layout=layout,
         )
         infos.append(info)
     return x, tuple(infos)
@@ -89,15 +93,23 @@ class GraphNetwork(nn.Module):
     """The network as a Flax module; one layer is a network with one config.
 
     Call it with a graph; returns outputs and every layer's `AttentionInfo`, as `apply_network`.
-    With `is_training` it draws from the rng stream `dropout`.
+    With `is_training` it draws from the rng stream `dropout`. The layout is that of `layers.gat`.
     """
 
     configs: tuple[LayerConfig, ...]
     settings: LayerSettings = LayerSettings()
 
     @nn.compact
-    def __call__(self, graph: jraph.GraphsTuple, *, is_training: bool = False):
+    def __call__(
+        self,
+        graph: jraph.GraphsTuple,
+        *,
+        is_training: bool = False,
+        layout: Layout | LayoutName = "segment",
+    ):
         """Apply the network; see the class."""
         params = self.param("layers", init_network, self.configs, graph.nodes.shape[1])
         key = self.make_rng("dropout") if is_training else None
-        return apply_network(params, graph, self.configs, settings=self.settings, key=key)
+        return apply_network(
+            params, graph, self.configs, settings=self.settings, key=key, layout=layout
+        )

@@ -57,7 +57,7 @@ def task() -> TrainTask:
     tutorial = datasets.tutorial()
     assert tutorial.labels is not None
     pairs = twins.twin_pairs(twins.twin_classes(tutorial.graph))
-    return TrainTask(tutorial.graph, tutorial.labels, np.ones(4, bool), pairs)
+    return training.make_task(tutorial.graph, tutorial.labels, np.ones(4, bool), pairs)
 
 
 def layer_config(heads: int) -> LayerConfig:

@@ -17,11 +17,14 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from gat_jax import layouts, sparse
 from gat_jax.attention import Scalar
 from gat_jax.layers import AttentionInfo, LayerSettings
+from gat_jax.layouts import Layout, LayoutName, SegmentLayout
 from gat_jax.metrics import mean_of_defined, normalised_entropy, twin_gap
 from gat_jax.models import apply_network
 from gat_jax.params import GATParams, GATv2Params, GCNParams, LayerConfig, LayerParams
+from gat_jax.sparse import SparseFeatures
 from gat_jax.symmetry import CAUSES, equal_by_signs, pair_causes, primary_cause
 from gat_jax.twins import TwinPairs
 
@@ -35,6 +38,30 @@ class TrainTask(NamedTuple):
     labels: Int[Array | np.ndarray, " nodes"]  # class ids; where the mask is False, anything
     label_mask: Bool[Array | np.ndarray, " nodes"]  # True = in the loss
     pairs: TwinPairs  # non-trivial ones: trivial twins are equal whatever happens
+    layout: Layout = SegmentLayout()  # of the graph's edges
+
+
+def make_task(
+    graph: jraph.GraphsTuple,
+    labels: Int[np.ndarray, " nodes"],
+    label_mask: Bool[np.ndarray, " nodes"],
+    pairs: TwinPairs,
+    *,
+    layout: LayoutName = "auto",
+) -> TrainTask:
+    """Return a task whose edges and features are laid out for speed.
+
+    Args:
+      graph: on the host; features that are mostly zeros become `sparse.SparseFeatures`.
+      labels: class ids; where the mask is False, anything.
+      label_mask: True = in the loss.
+      pairs: non-trivial twins to watch.
+      layout: as `layouts.make_layout`.
+    """
+    prepared = layouts.make_layout(graph, layout)
+    if not isinstance(graph.nodes, SparseFeatures) and sparse.is_worthwhile(graph.nodes):
+        graph = graph._replace(nodes=sparse.from_dense(graph.nodes))
+    return TrainTask(graph, labels, label_mask, pairs, prepared)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +144,9 @@ def train_run(
     optimizer = _make_optimizer(config.optimizer, settings)
 
     def loss_fn(params, key):
-        logits, infos = apply_network(params, task.graph, configs, settings=settings.layer, key=key)
+        logits, infos = apply_network(
+            params, task.graph, configs, settings=settings.layer, key=key, layout=task.layout
+        )
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, task.labels)
         return _masked_mean(losses, task.label_mask), (logits, infos)
 

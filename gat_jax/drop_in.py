@@ -1,0 +1,91 @@
+"""`jraph.GAT` without scatters, with the same arguments.
+
+    net = jraph.GAT(query_fn, logit_fn, update_fn)
+    net = drop_in.gat(query_fn, logit_fn, update_fn)  # the one line to change
+
+A logit function may do anything to the features at both ends of all edges, so these are laid out
+as it expects, [E, H, C]; softmax, sums, and the gradients of all of it are those of `aggregation`.
+Where the logits are those of GAT or GATv2, `layers.gat` and `layers.gatv2` are faster still.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jraph
+from jaxtyping import Array, Float
+
+from gat_jax import aggregation, layouts, slots
+from gat_jax.layouts import BucketedLayout, Ids, Table
+
+
+def gat(
+    attention_query_fn: Callable,
+    attention_logit_fn: Callable,
+    node_update_fn: Callable | None = None,
+    *,
+    layout: BucketedLayout | None = None,
+) -> Callable[[jraph.GraphsTuple], jraph.GraphsTuple]:
+    """Return a function from graph to graph, as `jraph.GAT` does.
+
+    Args:
+      attention_query_fn: from node features to queries [N, H, C], which are also the values.
+      attention_logit_fn: from senders' queries [E, H, C], receivers' queries [E, H, C] and edge
+        features to logits [E, H, 1].
+      node_update_fn: from [N, H, C] to new node features; by default LeakyReLU, then concatenation.
+      layout: `layouts.make_layout(graph, "bucketed")`; needed where the graph is traced.
+
+    Returns:
+      The function; it agrees with jraph's to rounding. It needs edges, in any order, and like
+      jraph's it adds no self-loops.
+
+    Raises:
+      ValueError: by the function, if queries or logits have another shape, the layout is one of
+        another graph, or the graph is traced and no layout is given.
+    """
+
+    def apply(graph: jraph.GraphsTuple) -> jraph.GraphsTuple:
+        prepared = layouts.make_layout(graph, "bucketed") if layout is None else layout
+        if not isinstance(prepared, BucketedLayout):
+            raise ValueError("graph: expected at least one edge, got none")
+        layouts.check_fits(prepared, graph)
+        queries_nhc = attention_query_fn(graph.nodes)
+        if queries_nhc.ndim != 3:
+            raise ValueError(f"queries: expected shape [N, H, C], got {queries_nhc.shape}")
+        sent = _at_edges(prepared.by_sender, graph.senders, queries_nhc)
+        received = _at_edges(prepared.by_receiver, graph.receivers, queries_nhc)
+        logits = attention_logit_fn(sent, received, graph.edges)
+        expected = (len(graph.senders), queries_nhc.shape[1], 1)
+        if logits.shape != expected:
+            raise ValueError(f"logits: expected shape {expected}, got {logits.shape}")
+        out_nch = aggregation.softmax_sum(prepared, logits[..., 0], queries_nhc.swapaxes(1, 2))
+        update = _default_update if node_update_fn is None else node_update_fn
+        return graph._replace(nodes=update(out_nch.swapaxes(1, 2)))
+
+    return apply
+
+
+def _default_update(nodes_nhc):
+    return jax.nn.leaky_relu(nodes_nhc).reshape(len(nodes_nhc), -1)
+
+
+@jax.custom_vjp
+def _at_edges(
+    table: Table, ids: Ids, nodes_nhc: Float[Array, "nodes heads channels"]
+) -> Float[Array, "edges heads channels"]:
+    """Return the node's row at every edge; its gradient is a sum over the node's edges."""
+    return nodes_nhc[ids]
+
+
+def _at_edges_backward(table: Table, g_ehc):
+    flat = g_ehc.reshape(len(g_ehc), -1)
+    return None, None, _sum_over_edges(table, flat).reshape(-1, *g_ehc.shape[1:])
+
+
+@aggregation.fold_heads
+def _sum_over_edges(table: Table, values):
+    return slots.over_edges(lambda x: x, table, at_edges=[values])
+
+
+_at_edges.defvjp(
+    lambda table, ids, nodes: (_at_edges(table, ids, nodes), table), _at_edges_backward
+)
