@@ -77,10 +77,10 @@ def fold_heads(function: Callable) -> Callable:
 def _normalised_sum(layout: BucketedLayout, p_eh: EdgeArray, z_nch: Features, multiplier_eh):
     """Return the outputs, and one over the sum of p at every receiver (1 without edges)."""
     total_nh = over_edges(lambda p: p, layout.by_receiver, at_edges=[p_eh])
-    inverse_nh = 1.0 / jnp.where(total_nh > 0, total_nh, 1.0)
+    total_nh = jnp.where(total_nh > 0, total_nh, 1.0)
     weights = [p_eh] if multiplier_eh is None else [p_eh, multiplier_eh]
-    out_nch = weighted_sum(_product, weights, z_nch, layout.by_receiver)
-    return out_nch * inverse_nh[:, None], inverse_nh
+    out_nch = weighted_sum(_product, weights, z_nch, layout.by_receiver, divisor=total_nh)
+    return out_nch, 1.0 / total_nh
 
 
 def _normalised_sum_backward(layout: BucketedLayout, p_eh, inverse_nh, z_nch, multiplier_eh, g_nch):
@@ -211,7 +211,7 @@ class _GATInputs(NamedTuple):
 
     c_nh: NodeArray
     n_nh: NodeArray
-    z_nch: Features
+    z_nch: Features | None  # None: only logits are asked for
     e_eh: EdgeArray | None
     multiplier_eh: EdgeArray | None
     slope_h: Float[Array, " heads"] | None  # None: static
@@ -246,28 +246,57 @@ def gat(
     Numerics: inside one linear piece of f the receiver's score never enters the arithmetic, and
     its gradient is exactly 0. Twins are summed in the same order, see `layouts`.
     """
-    static = tuple(float(x) if isinstance(x, (int, float)) else None for x in (slope, temperature))
-    traced = (
-        None if known is not None else jnp.broadcast_to(jnp.asarray(x), c_nh.shape[-1:])
-        for x, known in zip((slope, temperature), static, strict=True)
-    )
+    static, traced = _split_settings(slope, temperature, c_nh)
     inputs = _GATInputs(c_nh, n_nh, z_nch, edge_scores_eh, multiplier_eh, *traced)
     return _gat_function(*static)(layout, inputs, mask_eh)
+
+
+def gat_logits(
+    layout: BucketedLayout,
+    c_nh: NodeArray,
+    n_nh: NodeArray,
+    *,
+    edge_scores_eh: EdgeArray | None = None,
+    mask_eh: EdgeMask | None = None,
+    slope: Scalar = 0.2,
+    temperature: Scalar = 1.0,
+) -> EdgeArray:
+    """Return what `gat` takes the softmax of, less its largest value in the row [E, H].
+
+    For another sum than that of this module. Its gradient is right for what depends on the softmax
+    alone, so that the gradients of a row's logits sum to 0. Arguments as `gat`.
+    """
+    static, traced = _split_settings(slope, temperature, c_nh)
+    inputs = _GATInputs(c_nh, n_nh, None, edge_scores_eh, None, *traced)
+    return _gat_logits_function(*static)(layout, inputs, mask_eh)
+
+
+def _split_settings(slope: Scalar, temperature: Scalar, like_nh: NodeArray):
+    """Return Python numbers, of which the program is built, and traced settings by head."""
+    values = (slope, temperature)
+    static = tuple(float(x) if isinstance(x, (int, float)) else None for x in values)
+    traced = tuple(
+        None if known is not None else jnp.broadcast_to(jnp.asarray(x), like_nh.shape[-1:])
+        for x, known in zip(values, static, strict=True)
+    )
+    return static, traced
+
+
+def _settings(inputs: _GATInputs, slope: float | None, temperature: float | None):
+    """Return the static settings, or the traced ones where there is none."""
+    return (
+        inputs.slope_h[None] if slope is None else slope,
+        inputs.temperature_h[None] if temperature is None else temperature,
+    )
 
 
 @functools.cache
 def _gat_function(slope: float | None, temperature: float | None) -> Callable:
     """Return the function of (layout, inputs, mask) for static settings, with its gradient."""
 
-    def settings(inputs: _GATInputs):
-        return (
-            slope if inputs.slope_h is None else inputs.slope_h[None],
-            temperature if inputs.temperature_h is None else inputs.temperature_h[None],
-        )
-
     @fold_heads
     def forward(layout, inputs: _GATInputs, mask_eh):
-        x_eh = _gat_logits(layout, inputs, mask_eh, *settings(inputs))
+        x_eh = _gat_logits(layout, inputs, mask_eh, *_settings(inputs, slope, temperature))
         p_eh = _exponentials(x_eh, mask_eh)
         out_nch, inverse_nh = _normalised_sum(layout, p_eh, inputs.z_nch, inputs.multiplier_eh)
         return out_nch, p_eh, inverse_nh
@@ -277,7 +306,9 @@ def _gat_function(slope: float | None, temperature: float | None) -> Callable:
         dx_eh, dz_nch, d_multiplier = _normalised_sum_backward(
             layout, p_eh, inverse_nh, inputs.z_nch, inputs.multiplier_eh, g_nch
         )
-        d_logits = _gat_logits_backward(layout, inputs, mask_eh, *settings(inputs), dx_eh)
+        d_logits = _gat_logits_backward(
+            layout, inputs, mask_eh, *_settings(inputs, slope, temperature), dx_eh
+        )
         return d_logits._replace(z_nch=dz_nch, multiplier_eh=d_multiplier)
 
     @jax.custom_vjp
@@ -293,6 +324,33 @@ def _gat_function(slope: float | None, temperature: float | None) -> Callable:
 
     aggregate.defvjp(save, pull_back)
     return aggregate
+
+
+@functools.cache
+def _gat_logits_function(slope: float | None, temperature: float | None) -> Callable:
+    """Return the function of (layout, inputs, mask) for static settings, with its gradient."""
+
+    @fold_heads
+    def forward(layout, inputs: _GATInputs, mask_eh):
+        return _gat_logits(layout, inputs, mask_eh, *_settings(inputs, slope, temperature))
+
+    @fold_heads
+    def backward(layout, inputs: _GATInputs, mask_eh, dx_eh):
+        settings = _settings(inputs, slope, temperature)
+        return _gat_logits_backward(layout, inputs, mask_eh, *settings, dx_eh)
+
+    @jax.custom_vjp
+    def logits(layout, inputs, mask_eh):
+        return forward(layout, inputs, mask_eh)
+
+    def save(*args):
+        return forward(*args), args
+
+    def pull_back(args, dx_eh):
+        return None, backward(*args, dx_eh), None
+
+    logits.defvjp(save, pull_back)
+    return logits
 
 
 def _gat_logits(layout: BucketedLayout, inputs: _GATInputs, mask_eh, slope, temperature):
@@ -353,7 +411,7 @@ def _gat_logits_backward(
         f_eh = leaky_relu(logits_eh, slope)
         d_temperature = -jnp.sum(dx_eh * f_eh / temperature**2, axis=0)
     de_eh = None if inputs.e_eh is None else dt_eh
-    return _GATInputs(dc_nh, dn_nh, inputs.z_nch, de_eh, None, d_slope, d_temperature)
+    return _GATInputs(dc_nh, dn_nh, None, de_eh, None, d_slope, d_temperature)
 
 
 def _logits(layout: BucketedLayout, inputs: _GATInputs) -> EdgeArray:

@@ -17,7 +17,7 @@ EdgeIds = Int[Array | np.ndarray, " edges"]
 EdgeMask = Bool[Array | np.ndarray, " edges"]
 
 
-def leaky_relu(x: Float[Array, "..."], slope: Scalar) -> Float[Array, "..."]:
+def leaky_relu(x: Float[Array, "..."], slope: Scalar | Array) -> Float[Array, "..."]:
     """f(x) = x where x >= 0, else slope * x; any real slope."""
     return jnp.where(x >= 0, x, slope * x)
 

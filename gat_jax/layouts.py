@@ -33,6 +33,8 @@ WIDTHS = (4, 8, 16)
 CHUNK_COUNTS = tuple(sorted({1, *(m << k for k in range(28) for m in (2, 3))}))
 # Up to so many nodes N x N numbers cost less than looking edges up.
 MAX_DENSE_NODES = 64
+# From so many edges on a CPU gains more by tables than they cost in small operations.
+MIN_BUCKETED_EDGES = 20_000
 
 Ids = Int[Array | np.ndarray, "..."]
 # A field of a pytree: ids, or what a transformation of JAX puts in their place.
@@ -106,7 +108,7 @@ def make_layout(graph: jraph.GraphsTuple, name: LayoutName = "auto") -> Layout:
     Args:
       graph: one graph on the host, its edges sorted as `graphs.from_edges` does. Only the ids are
         read, so the layout serves every graph with these edges, whatever its features.
-      name: "auto" chooses by the number of nodes, see `describe`.
+      name: "auto" chooses by the graph's size and the device, see `choose`.
 
     Returns:
       A pytree of arrays: pass it to compiled functions as an argument. A closed-over layout becomes
@@ -127,7 +129,7 @@ def make_layout(graph: jraph.GraphsTuple, name: LayoutName = "auto") -> Layout:
         )
     num_nodes = len(graph.nodes)
     if name == "auto":
-        name = choose(num_nodes, len(graph.senders))
+        name, _ = choose(num_nodes, len(graph.senders))
     key = (id(graph.senders), id(graph.receivers), num_nodes, name)
     if key not in _CACHE:
         senders, receivers = np.asarray(graph.senders), np.asarray(graph.receivers)
@@ -160,11 +162,61 @@ def check_fits(layout: Layout, graph: jraph.GraphsTuple) -> None:
         )
 
 
-def choose(num_nodes: int, num_edges: int) -> Literal["segment", "dense", "bucketed"]:
-    """Return what "auto" stands for."""
+def choose(num_nodes: int, num_edges: int, *, device: str | None = None) -> tuple[LayoutName, str]:
+    """Return what "auto" stands for, and why.
+
+    Args:
+      num_nodes: of the graph.
+      num_edges: of the graph.
+      device: "cpu", "gpu" or "tpu"; by default what JAX computes on.
+    """
+    device = jax.default_backend() if device is None else device
+    if num_edges == 0:
+        return "segment", "there are no edges"
     if num_nodes <= MAX_DENSE_NODES:
-        return "dense"
-    return "bucketed"
+        return "dense", f"of at most {MAX_DENSE_NODES} nodes all pairs cost less than a table"
+    if device == "cpu" and num_edges < MIN_BUCKETED_EDGES:
+        reason = f"below {MIN_BUCKETED_EDGES:,} edges the scatters of a CPU cost little"
+        return "segment", reason
+    if device == "cpu":
+        return "bucketed", "the scatters of a CPU run on one thread"
+    return "bucketed", f"the scatters of a {device} add up in no fixed order"
+
+
+def describe(layout: Layout, *, device: str | None = None) -> str:
+    """Say what a layout consists of, and what "auto" would choose for its graph, and why.
+
+    Args:
+      layout: of `make_layout`.
+      device: as `choose`.
+
+    Returns:
+      Lines of text.
+    """
+    if isinstance(layout, SegmentLayout):
+        return "segment: the edge list, with scatters"
+    if isinstance(layout, DenseLayout):
+        edges = np.asarray(layout.edges)
+        num_nodes, num_edges = len(edges), int((edges >= 0).sum())
+        lines = [f"dense: {num_nodes} nodes, {num_edges} edges in {edges.size} places"]
+    else:
+        num_nodes, num_edges = len(layout.by_receiver.places), len(layout.senders)
+        lines = [f"bucketed: {num_nodes:,} nodes, {num_edges:,} edges"]
+        for name, table in (("receiver", layout.by_receiver), ("sender", layout.by_sender)):
+            slots = sum(bucket.edges.size for bucket in table.buckets)
+            lines.append(f"  by {name}, {slots / num_edges:.2f} slots an edge:")
+            lines += [f"    {_describe_bucket(bucket)}" for bucket in table.buckets]
+    name, reason = choose(num_nodes, num_edges, device=device)
+    return "\n".join([*lines, f"auto chooses {name}: {reason}"])
+
+
+def _describe_bucket(bucket: Bucket) -> str:
+    num_rows = sum(rows for rows, _ in bucket.runs)
+    text = f"{num_rows:,} rows of up to {bucket.edges.shape[1]} slots"
+    longest = bucket.runs[-1][1]
+    if longest == 1:
+        return text
+    return f"{text} in {len(bucket.sizes):,} chunks, at most {longest:,} a row"
 
 
 def _make(senders, receivers, num_nodes: int, name: str) -> Layout:

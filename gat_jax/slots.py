@@ -64,7 +64,11 @@ def slope_at(x: Float[Array, "..."], below, above=1.0) -> Float[Array, "..."]:
 
 
 def to_nodes(
-    chunks: Sequence[Float[Array, " _ *rest"]], table: Table, reduce: Callable = jnp.sum
+    chunks: Sequence[Float[Array, " _ *rest"]],
+    table: Table,
+    reduce: Callable = jnp.sum,
+    *,
+    divisor: Float[Array, " nodes *rest"] | None = None,
 ) -> Float[Array, " nodes *rest"]:
     """Combine the chunks of every row, in their order, and put the rows at their nodes.
 
@@ -72,20 +76,28 @@ def to_nodes(
       chunks: [K, ...] of each bucket.
       table: whose buckets they are.
       reduce: over an axis.
+      divisor: of the results, [N, ...] or 1 in place of any axis but the first.
 
     Returns:
       [N, ...], 0 at nodes without a row.
     """
     rows = [_over_chunks(x, b, reduce) for x, b in zip(chunks, table.buckets, strict=True)]
-    places = jnp.asarray(table.places)
-    result, start = jnp.zeros((), chunks[0].dtype), 0
+    return _place(rows, jnp.asarray(table.places), divisor)
+
+
+# The last step is a loop of its own for the sake of twins: XLA divides by multiplying, and would
+# contract the product with a caller's difference of two rows. x y - z w with one rounding is not 0
+# where the two products are equal.
+@one_loop
+def _place(rows, places, divisor):
+    result, start = jnp.zeros((), rows[0].dtype), 0
     for part in rows:
         # Outside of its part an index is clamped, to a row that is in the cache.
         value = rows_of(part, jnp.clip(places - start, 0, len(part) - 1))
         is_here = (places >= start).reshape(-1, *(1,) * (part.ndim - 1))
         result = jnp.where(is_here, value, result)
         start += len(part)
-    return result
+    return result if divisor is None else result / divisor
 
 
 def _over_chunks(chunks: Float[Array, " chunks *rest"], bucket: Bucket, reduce: Callable):
@@ -156,6 +168,8 @@ def weighted_sum(
     at_edges: Sequence[Float[Array, "edges heads"]],
     values: Float[Array, "others channels heads"],
     table: Table,
+    *,
+    divisor: Float[Array, "nodes heads"] | None = None,
 ) -> Float[Array, "nodes channels heads"]:
     """Add up weight times value of the other node over the edges of every node.
 
@@ -164,16 +178,19 @@ def weighted_sum(
       at_edges: [E, H] values of the edge.
       values: [M, C, H] of the nodes at the other end.
       table: says which edges a node has.
+      divisor: of a node's sum.
 
     Returns:
       [N, C, H], 0 at nodes without edges.
     """
     wide = _widen(values)
+    if divisor is not None:
+        divisor = _tile(divisor, wide)[:, None]
     chunks = []
     for bucket in table.buckets:
         weights = _tile(_in_slots(function, at_edges, bucket), wide)
         chunks.append(_weighted_sum(weights, wide, jnp.asarray(bucket.others)))
-    return to_nodes(chunks, table).reshape(-1, *values.shape[1:])
+    return to_nodes(chunks, table, divisor=divisor).reshape(-1, *values.shape[1:])
 
 
 @one_loop

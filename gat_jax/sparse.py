@@ -118,7 +118,7 @@ def is_worthwhile(features: ArrayLike) -> bool:
     """Whether features [N, F] have so few non-zeros that `from_dense` makes layers faster."""
     features = np.asarray(features)
     num_nonzero = np.count_nonzero(features)
-    return 0 < num_nonzero < MAX_DENSITY * features.size
+    return bool(0 < num_nonzero < MAX_DENSITY * features.size)
 
 
 def project(

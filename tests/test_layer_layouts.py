@@ -1,0 +1,97 @@
+"""Layers on every layout, against the same layers on the edge list."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import messy_graph, random_params
+
+from gat_jax import graphs, initializers, layers, layouts, symmetry, twins
+from gat_jax.layers import LayerSettings
+from gat_jax.params import LayerConfig
+
+
+@pytest.mark.parametrize("has_all", [False, True], ids=["plain", "everything"])
+@pytest.mark.parametrize("layout", ["dense", "bucketed"])
+@pytest.mark.parametrize("layer", ["gat", "gatv2", "gcn"])
+def test_layouts_agree_with_segments(layer, layout, has_all, x64):
+    num_edge_features = 2 if has_all and layer != "gcn" else 0
+    graph = messy_graph(3, num_edge_features=num_edge_features)
+    config = LayerConfig(
+        layer=layer,
+        heads=1 if layer == "gcn" else 3,
+        channels=4,
+        concat=not has_all,
+        use_residual=has_all,
+        num_edge_features=num_edge_features,
+    )
+    params = random_params(4, config, 3, dtype=np.float64)
+    mask = np.arange(16) % 3 > 0 if has_all else None
+    key = jax.random.key(5) if has_all else None
+    rates = {"feature_dropout": 0.3, "attention_dropout": 0.4}
+
+    def loss(params, slope, temperature, layout):
+        settings = LayerSettings(slope, temperature, **rates)
+        nodes, info = layers.apply_layer(
+            params,
+            graph,
+            concat=not has_all,
+            normalization="symmetric" if has_all else "mean",
+            settings=settings,
+            key=key,
+            edge_mask=mask,
+            layout=layout,
+        )
+        return jnp.sum(jnp.sin(nodes)), (nodes, info)
+
+    run = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
+    prepared = layouts.make_layout(graph, layout)
+    for slope in (0.2, -0.5) if layer == "gat" else (0.2,):
+        expected = run(params, slope, 0.7, layouts.SegmentLayout())
+        found = run(params, slope, 0.7, prepared)
+        pairs = zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
+        for one, other in pairs:
+            np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-11)
+
+
+def test_layouts_by_name_need_a_concrete_graph():
+    graph, config = messy_graph(0), LayerConfig(heads=2)
+    params = random_params(0, config, 3)
+    by_name = layers.gat(params, graph, layout="bucketed")[0]
+    prepared = layers.gat(params, graph, layout=layouts.make_layout(graph, "bucketed"))[0]
+    np.testing.assert_array_equal(by_name, prepared)
+    with pytest.raises(ValueError, match="layout: expected a layout made before tracing"):
+        jax.jit(lambda g: layers.gat(params, g, layout="bucketed")[0])(graph)
+    other = layouts.make_layout(messy_graph(0, num_nodes=9), "dense")
+    with pytest.raises(ValueError, match="expected one made for 8 nodes and 16 edges, got"):
+        layers.gat(params, graph, layout=other)
+
+
+@pytest.mark.parametrize("layout", ["dense", "bucketed"])
+@pytest.mark.parametrize("is_mapped", [False, True], ids=["single", "mapped"])
+def test_twins_in_a_regime_are_bit_equal_in_every_layout(layout, is_mapped):
+    graph = graphs.random_graph(0, num_nodes=40, num_edges=250, num_features=3, num_twins=20)
+    pairs = twins.twin_pairs(twins.twin_classes(graph))
+    prepared = layouts.make_layout(graph, layout)
+    config = LayerConfig(heads=2, channels=4)
+
+    @jax.jit
+    def run(params, layout):
+        _, info = layers.gat(params, graph, layout=layout)
+        causes = symmetry.pair_causes(info, graph.receivers, pairs)
+        gap = info.head_outputs[pairs.first] - info.head_outputs[pairs.second]
+        return symmetry.equal_by_signs(causes), jnp.all(gap == 0, axis=-1)
+
+    count = 0
+    if is_mapped:
+        params = initializers.init_layer(jax.random.key(0), config, 3, batch_shape=(50,))
+        by_signs, by_bits = jax.vmap(run, in_axes=(0, None))(params, prepared)
+        assert np.all(by_bits[by_signs])
+        count = by_signs.sum()
+    else:
+        for seed in range(20):
+            params = initializers.init_layer(jax.random.key(seed), config, 3)
+            by_signs, by_bits = run(params, prepared)
+            assert np.all(by_bits[by_signs])
+            count += by_signs.sum()
+    assert count > 50
