@@ -1,4 +1,4 @@
-"""Softmax over a receiver's edges and the weighted sum, each a kernel for NVIDIA GPUs.
+"""Softmax over a receiver's edges and the weighted sum, as kernels for NVIDIA GPUs.
 
     out_i = sum_j alpha_ij d_ij z_j,   alpha_ij = softmax_j x_ij
 
@@ -33,94 +33,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array
 
 from gat_jax.aggregation import EdgeArray, EdgeMask, Features, fold_heads
-from gat_jax.slots import rows_of
+from gat_jax.layouts import IdsField, Rows
 
-CHUNK_SIZE = 256  # edges that one program adds up, one tile after the other
 TILE_SIZE = 2048  # numbers of a tile [b, c, h] where it can be chosen
 MAX_TILE_EDGES = 16  # rows are mostly short
 MIN_TILE_EDGES = 4  # of wide rows, at the cost of larger tiles
 MAX_TILE_WIDTH = 1024  # numbers of a tile's [c, h]; further heads go to other programs
-
-# An array of int32; as JAX takes a pytree apart, also a reference, an axis, or a flag.
-Ids = Any
-
-
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["nodes", "others", "edges", "starts", "owners", "places", "long", "long_starts"],
-    meta_fields=["num_nodes", "num_parts"],
-)
-@dataclasses.dataclass(frozen=True)
-class Rows:
-    """The edges by one of their ends, in slots: row after row, as the edge list orders them."""
-
-    nodes: Ids  # [E] row of every edge, in the order of the edge list
-    others: Ids  # [E] node at the other end, by slot
-    edges: Ids  # [E] position in the edge list, by slot
-    starts: Ids  # [K + 1] first slot of each of the K chunks; an empty row is one empty chunk
-    owners: Ids  # [K] node whose chunk it is
-    places: Ids  # [K] where its partial result goes; -1: it is the whole row
-    long: Ids  # [L] nodes of several chunks
-    long_starts: Ids  # [L + 1] their first partial results
-    num_nodes: int  # N
-    num_parts: int  # partial results
-
-
-def make_rows(
-    row_ids: np.ndarray, other_ids: np.ndarray, num_nodes: int, *, chunk_size: int = CHUNK_SIZE
-) -> Rows:
-    """List edges by one of their ends, on the host.
-
-    Args:
-      row_ids: [E] the end to list by, in any order, in [0, num_nodes).
-      other_ids: [E] the other end.
-      num_nodes: N.
-      chunk_size: largest number of edges of a chunk. Results are equal bits for equal sizes.
-
-    Raises:
-      ValueError: if the ids are not two vectors of one length or out of range, or the size is < 1.
-    """
-    row_ids, other_ids = np.asarray(row_ids), np.asarray(other_ids)
-    if row_ids.ndim != 1 or row_ids.shape != other_ids.shape:
-        raise ValueError(
-            f"rows: expected two vectors of one length, got {row_ids.shape} and {other_ids.shape}"
-        )
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size: expected at least 1, got {chunk_size}")
-    for ids in (row_ids, other_ids):
-        # A kernel does not look: a wrong id would read another array's memory.
-        if len(ids) and not (ids.min() >= 0 and ids.max() < num_nodes):
-            raise ValueError(
-                f"rows: expected ids in [0, {num_nodes}), got {ids.min()} to {ids.max()}"
-            )
-    degree = np.bincount(row_ids, minlength=num_nodes)
-    row_starts = np.cumsum(degree) - degree
-    chunks = np.maximum(1, -(-degree // chunk_size))
-    owners = np.repeat(np.arange(num_nodes), chunks)
-    number = np.arange(len(owners)) - np.repeat(np.cumsum(chunks) - chunks, chunks)
-    starts = np.append(row_starts[owners] + number * chunk_size, len(row_ids))
-    is_long = chunks > 1
-    is_part = is_long[owners]
-    order = np.argsort(row_ids, kind="stable")  # keeps the order within a row
-    long_starts = np.append(0, np.cumsum(chunks[is_long]))
-    arrays = {
-        "nodes": row_ids,
-        "others": other_ids[order],
-        "edges": order,
-        "starts": starts,
-        "owners": owners,
-        "places": np.where(is_part, np.cumsum(is_part) - 1, -1),
-        "long": np.flatnonzero(is_long),
-        "long_starts": long_starts,
-    }
-    ids = {name: array.astype(np.int32) for name, array in arrays.items()}
-    return Rows(**ids, num_nodes=num_nodes, num_parts=int(long_starts[-1]))
 
 
 # --- tiles: arithmetic ----------------------------------------------------------------------------
@@ -199,8 +122,7 @@ class _Shape:
         return min(8, max(1, self.tile_b * self.tile_c * self.tile_h // 512))
 
 
-def _shape_of(z_nch: Features) -> _Shape:
-    _, channels, heads = z_nch.shape
+def _shape_of(channels: int, heads: int) -> _Shape:
     tile_c = pl.next_power_of_2(channels)
     tile_h = min(pl.next_power_of_2(heads), max(1, MAX_TILE_WIDTH // tile_c))
     tile_b = TILE_SIZE // (tile_c * tile_h)
@@ -209,12 +131,12 @@ def _shape_of(z_nch: Features) -> _Shape:
 
 
 class _Tile:
-    """Loads and stores, of given rows, all channels and those heads that are the program's."""
+    """Loads and stores, of given rows, all channels and one block of heads."""
 
-    def __init__(self, shape: _Shape):
+    def __init__(self, shape: _Shape, head_block):
         self.shape = shape
         self.channels = jnp.arange(shape.tile_c, dtype=jnp.int32)
-        self.heads = pl.program_id(1) * shape.tile_h + jnp.arange(shape.tile_h, dtype=jnp.int32)
+        self.heads = head_block * shape.tile_h + jnp.arange(shape.tile_h, dtype=jnp.int32)
 
     def load(self, ref, rows, mask, other: float = 0.0):
         """Return ref[rows] where the mask is true, in the dtype to compute in.
@@ -268,14 +190,24 @@ class _Tile:
         return jax.lax.fori_loop(0, (stop - start + (size - 1)) // size, step, state)
 
 
+class _ChunkIds(NamedTuple):
+    """Fields of `Rows` that say what a chunk is."""
+
+    starts: IdsField
+    owners: IdsField
+    places: IdsField
+    others: IdsField
+    edges: IdsField
+
+
 class _Chunk:
     """A program's chunk of a row, and the logits, multipliers and nodes of its edges."""
 
-    def __init__(self, rows: Rows, tile: _Tile, x_ref, d_ref):
+    def __init__(self, ids: _ChunkIds, tile: _Tile, x_ref, d_ref):
         number = pl.program_id(0)
-        self.rows, self.tile, self.x_ref, self.d_ref = rows, tile, x_ref, d_ref
-        self.start, self.stop = rows.starts[number], rows.starts[number + 1]
-        self.owner, self.place = rows.owners[number], rows.places[number]
+        self.ids, self.tile, self.x_ref, self.d_ref = ids, tile, x_ref, d_ref
+        self.start, self.stop = ids.starts[number], ids.starts[number + 1]
+        self.owner, self.place = ids.owners[number], ids.places[number]
 
     def loop(self, body: Callable, state):
         """Return the state after state = body(edges, others, mask, x, d, state), tile by tile.
@@ -286,8 +218,8 @@ class _Chunk:
 
         def step(slots_b, mask_b, state):
             end = self.x_ref.shape[0]
-            edges_b = triton.load(self.rows.edges.at[slots_b], mask=mask_b, other=end)
-            others_b = triton.load(self.rows.others.at[slots_b], mask=mask_b, other=0)
+            edges_b = triton.load(self.ids.edges.at[slots_b], mask=mask_b, other=end)
+            others_b = triton.load(self.ids.others.at[slots_b], mask=mask_b, other=0)
             x_bh = self.tile.load(self.x_ref, edges_b, mask_b, -jnp.inf)
             d_bh = jnp.ones_like(x_bh)
             if self.d_ref is not None:
@@ -315,10 +247,10 @@ class _Chunk:
 # --- kernels --------------------------------------------------------------------------------------
 
 
-def _softmax_kernel(rows, x_ref, z_ref, d_ref, whole, part, *, shape: _Shape):
+def _softmax_kernel(ids, x_ref, z_ref, d_ref, whole, part, *, shape: _Shape):
     """Write outputs, largest logits and inverse totals; of a chunk sums, largest and totals."""
-    tile = _Tile(shape)
-    chunk = _Chunk(rows, tile, x_ref, d_ref)
+    tile = _Tile(shape, pl.program_id(1))
+    chunk = _Chunk(ids, tile, x_ref, d_ref)
 
     def body(edges_b, others_b, mask_b, x_bh, d_bh, state):
         z_bch = _zero_unless_real(x_bh[:, None], tile.load(z_ref, others_b, mask_b))
@@ -328,10 +260,10 @@ def _softmax_kernel(rows, x_ref, z_ref, d_ref, whole, part, *, shape: _Shape):
     chunk.store(whole, part, _finish(state), state)
 
 
-def _combine_kernel(whole_before, rows, part, whole, *, shape: _Shape):
+def _combine_kernel(whole_before, long, part, whole, *, shape: _Shape):
     """Finish the rows of several chunks."""
     del whole_before  # the same memory as `whole`
-    tile = _Tile(shape)
+    tile = _Tile(shape, pl.program_id(1))
     sum_ref, peak_ref, total_ref = part
 
     def body(places_b, mask_b, state):
@@ -340,16 +272,16 @@ def _combine_kernel(whole_before, rows, part, whole, *, shape: _Shape):
         sum_bch = tile.load(sum_ref, places_b, mask_b)
         return _absorb(state, peak_bh, total_bh, jnp.ones_like(peak_bh), sum_bch)
 
-    node, start, stop = _long_row(rows)
+    node, start, stop = _long_row(long)
     state = tile.loop(start, stop, body, _empty(tile, sum_ref.dtype))
     for ref, values in zip(whole, _finish(state), strict=True):
         tile.store(ref, node, values, True)
 
 
-def _dots_kernel(rows, x_ref, z_ref, d_ref, row_refs, dots_ref, whole, part, *, shape: _Shape):
+def _dots_kernel(ids, x_ref, z_ref, d_ref, row_refs, dots_ref, whole, part, *, shape: _Shape):
     """Write <G_i, z_j> of every edge, and r_i = sum_j alpha_ij d_ij <G_i, z_j>."""
-    tile = _Tile(shape)
-    chunk = _Chunk(rows, tile, x_ref, d_ref)
+    tile = _Tile(shape, pl.program_id(1))
+    chunk = _Chunk(ids, tile, x_ref, d_ref)
     g_ch, peak_h, inverse_h = (tile.load(ref, chunk.owner, True) for ref in row_refs)
 
     def body(edges_b, others_b, mask_b, x_bh, d_bh, r_h):
@@ -363,10 +295,10 @@ def _dots_kernel(rows, x_ref, z_ref, d_ref, row_refs, dots_ref, whole, part, *, 
     chunk.store(whole, part, [r_h], [r_h])
 
 
-def _values_kernel(rows, x_ref, d_ref, row_refs, whole, part, *, shape: _Shape):
+def _values_kernel(ids, x_ref, d_ref, row_refs, whole, part, *, shape: _Shape):
     """Write dL/dz_j = sum_i alpha_ij d_ij G_i; the rows are the senders'."""
-    tile = _Tile(shape)
-    chunk = _Chunk(rows, tile, x_ref, d_ref)
+    tile = _Tile(shape, pl.program_id(1))
+    chunk = _Chunk(ids, tile, x_ref, d_ref)
     g_ref, peak_ref, inverse_ref = row_refs
 
     def body(edges_b, others_b, mask_b, x_bh, d_bh, sum_ch):
@@ -379,24 +311,25 @@ def _values_kernel(rows, x_ref, d_ref, row_refs, whole, part, *, shape: _Shape):
     chunk.store(whole, part, [sum_ch], [sum_ch])
 
 
-def _add_kernel(whole_before, rows, part, whole, *, shape: _Shape):
-    """Add up the chunks of the rows of several."""
+def _add_kernel(whole_before, long, part, whole, *, shape: _Shape):
+    """Add up the partial results of the rows of several chunks."""
     del whole_before  # the same memory as `whole`
-    tile = _Tile(shape)
+    tile = _Tile(shape, pl.program_id(1))
     [part_ref], [whole_ref] = part, whole
     is_value = len(part_ref.shape) == 3
 
     def body(places_b, mask_b, total):
         return total + jnp.sum(tile.load(part_ref, places_b, mask_b), axis=0)
 
-    node, start, stop = _long_row(rows)
+    node, start, stop = _long_row(long)
     total = tile.loop(start, stop, body, tile.zeros(part_ref.dtype, is_value=is_value))
     tile.store(whole_ref, node, total, True)
 
 
-def _long_row(rows: Rows):
-    number = pl.program_id(0)
-    return rows.long[number], rows.long_starts[number], rows.long_starts[number + 1]
+def _long_row(long):
+    """Return the node of a program's row, and where its partial results start and stop."""
+    number, (nodes, starts) = pl.program_id(0), long
+    return nodes[number], starts[number], starts[number + 1]
 
 
 # --- calls ----------------------------------------------------------------------------------------
@@ -435,7 +368,7 @@ def _over_rows(
     """Return what a kernel writes, with the rows of several chunks combined.
 
     Args:
-      kernels: of (rows, *args, *extra, whole, part), and of (whole, rows, part, whole).
+      kernels: of (chunks, *args, *extra, whole, part), and of (whole, long, part, whole).
       rows: whose chunks they are.
       shape: of the tiles.
       args: inputs of the first kernel.
@@ -451,11 +384,12 @@ def _over_rows(
     num_parts = max(1, rows.num_parts)
     part = [jax.ShapeDtypeStruct((num_parts, *x.shape[1:]), dtype) for x in whole]
     out = [*extra, list(whole), part]
-    *extras, result, parts = _call(over_chunks, len(rows.owners), shape, (rows, *args), out)
+    chunks = _ChunkIds(*(getattr(rows, name) for name in _ChunkIds._fields))
+    *extras, result, parts = _call(over_chunks, len(rows.owners), shape, (chunks, *args), out)
     if rows.num_parts > 0:
-        replaced = (result, rows, parts)
+        inputs = (result, (rows.long, rows.long_starts), parts)
         [result] = _call(
-            combine, len(rows.long), shape, replaced, [list(whole)], num_replaced=len(whole)
+            combine, len(rows.long), shape, inputs, [list(whole)], num_replaced=len(whole)
         )
     return *extras, *result
 
@@ -536,7 +470,7 @@ def _forward(layout: tuple[Rows, Rows], x_eh, z_nch, multiplier_eh):
         _over_rows(
             [_softmax_kernel, _combine_kernel],
             layout[0],
-            _shape_of(z_nch),
+            _shape_of(*z_nch.shape[1:]),
             (x_eh, z_nch, multiplier_eh),
             [_like(z_nch), node, node],
             dtype,
@@ -551,7 +485,7 @@ def _backward(layout: tuple[Rows, Rows], x_eh, z_nch, multiplier_eh, peak_nh, in
     if len(x_eh) == 0:
         return jax.tree.map(jnp.zeros_like, (x_eh, z_nch, multiplier_eh))
     by_receiver, by_sender = layout
-    shape, dtype, at_rows = _shape_of(z_nch), peak_nh.dtype, (g_nch, peak_nh, inverse_nh)
+    shape, dtype, at_rows = _shape_of(*z_nch.shape[1:]), peak_nh.dtype, (g_nch, peak_nh, inverse_nh)
     dots_eh, r_nh = _over_rows(
         [_dots_kernel, _add_kernel],
         by_receiver,
@@ -570,7 +504,9 @@ def _backward(layout: tuple[Rows, Rows], x_eh, z_nch, multiplier_eh, peak_nh, in
         dtype,
     )
     # What is left is elementwise: XLA makes a loop of it.
-    peak_eh, inverse_eh, r_eh = (rows_of(x, by_receiver.nodes) for x in (peak_nh, inverse_nh, r_nh))
+    peak_eh, inverse_eh, r_eh = (
+        x.at[by_receiver.nodes].get(mode="promise_in_bounds") for x in (peak_nh, inverse_nh, r_nh)
+    )
     alpha_eh = jnp.exp(x_eh - peak_eh) * inverse_eh
     if multiplier_eh is None:
         return (alpha_eh * (dots_eh - r_eh)).astype(x_eh.dtype), dz_nch, None

@@ -21,10 +21,18 @@ import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float, Key
 
-from gat_jax import aggregation, dense, layouts, sparse
+from gat_jax import aggregation, dense, fused, layouts, sparse
 from gat_jax import attention as attn
 from gat_jax.attention import EdgeMask, Scalar
-from gat_jax.layouts import BucketedLayout, DenseLayout, Layout, LayoutName, SegmentLayout
+from gat_jax.layouts import (
+    BucketedLayout,
+    DenseLayout,
+    FusedLayout,
+    Layout,
+    LayoutName,
+    SegmentLayout,
+    tables_of,
+)
 from gat_jax.params import (
     GATParams,
     GATv2Params,
@@ -132,7 +140,7 @@ def gat(
     if params.edge_kernel is not None and params.a_edge is not None:
         edge_ehc = _project(_edge_features(params.edge_kernel, graph), params.edge_kernel, None)
         e_eh = jnp.sum(edge_ehc * params.a_edge[None], axis=-1)
-    if isinstance(layout, BucketedLayout):
+    if isinstance(layout, BucketedLayout | FusedLayout):
         z = _project_channel_major(x, params.kernel, params.bias)
         c_nh, n_nh = _thin_scores(z, params.a_recv, params.a_send)
     else:
@@ -178,8 +186,8 @@ def gatv2(
     x, dtype = _inputs(params, params.kernel_send, graph, concat=concat, edge_mask=edge_mask)
     layout = _layout_of(graph, layout)
     x = _dropout(key, 0, settings.feature_dropout, x)
-    is_bucketed = isinstance(layout, BucketedLayout)
-    project = _project_channel_major if is_bucketed else _project
+    is_major = isinstance(layout, BucketedLayout | FusedLayout)
+    project = _project_channel_major if is_major else _project
     left = project(x, params.kernel_send, params.bias_send)
     right = left
     if params.kernel_recv is not None:
@@ -188,7 +196,7 @@ def gatv2(
     if params.edge_kernel is not None:
         edge = project(_edge_features(params.edge_kernel, graph), params.edge_kernel, None)
     l_nhc, r_nhc, e_ehc = (
-        y.swapaxes(1, 2) if is_bucketed and y is not None else y for y in (left, right, edge)
+        y.swapaxes(1, 2) if is_major and y is not None else y for y in (left, right, edge)
     )
     t_ehc = l_nhc[graph.senders]
     if e_ehc is not None:
@@ -262,39 +270,47 @@ def _layout_of(graph: jraph.GraphsTuple, layout: Layout | LayoutName) -> Layout:
     return layout
 
 
-def _gat_outputs(layout: DenseLayout | BucketedLayout, c_nh, n_nh, z, edges, settings):
-    """Return GAT's outputs by head [N, H, C] from scores and values, channel-major if bucketed."""
+# What is not on the edge list. Features are channel-major where there are tables.
+Prepared = DenseLayout | BucketedLayout | FusedLayout
+
+
+def _gat_outputs(layout: Prepared, c_nh, n_nh, z, edges, settings: LayerSettings):
+    """Return GAT's outputs by head [N, H, C] from scores and values."""
     e_eh, multiplier_eh, mask = edges
+    slope, temperature = settings.slope, settings.temperature
     if isinstance(layout, DenseLayout):
-        x_nsh = dense.gat_logits(layout, c_nh, n_nh, e_eh, mask, slope=settings.slope)
-        x_nsh /= settings.temperature
+        x_nsh = dense.gat_logits(layout, c_nh, n_nh, e_eh, mask, slope=slope) / temperature
         return dense.softmax_sum(layout, x_nsh, z, multiplier_eh, mask)
-    out_nch = aggregation.gat(
-        layout,
-        c_nh,
-        n_nh,
-        z,
-        edge_scores_eh=e_eh,
-        multiplier_eh=multiplier_eh,
-        mask_eh=_mask_by_head(mask, c_nh),
-        slope=settings.slope,
-        temperature=settings.temperature,
-    )
+    mask_eh = _mask_by_head(mask, c_nh)
+    options = {"edge_scores_eh": e_eh, "mask_eh": mask_eh}
+    options |= {"slope": slope, "temperature": temperature}
+    if isinstance(layout, FusedLayout):
+        x_eh = aggregation.gat_logits(layout.tables, c_nh, n_nh, **options)
+        return _softmax_sum(layout, x_eh, z, multiplier_eh, mask_eh)
+    out_nch = aggregation.gat(layout, c_nh, n_nh, z, multiplier_eh=multiplier_eh, **options)
     return out_nch.swapaxes(1, 2)
 
 
-def _gatv2_outputs(layout: DenseLayout | BucketedLayout, a_hc, right, left, edges, settings):
-    """Return GATv2's outputs by head [N, H, C]; all by node and edge channel-major if bucketed."""
+def _gatv2_outputs(layout: Prepared, a_hc, right, left, edges, settings: LayerSettings):
+    """Return GATv2's outputs by head [N, H, C] from both projections."""
     edge, multiplier_eh, mask = edges
-    slope = settings.slope
+    slope, temperature = settings.slope, settings.temperature
     if isinstance(layout, DenseLayout):
-        s_nsh = dense.gatv2_scores(layout, a_hc, right, left, edge, slope=slope)
-        return dense.softmax_sum(layout, s_nsh / settings.temperature, left, multiplier_eh, mask)
+        s_nsh = dense.gatv2_scores(layout, a_hc, right, left, edge, slope=slope) / temperature
+        return dense.softmax_sum(layout, s_nsh, left, multiplier_eh, mask)
     a_ch = a_hc.T.astype(left.dtype)
-    s_eh = aggregation.gatv2_scores(layout, a_ch, right, left, edge, slope=slope)
-    s_eh /= settings.temperature
+    s_eh = aggregation.gatv2_scores(tables_of(layout), a_ch, right, left, edge, slope=slope)
     mask_eh = _mask_by_head(mask, s_eh)
-    return aggregation.softmax_sum(layout, s_eh, left, multiplier_eh, mask_eh).swapaxes(1, 2)
+    return _softmax_sum(layout, s_eh / temperature, left, multiplier_eh, mask_eh)
+
+
+def _softmax_sum(layout: BucketedLayout | FusedLayout, x_eh, z_nch, multiplier_eh, mask_eh):
+    if isinstance(layout, FusedLayout):
+        rows = layout.by_receiver, layout.by_sender
+        out_nch = fused.softmax_sum(*rows, x_eh, z_nch, multiplier_eh, mask_eh)
+    else:
+        out_nch = aggregation.softmax_sum(layout, x_eh, z_nch, multiplier_eh, mask_eh)
+    return out_nch.swapaxes(1, 2)
 
 
 def _sum_over_edges(weights_eh, multiplier_eh, z_nhc, graph: jraph.GraphsTuple):
@@ -311,7 +327,8 @@ def _linear_outputs(weights_eh, multiplier_eh, z_nhc, layout: Layout, graph: jra
         weights_eh = weights_eh * multiplier_eh
     if isinstance(layout, DenseLayout):
         return dense.linear_sum(layout, dense.at_edges(layout, weights_eh), z_nhc)
-    return aggregation.linear_sum(layout, weights_eh, z_nhc.swapaxes(1, 2)).swapaxes(1, 2)
+    tables = tables_of(layout)
+    return aggregation.linear_sum(tables, weights_eh, z_nhc.swapaxes(1, 2)).swapaxes(1, 2)
 
 
 def _sum_by_receiver(values_eh, layout: Layout, graph: jraph.GraphsTuple, num_nodes: int):

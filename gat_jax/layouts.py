@@ -9,6 +9,7 @@ widths. A sum over a node's edges is then a sum over the slots of a row.
     dense     all N x N pairs of nodes, for tiny graphs.
     bucketed  rows grouped by degree into buckets of one width; a row of more slots than the widest
               bucket is cut into chunks, whose sums are added up.
+    fused     bucketed, with softmax and sum in one kernel of Pallas (`fused`), for NVIDIA GPUs.
 
 Rows of equal degree lie in the same bucket and the same number of chunks: twins are summed in the
 same order, so that equal rows come out equal to the last bit.
@@ -24,13 +25,15 @@ import jraph
 import numpy as np
 from jaxtyping import Array, Int
 
-LayoutName = Literal["auto", "segment", "dense", "bucketed"]
+LayoutName = Literal["auto", "segment", "dense", "bucketed", "fused"]
 
 # Slots of a row that are spelled out in one loop; longer rows are cut into chunks of the last.
 WIDTHS = (4, 8, 16)
 # Numbers of chunks a row may have: a row of 5 chunks gets an empty sixth. Each number is one more
 # small sum in the program.
 CHUNK_COUNTS = tuple(sorted({1, *(m << k for k in range(28) for m in (2, 3))}))
+# Edges that one program of a fused kernel adds up, one tile after the other.
+CHUNK_SIZE = 256
 # Up to so many nodes N x N numbers cost less than looking edges up.
 MAX_DENSE_NODES = 64
 # From so many edges on a CPU gains more by tables than they cost in small operations.
@@ -98,8 +101,43 @@ class BucketedLayout:
     by_sender: Table
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["nodes", "others", "edges", "starts", "owners", "places", "long", "long_starts"],
+    meta_fields=["num_nodes", "num_parts"],
+)
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The edges by one of their ends, in slots: row after row, as the edge list orders them."""
+
+    nodes: IdsField  # [E] row of every edge, in the order of the edge list
+    others: IdsField  # [E] node at the other end, by slot
+    edges: IdsField  # [E] position in the edge list, by slot
+    starts: IdsField  # [K + 1] first slot of each of the K chunks; an empty row is one empty chunk
+    owners: IdsField  # [K] node whose chunk it is
+    places: IdsField  # [K] where its partial result goes; -1: it is the whole row
+    long: IdsField  # [L] nodes of several chunks
+    long_starts: IdsField  # [L + 1] their first partial results
+    num_nodes: int  # N
+    num_parts: int  # partial results
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["tables", "by_receiver", "by_sender"],
+    meta_fields=[],
+)
+@dataclasses.dataclass(frozen=True)
+class FusedLayout:
+    """What the kernels of `fused` read, and tables for what they leave to XLA."""
+
+    tables: BucketedLayout
+    by_receiver: Rows
+    by_sender: Rows
+
+
 jax.tree_util.register_dataclass(SegmentLayout, data_fields=[], meta_fields=[])
-Layout = SegmentLayout | DenseLayout | BucketedLayout
+Layout = SegmentLayout | DenseLayout | BucketedLayout | FusedLayout
 
 
 def make_layout(graph: jraph.GraphsTuple, name: LayoutName = "auto") -> Layout:
@@ -143,6 +181,11 @@ def make_layout(graph: jraph.GraphsTuple, name: LayoutName = "auto") -> Layout:
 _CACHE: dict[tuple, Layout] = {}
 
 
+def tables_of(layout: BucketedLayout | FusedLayout) -> BucketedLayout:
+    """Return the tables of a layout that has some."""
+    return layout.tables if isinstance(layout, FusedLayout) else layout
+
+
 def check_fits(layout: Layout, graph: jraph.GraphsTuple) -> None:
     """Check that a layout was made for a graph of this size.
 
@@ -152,7 +195,8 @@ def check_fits(layout: Layout, graph: jraph.GraphsTuple) -> None:
     found = expected = (len(graph.nodes), len(graph.senders))
     if isinstance(layout, DenseLayout):
         found = len(layout.edges), expected[1]
-    elif isinstance(layout, BucketedLayout):
+    elif isinstance(layout, BucketedLayout | FusedLayout):
+        layout = tables_of(layout)
         found = len(layout.by_receiver.places), len(layout.senders)
     if found != expected:
         raise ValueError(
@@ -200,8 +244,10 @@ def describe(layout: Layout, *, device: str | None = None) -> str:
         num_nodes, num_edges = len(edges), int((edges >= 0).sum())
         lines = [f"dense: {num_nodes} nodes, {num_edges} edges in {edges.size} places"]
     else:
+        kind = "fused" if isinstance(layout, FusedLayout) else "bucketed"
+        layout = tables_of(layout)
         num_nodes, num_edges = len(layout.by_receiver.places), len(layout.senders)
-        lines = [f"bucketed: {num_nodes:,} nodes, {num_edges:,} edges"]
+        lines = [f"{kind}: {num_nodes:,} nodes, {num_edges:,} edges"]
         for name, table in (("receiver", layout.by_receiver), ("sender", layout.by_sender)):
             slots = sum(bucket.edges.size for bucket in table.buckets)
             lines.append(f"  by {name}, {slots / num_edges:.2f} slots an edge:")
@@ -224,11 +270,18 @@ def _make(senders, receivers, num_nodes: int, name: str) -> Layout:
         return SegmentLayout()
     if name == "dense":
         return _dense(senders, receivers, num_nodes)
-    return BucketedLayout(
+    tables = BucketedLayout(
         senders,
         receivers,
         by_receiver=make_table(receivers, senders, num_nodes),
         by_sender=make_table(senders, receivers, num_nodes),
+    )
+    if name == "bucketed":
+        return tables
+    return FusedLayout(
+        tables,
+        by_receiver=make_rows(receivers, senders, num_nodes),
+        by_sender=make_rows(senders, receivers, num_nodes),
     )
 
 
@@ -282,3 +335,54 @@ def _make_bucket(nodes, chunks, width: int, starts, order, others) -> Bucket:
         edges=edges,
         runs=tuple(zip(map(int, num_rows), map(int, counts), strict=True)),
     )
+
+
+def make_rows(
+    row_ids: np.ndarray, other_ids: np.ndarray, num_nodes: int, *, chunk_size: int = CHUNK_SIZE
+) -> Rows:
+    """List edges by one of their ends, on the host.
+
+    Args:
+      row_ids: [E] the end to list by, in any order, in [0, num_nodes).
+      other_ids: [E] the other end.
+      num_nodes: N.
+      chunk_size: largest number of edges of a chunk. Results are equal bits for equal sizes.
+
+    Raises:
+      ValueError: if the ids are not two vectors of one length or out of range, or the size is < 1.
+    """
+    row_ids, other_ids = np.asarray(row_ids), np.asarray(other_ids)
+    if row_ids.ndim != 1 or row_ids.shape != other_ids.shape:
+        raise ValueError(
+            f"rows: expected two vectors of one length, got {row_ids.shape} and {other_ids.shape}"
+        )
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size: expected at least 1, got {chunk_size}")
+    for ids in (row_ids, other_ids):
+        # A kernel does not look: a wrong id would read another array's memory.
+        if len(ids) and not (ids.min() >= 0 and ids.max() < num_nodes):
+            raise ValueError(
+                f"rows: expected ids in [0, {num_nodes}), got {ids.min()} to {ids.max()}"
+            )
+    degree = np.bincount(row_ids, minlength=num_nodes)
+    row_starts = np.cumsum(degree) - degree
+    chunks = np.maximum(1, -(-degree // chunk_size))
+    owners = np.repeat(np.arange(num_nodes), chunks)
+    number = np.arange(len(owners)) - np.repeat(np.cumsum(chunks) - chunks, chunks)
+    starts = np.append(row_starts[owners] + number * chunk_size, len(row_ids))
+    is_long = chunks > 1
+    is_part = is_long[owners]
+    order = np.argsort(row_ids, kind="stable")  # keeps the order within a row
+    long_starts = np.append(0, np.cumsum(chunks[is_long]))
+    arrays = {
+        "nodes": row_ids,
+        "others": other_ids[order],
+        "edges": order,
+        "starts": starts,
+        "owners": owners,
+        "places": np.where(is_part, np.cumsum(is_part) - 1, -1),
+        "long": np.flatnonzero(is_long),
+        "long_starts": long_starts,
+    }
+    ids = {name: array.astype(np.int32) for name, array in arrays.items()}
+    return Rows(**ids, num_nodes=num_nodes, num_parts=int(long_starts[-1]))

@@ -68,7 +68,7 @@ def to_nodes(
     table: Table,
     reduce: Callable = jnp.sum,
     *,
-    divisor: Float[Array, " nodes *rest"] | None = None,
+    divisor: Float[Array, "..."] | None = None,
 ) -> Float[Array, " nodes *rest"]:
     """Combine the chunks of every row, in their order, and put the rows at their nodes.
 

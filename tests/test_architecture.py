@@ -23,7 +23,7 @@ ALLOWED = {
     "drop_in": {"layouts", "slots", "aggregation"},
     "fused": {"aggregation", "layouts"},
     "initializers": {"params", "attention"},
-    "layers": {"params", "attention", "layouts", "aggregation", "dense", "sparse"},
+    "layers": {"params", "attention", "layouts", "aggregation", "dense", "fused", "sparse"},
     "twins": {"graphs"},
     "symmetry": {"twins", "layers", "attention", "params", "metrics"},
     "models": {"layers", "layouts", "params", "initializers", "attention"},

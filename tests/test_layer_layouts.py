@@ -12,7 +12,7 @@ from gat_jax.params import LayerConfig
 
 
 @pytest.mark.parametrize("has_all", [False, True], ids=["plain", "everything"])
-@pytest.mark.parametrize("layout", ["dense", "bucketed"])
+@pytest.mark.parametrize("layout", ["dense", "bucketed", "fused"])
 @pytest.mark.parametrize("layer", ["gat", "gatv2", "gcn"])
 def test_layouts_agree_with_segments(layer, layout, has_all, x64):
     num_edge_features = 2 if has_all and layer != "gcn" else 0
@@ -67,7 +67,7 @@ def test_layouts_by_name_need_a_concrete_graph():
         layers.gat(params, graph, layout=other)
 
 
-@pytest.mark.parametrize("layout", ["dense", "bucketed"])
+@pytest.mark.parametrize("layout", ["dense", "bucketed", "fused"])
 @pytest.mark.parametrize("is_mapped", [False, True], ids=["single", "mapped"])
 def test_twins_in_a_regime_are_bit_equal_in_every_layout(layout, is_mapped):
     graph = graphs.random_graph(0, num_nodes=40, num_edges=250, num_features=3, num_twins=20)
