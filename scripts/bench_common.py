@@ -1,0 +1,134 @@
+"""What the benchmarks share: the machine, memory peaks, and timing in turns."""
+
+import ctypes
+import gc
+import math
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
+
+import jax
+import numpy as np
+
+
+def describe_machine() -> dict[str, str]:
+    """Return device, cores and versions."""
+    names = ("gat_jax", "jax", "jaxlib", "torch", "torch_geometric", "numpy")
+    versions = {name: _version(name) for name in names}
+    return {
+        "device": jax.local_devices()[0].device_kind,
+        "devices": str(jax.local_device_count()),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "processor": platform.processor() or platform.machine(),
+        **{f"version_{name}": version for name, version in versions.items() if version},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def reason(error: Exception) -> str:
+    """Return what went wrong as one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
+
+
+# --- time ---------------------------------------------------------------------------------------
+
+
+def interleave(
+    runs: Mapping[str, Callable[[], object]], repeats: int, *, least_seconds: float = 0.1
+) -> dict[str, list[float]]:
+    """Time every run once in each round, so that a drift of the machine meets all of them.
+
+    Args:
+      runs: by name; a run returns once its work is done.
+      repeats: number of rounds.
+      least_seconds: brief runs are called so often that the calls take about as long.
+
+    Returns:
+      Seconds per call, by name and round.
+    """
+    calls = {}
+    for name, run in runs.items():
+        seconds = _seconds_of(run, 1)  # the first call may compile
+        if seconds < least_seconds:
+            seconds = _seconds_of(run, 1)
+        calls[name] = max(1, math.ceil(least_seconds / seconds))
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            times[name].append(_seconds_of(run, calls[name]) / calls[name])
+    return times
+
+
+def _seconds_of(run: Callable[[], object], calls: int) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        run()
+    return time.perf_counter() - start
+
+
+def ratio(times: list[float], ours: list[float]) -> float:
+    """Return the median over rounds of how many times as long as ours it took."""
+    return statistics.median(a / b for a, b in zip(times, ours, strict=True))
+
+
+def bandwidth(num_bytes: int = 2**28, repeats: int = 5) -> float:
+    """Return the bytes per second, read and written, of copying an array on all cores.
+
+    The best of several copies between arrays that exist already: no page is new. A write may
+    first read its line, which is not counted.
+    """
+    cores = len(os.sched_getaffinity(0))
+    source, target = (np.ones(num_bytes // 8) for _ in range(2))
+    parts = list(zip(np.array_split(target, cores), np.array_split(source, cores), strict=True))
+    best = math.inf
+    with ThreadPoolExecutor(cores) as pool:  # NumPy copies without the interpreter's lock
+        for _ in range(repeats):
+            start = time.perf_counter()
+            list(pool.map(lambda pair: np.copyto(*pair), parts))
+            best = min(best, time.perf_counter() - start)
+    return 2 * source.nbytes / best
+
+
+# --- memory -------------------------------------------------------------------------------------
+
+
+def peak_kib(pid: int) -> int:
+    """Return the largest resident memory of a process so far; 0 once it has ended."""
+    # The usage that the kernel reports of a child starts with the memory of its parent.
+    return _status_kib(pid, "VmHWM")
+
+
+def _status_kib(pid: int, field: str) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    lines = [line for line in status.splitlines() if line.startswith(field)]
+    return int(lines[0].split()[1]) if lines else 0
+
+
+def extra_peak_mib(run: Callable[[], object]) -> float:
+    """Return by how much one call of a function raises this process's resident memory at most.
+
+    The call before it compiles; what that left on the heap is given back, and the kernel's record
+    of the peak starts anew.
+    """
+    run()
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak becomes what is resident now
+    before = _status_kib(os.getpid(), "VmRSS")
+    run()
+    return (_status_kib(os.getpid(), "VmHWM") - before) / 1024

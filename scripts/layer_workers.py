@@ -1,0 +1,89 @@
+"""Parts of the benchmark of layers that run in processes of their own.
+
+python scripts/layer_workers.py WORKER REQUEST ANSWER    (called by benchmark_layer)
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import bench_common
+import layer_cases
+import layer_measure
+
+# Tunables of the C library.
+ENVIRONMENTS = {"default": (), "huge pages": ("glibc.malloc.hugetlb=1",)}
+
+
+def call(worker: str, request: dict[str, Any], environment: str) -> Any:
+    """Run one of `WORKERS` in a process of its own.
+
+    Args:
+      worker: its name.
+      request: its arguments.
+      environment: one of `ENVIRONMENTS`.
+
+    Raises:
+      RuntimeError: if it fails.
+    """
+    inherited = os.environ.get("GLIBC_TUNABLES", "").split(":")
+    tunables = [x for x in inherited if x and not x.startswith("glibc.malloc.hugetlb")]
+    tunables = {"GLIBC_TUNABLES": ":".join([*tunables, *ENVIRONMENTS[environment]])}
+    with tempfile.NamedTemporaryFile() as answer:
+        process = subprocess.run(
+            [sys.executable, "-W", "ignore", __file__, worker, json.dumps(request), answer.name],
+            env=os.environ | tunables,
+            stdout=subprocess.DEVNULL,
+            check=False,
+        )
+        if process.returncode:
+            raise RuntimeError(f"{worker}: expected exit code 0, got {process.returncode}")
+        return json.loads(Path(answer.name).read_text())
+
+
+def describe() -> dict[str, Any]:
+    """Return what makes this process's environment, and its bandwidth."""
+    pages = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    return {
+        "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", ""),
+        "transparent_hugepage": pages.read_text().strip() if pages.exists() else "",
+        "copy_bytes_per_second": bench_common.bandwidth(),
+    }
+
+
+def measure_case(
+    name: str, *, is_small: bool, data_dir: str, folder: str, repeats: int, bandwidth: float
+) -> list[dict[str, Any]]:
+    """Time a case; its problem is left in the folder."""
+    problem = layer_cases.make_case(name, is_small=is_small, data_dir=Path(data_dir))
+    problem.save(Path(folder))
+    return layer_measure.measure_case(problem, layer_measure.SETTINGS, repeats, bandwidth)
+
+
+def measure_training(data_dir: str, **sizes: int) -> list[dict[str, Any]]:
+    """Time trainings."""
+    import layer_training  # others need no optimiser
+
+    return layer_training.measure(Path(data_dir), **sizes)
+
+
+WORKERS = {
+    "describe": describe,
+    "case": measure_case,
+    "memory": layer_measure.measure_memory,
+    "growth": layer_measure.measure_growth,
+    "training": measure_training,
+}
+
+
+def main(worker: str, request: str, answer: str) -> None:
+    """Answer a request."""
+    Path(answer).write_text(json.dumps(WORKERS[worker](**json.loads(request))))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
