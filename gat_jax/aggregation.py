@@ -79,8 +79,11 @@ def _normalised_sum(layout: BucketedLayout, p_eh: EdgeArray, z_nch: Features, mu
     total_nh = over_edges(lambda p: p, layout.by_receiver, at_edges=[p_eh])
     total_nh = jnp.where(total_nh > 0, total_nh, 1.0)
     weights = [p_eh] if multiplier_eh is None else [p_eh, multiplier_eh]
-    out_nch = weighted_sum(_product, weights, z_nch, layout.by_receiver, divisor=total_nh)
-    return out_nch, 1.0 / total_nh
+    inverse_nh = 1.0 / total_nh
+    # The weights are divided, not the sum: XLA would contract a product at the end with a caller's
+    # difference of two rows, and x y - z w with one rounding is not 0 for twins.
+    out_nch = weighted_sum(_product, weights, z_nch, layout.by_receiver, at_nodes=[inverse_nh])
+    return out_nch, inverse_nh
 
 
 def _normalised_sum_backward(layout: BucketedLayout, p_eh, inverse_nh, z_nch, multiplier_eh, g_nch):

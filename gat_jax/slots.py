@@ -64,11 +64,7 @@ def slope_at(x: Float[Array, "..."], below, above=1.0) -> Float[Array, "..."]:
 
 
 def to_nodes(
-    chunks: Sequence[Float[Array, " _ *rest"]],
-    table: Table,
-    reduce: Callable = jnp.sum,
-    *,
-    divisor: Float[Array, "..."] | None = None,
+    chunks: Sequence[Float[Array, " _ *rest"]], table: Table, reduce: Callable = jnp.sum
 ) -> Float[Array, " nodes *rest"]:
     """Combine the chunks of every row, in their order, and put the rows at their nodes.
 
@@ -76,20 +72,12 @@ def to_nodes(
       chunks: [K, ...] of each bucket.
       table: whose buckets they are.
       reduce: over an axis.
-      divisor: of the results, [N, ...] or 1 in place of any axis but the first.
 
     Returns:
       [N, ...], 0 at nodes without a row.
     """
     rows = [_over_chunks(x, b, reduce) for x, b in zip(chunks, table.buckets, strict=True)]
-    return _place(rows, jnp.asarray(table.places), divisor)
-
-
-# The last step is a loop of its own for the sake of twins: XLA divides by multiplying, and would
-# contract the product with a caller's difference of two rows. x y - z w with one rounding is not 0
-# where the two products are equal.
-@one_loop
-def _place(rows, places, divisor):
+    places = jnp.asarray(table.places)
     result, start = jnp.zeros((), rows[0].dtype), 0
     for part in rows:
         # Outside of its part an index is clamped, to a row that is in the cache.
@@ -97,7 +85,7 @@ def _place(rows, places, divisor):
         is_here = (places >= start).reshape(-1, *(1,) * (part.ndim - 1))
         result = jnp.where(is_here, value, result)
         start += len(part)
-    return result if divisor is None else result / divisor
+    return result
 
 
 def _over_chunks(chunks: Float[Array, " chunks *rest"], bucket: Bucket, reduce: Callable):
@@ -169,28 +157,26 @@ def weighted_sum(
     values: Float[Array, "others channels heads"],
     table: Table,
     *,
-    divisor: Float[Array, "nodes heads"] | None = None,
+    at_nodes: Sequence[Float[Array, "nodes heads"]] = (),
 ) -> Float[Array, "nodes channels heads"]:
     """Add up weight times value of the other node over the edges of every node.
 
     Args:
-      function: gives the weight, elementwise of `at_edges`.
+      function: gives the weight, elementwise of `at_edges` and `at_nodes`.
       at_edges: [E, H] values of the edge.
       values: [M, C, H] of the nodes at the other end.
       table: says which edges a node has.
-      divisor: of a node's sum.
+      at_nodes: [N, H] values of the node whose sum it is.
 
     Returns:
       [N, C, H], 0 at nodes without edges.
     """
     wide = _widen(values)
-    if divisor is not None:
-        divisor = _tile(divisor, wide)[:, None]
     chunks = []
     for bucket in table.buckets:
-        weights = _tile(_in_slots(function, at_edges, bucket), wide)
+        weights = _tile(_in_slots(function, at_edges, bucket, at_nodes), wide)
         chunks.append(_weighted_sum(weights, wide, jnp.asarray(bucket.others)))
-    return to_nodes(chunks, table, divisor=divisor).reshape(-1, *values.shape[1:])
+    return to_nodes(chunks, table).reshape(-1, *values.shape[1:])
 
 
 @one_loop
@@ -238,13 +224,21 @@ def _slope_sum(weights_kwl, nodes_ngl, others_ngl, edges_egl, slope_l, bucket):
     return total
 
 
-def _in_slots(function: Callable, at_edges: Sequence[Float[Array, "edges heads"]], bucket: Bucket):
-    """Give every slot a weight, by what is at its edge; 0 to padding."""
+def _in_slots(
+    function: Callable,
+    at_edges: Sequence[Float[Array, "edges heads"]],
+    bucket: Bucket,
+    at_nodes: Sequence[Float[Array, "nodes heads"]] = (),
+) -> Float[Array, "chunks slots heads"]:
+    """Give every slot a weight, by what is at its edge and its node; 0 to padding."""
     num_chunks, width = bucket.edges.shape
     edges = bucket.edges.reshape(-1)
-    weights = function(*(rows_of(x, edges) for x in at_edges))
+    weights = function(
+        *(rows_of(x, edges).reshape(num_chunks, width, -1) for x in at_edges),
+        *(rows_of(x, bucket.nodes)[:, None] for x in at_nodes),
+    )
     is_filled = jnp.arange(width)[None] < jnp.asarray(bucket.sizes)[:, None]
-    return weights.reshape(num_chunks, width, -1) * is_filled.astype(weights.dtype)[..., None]
+    return weights * is_filled.astype(weights.dtype)[..., None]
 
 
 # --- dot products at the edges --------------------------------------------------------------------
