@@ -21,12 +21,11 @@ import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float, Key
 
-from gat_jax import aggregation, dense, fused, layouts, sparse
+from gat_jax import aggregation, fused, layouts, sparse
 from gat_jax import attention as attn
 from gat_jax.attention import EdgeMask, Scalar
 from gat_jax.layouts import (
     BucketedLayout,
-    DenseLayout,
     FusedLayout,
     Layout,
     LayoutName,
@@ -140,13 +139,13 @@ def gat(
     if params.edge_kernel is not None and params.a_edge is not None:
         edge_ehc = _project(_edge_features(params.edge_kernel, graph), params.edge_kernel, None)
         e_eh = jnp.sum(edge_ehc * params.a_edge[None], axis=-1)
-    if isinstance(layout, BucketedLayout | FusedLayout):
-        z = _project_channel_major(x, params.kernel, params.bias)
-        c_nh, n_nh = _thin_scores(z, params.a_recv, params.a_send)
-    else:
+    if isinstance(layout, SegmentLayout):
         z = _project(x, params.kernel, params.bias)
         c_nh = jnp.sum(z * params.a_recv[None], axis=-1)
         n_nh = jnp.sum(z * params.a_send[None], axis=-1)
+    else:
+        z = _project_channel_major(x, params.kernel, params.bias)
+        c_nh, n_nh = _thin_scores(z, params.a_recv, params.a_send)
     t_eh = n_nh[graph.senders]
     if e_eh is not None:
         t_eh += e_eh
@@ -186,7 +185,7 @@ def gatv2(
     x, dtype = _inputs(params, params.kernel_send, graph, concat=concat, edge_mask=edge_mask)
     layout = _layout_of(graph, layout)
     x = _dropout(key, 0, settings.feature_dropout, x)
-    is_major = isinstance(layout, BucketedLayout | FusedLayout)
+    is_major = not isinstance(layout, SegmentLayout)
     project = _project_channel_major if is_major else _project
     left = project(x, params.kernel_send, params.bias_send)
     right = left
@@ -270,17 +269,14 @@ def _layout_of(graph: jraph.GraphsTuple, layout: Layout | LayoutName) -> Layout:
     return layout
 
 
-# What is not on the edge list. Features are channel-major where there are tables.
-Prepared = DenseLayout | BucketedLayout | FusedLayout
+# With tables, features are channel-major.
+Prepared = BucketedLayout | FusedLayout
 
 
 def _gat_outputs(layout: Prepared, c_nh, n_nh, z, edges, settings: LayerSettings):
     """Return GAT's outputs by head [N, H, C] from scores and values."""
     e_eh, multiplier_eh, mask = edges
     slope, temperature = settings.slope, settings.temperature
-    if isinstance(layout, DenseLayout):
-        x_nsh = dense.gat_logits(layout, c_nh, n_nh, e_eh, mask, slope=slope) / temperature
-        return dense.softmax_sum(layout, x_nsh, z, multiplier_eh, mask)
     mask_eh = _mask_by_head(mask, c_nh)
     options = {"edge_scores_eh": e_eh, "mask_eh": mask_eh}
     options |= {"slope": slope, "temperature": temperature}
@@ -295,16 +291,13 @@ def _gatv2_outputs(layout: Prepared, a_hc, right, left, edges, settings: LayerSe
     """Return GATv2's outputs by head [N, H, C] from both projections."""
     edge, multiplier_eh, mask = edges
     slope, temperature = settings.slope, settings.temperature
-    if isinstance(layout, DenseLayout):
-        s_nsh = dense.gatv2_scores(layout, a_hc, right, left, edge, slope=slope) / temperature
-        return dense.softmax_sum(layout, s_nsh, left, multiplier_eh, mask)
     a_ch = a_hc.T.astype(left.dtype)
     s_eh = aggregation.gatv2_scores(tables_of(layout), a_ch, right, left, edge, slope=slope)
     mask_eh = _mask_by_head(mask, s_eh)
     return _softmax_sum(layout, s_eh / temperature, left, multiplier_eh, mask_eh)
 
 
-def _softmax_sum(layout: BucketedLayout | FusedLayout, x_eh, z_nch, multiplier_eh, mask_eh):
+def _softmax_sum(layout: Prepared, x_eh, z_nch, multiplier_eh, mask_eh):
     if isinstance(layout, FusedLayout):
         rows = layout.by_receiver, layout.by_sender
         out_nch = fused.softmax_sum(*rows, x_eh, z_nch, multiplier_eh, mask_eh)
@@ -325,8 +318,6 @@ def _linear_outputs(weights_eh, multiplier_eh, z_nhc, layout: Layout, graph: jra
         return _sum_over_edges(weights_eh, multiplier_eh, z_nhc, graph)
     if multiplier_eh is not None:
         weights_eh = weights_eh * multiplier_eh
-    if isinstance(layout, DenseLayout):
-        return dense.linear_sum(layout, dense.at_edges(layout, weights_eh), z_nhc)
     tables = tables_of(layout)
     return aggregation.linear_sum(tables, weights_eh, z_nhc.swapaxes(1, 2)).swapaxes(1, 2)
 

@@ -63,7 +63,7 @@ class Options:
     memory: bool = True
     """measure memory too"""
     only: str = ""
-    """run only cases with this in their name"""
+    """run only cases with this in their name, or with one of several texts separated by |"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -121,7 +121,7 @@ def _has_cora(options: Options) -> bool:
 
 def _cases(options: Options) -> list[str]:
     names = layer_cases.case_names(has_cora=_has_cora(options))
-    return [name for name in names if options.only in name]
+    return [name for name in names if any(part in name for part in options.only.split("|"))]
 
 
 def _new_document(options: Options) -> dict[str, Any]:

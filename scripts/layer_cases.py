@@ -180,8 +180,8 @@ def _round(array: np.ndarray, grid: float, *, odd: int | None = None) -> np.ndar
 
 def case_names(*, has_cora: bool) -> list[str]:
     """Return the names of all cases, "graph, layer"."""
-    names = [f"{graph}, {layer}" for graph in (ARXIV, HUBS) for layer in LAYERS]
-    return names + [f"{CORA}, {layer}" for layer in CORA_LAYERS if has_cora]
+    arxiv, hubs = ([f"{graph}, {layer}" for layer in LAYERS] for graph in (ARXIV, HUBS))
+    return [*arxiv, *(f"{CORA}, {layer}" for layer in CORA_LAYERS if has_cora), *hubs]
 
 
 def make_case(name: str, *, is_small: bool, data_dir: Path) -> Problem:

@@ -12,7 +12,7 @@ from gat_jax.params import LayerConfig
 
 
 @pytest.mark.parametrize("has_all", [False, True], ids=["plain", "everything"])
-@pytest.mark.parametrize("layout", ["dense", "bucketed", "fused"])
+@pytest.mark.parametrize("layout", ["bucketed", "fused"])
 @pytest.mark.parametrize("layer", ["gat", "gatv2", "gcn"])
 def test_layouts_agree_with_segments(layer, layout, has_all, x64):
     num_edge_features = 2 if has_all and layer != "gcn" else 0
@@ -62,12 +62,12 @@ def test_layouts_by_name_need_a_concrete_graph():
     np.testing.assert_array_equal(by_name, prepared)
     with pytest.raises(ValueError, match="layout: expected a layout made before tracing"):
         jax.jit(lambda g: layers.gat(params, g, layout="bucketed")[0])(graph)
-    other = layouts.make_layout(messy_graph(0, num_nodes=9), "dense")
+    other = layouts.make_layout(messy_graph(0, num_nodes=9), "bucketed")
     with pytest.raises(ValueError, match="expected one made for 8 nodes and 16 edges, got"):
         layers.gat(params, graph, layout=other)
 
 
-@pytest.mark.parametrize("layout", ["dense", "bucketed", "fused"])
+@pytest.mark.parametrize("layout", ["bucketed", "fused"])
 @pytest.mark.parametrize("is_mapped", [False, True], ids=["single", "mapped"])
 def test_twins_in_a_regime_are_bit_equal_in_every_layout(layout, is_mapped):
     graph = graphs.random_graph(0, num_nodes=40, num_edges=250, num_features=3, num_twins=20)
