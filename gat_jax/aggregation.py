@@ -6,7 +6,8 @@
     softmax_sum    any x_ij
 
 f is the LeakyReLU, d what dropout multiplies by. What belongs to an edge and a head is an array
-[E, H] in the order of the edge list; nothing of the size [E, H, C] is ever stored.
+[E, H] in the order of the edge list; nothing of the size [E, H, C] is stored, but for GATv2's edge
+features, which have it as they are given.
 
 Every function has a gradient of its own. With G = dL/dout it takes two passes over the edges, as
 each edge needs <G_i, z_j> before any row is known:
@@ -16,6 +17,9 @@ each edge needs <G_i, z_j> before any row is known:
 A row of dL/dx sums to 0. For `gat`, dL/dc_i is therefore (1 - slope) / temperature times the sum
 over positive logits alone, and exactly 0 in a row whose logits have one sign, where adding up the
 whole row would leave rounding.
+
+There are neither forward mode nor second derivatives of these functions; the edge list has both.
+What is masked has to be finite all the same: 0 times NaN is NaN.
 
 All arrays end in an axis of heads, which share nothing: `vmap` folds the mapped axis into it. Local
 suffixes as in `slots`.
@@ -39,6 +43,11 @@ EdgeArray = Float[Array, "edges heads"]
 NodeArray = Float[Array, "nodes heads"]
 EdgeMask = Bool[Array, "edges heads"]
 Features = Float[Array, "nodes channels heads"]
+
+
+def as_primals(gradients: Any, primals: Any) -> Any:
+    """Return gradients in the dtypes of what they are gradients of; None stays None."""
+    return jax.tree.map(lambda g, x: g.astype(x.dtype), gradients, primals)
 
 
 def fold_heads(function: Callable) -> Callable:
@@ -150,7 +159,8 @@ def _linear_backward(layout, weights_eh, z_nch, g_nch):
 
 
 linear_sum.defvjp(
-    lambda *args: (linear_sum(*args), args), lambda args, g: (None, *_linear_backward(*args, g))
+    lambda *args: (linear_sum(*args), args),
+    lambda args, g: (None, *as_primals(_linear_backward(*args, g), args[1:])),
 )
 
 
@@ -195,11 +205,13 @@ def _peak(layout: BucketedLayout, x_eh: EdgeArray, mask_eh: EdgeMask | None) -> 
 
 def _softmax_save(layout, x_eh, z_nch, multiplier_eh, mask_eh):
     out_nch, p_eh, inverse_nh = _softmax_forward(layout, x_eh, z_nch, multiplier_eh, mask_eh)
-    return out_nch, (layout, p_eh, inverse_nh, z_nch, multiplier_eh)
+    like = x_eh[:0], z_nch[:0], None if multiplier_eh is None else multiplier_eh[:0]
+    return out_nch, (like, (layout, p_eh, inverse_nh, z_nch, multiplier_eh))
 
 
-def _softmax_pull_back(saved, g_nch):
-    return None, *_softmax_backward(*saved, g_nch), None
+def _softmax_pull_back(residuals, g_nch):
+    like, saved = residuals
+    return None, *as_primals(_softmax_backward(*saved, g_nch), like), None
 
 
 _softmax_backward = fold_heads(_normalised_sum_backward)
@@ -293,7 +305,7 @@ def _settings(inputs: _GATInputs, slope: float | None, temperature: float | None
     )
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def _gat_function(slope: float | None, temperature: float | None) -> Callable:
     """Return the function of (layout, inputs, mask) for static settings, with its gradient."""
 
@@ -323,13 +335,13 @@ def _gat_function(slope: float | None, temperature: float | None) -> Callable:
         return out_nch, (layout, inputs, mask_eh, *saved)
 
     def pull_back(saved, g_nch):
-        return None, backward(*saved, g_nch), None
+        return None, as_primals(backward(*saved, g_nch), saved[1]), None
 
     aggregate.defvjp(save, pull_back)
     return aggregate
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def _gat_logits_function(slope: float | None, temperature: float | None) -> Callable:
     """Return the function of (layout, inputs, mask) for static settings, with its gradient."""
 
@@ -350,7 +362,7 @@ def _gat_logits_function(slope: float | None, temperature: float | None) -> Call
         return forward(*args), args
 
     def pull_back(args, dx_eh):
-        return None, backward(*args, dx_eh), None
+        return None, as_primals(backward(*args, dx_eh), args[1]), None
 
     logits.defvjp(save, pull_back)
     return logits
@@ -365,9 +377,9 @@ def _gat_logits(layout: BucketedLayout, inputs: _GATInputs, mask_eh, slope, temp
     """
     c_nh, n_nh = inputs.c_nh, inputs.n_nh
     m_nh = _largest_t(layout, inputs, mask_eh)
-    is_above_nh = slots.step(c_nh + m_nh)  # the row's largest logit
-    scale_nh = slots.slope_at(c_nh + m_nh, slope)
-    bend_nh = (1.0 - slope) * is_above_nh
+    is_above_nh = c_nh + m_nh > 0  # the row's largest logit
+    scale_nh = jnp.where(is_above_nh, 1.0, slope)
+    bend_nh = jnp.where(is_above_nh, 1.0 - slope, 0.0)
 
     @one_loop
     def shifted(senders, receivers, n_nh, c_nh, m_nh, scale_nh, bend_nh, e_eh):
@@ -409,10 +421,15 @@ def _gat_logits_backward(
     dc_nh = jnp.where(is_mixed, (1.0 - slope) * positive_nh, 0.0)
     d_slope = d_temperature = None
     if inputs.slope_h is not None:
-        d_slope = jnp.sum(dx_eh * jnp.minimum(logits_eh, 0.0) / temperature, axis=0)
+        # What a row has in common is free to choose: without c nothing large is cancelled.
+        t_eh = _logits(layout, inputs._replace(c_nh=jnp.zeros_like(c_nh)))
+        is_negative_eh = rows_of(c_nh + highest_nh, layout.receivers) < 0
+        lower_eh = t_eh - rows_of(highest_nh, layout.receivers)
+        below_eh = jnp.where(is_negative_eh, lower_eh, jnp.minimum(logits_eh, 0.0))
+        d_slope = jnp.sum(dx_eh * below_eh / temperature, axis=0)
     if inputs.temperature_h is not None:
-        f_eh = leaky_relu(logits_eh, slope)
-        d_temperature = -jnp.sum(dx_eh * f_eh / temperature**2, axis=0)
+        x_eh = _gat_logits(layout, inputs, mask_eh, slope, temperature)
+        d_temperature = -jnp.sum(dx_eh * x_eh / temperature, axis=0)
     de_eh = None if inputs.e_eh is None else dt_eh
     return _GATInputs(dc_nh, dn_nh, None, de_eh, None, d_slope, d_temperature)
 
@@ -420,8 +437,10 @@ def _gat_logits_backward(
 def _logits(layout: BucketedLayout, inputs: _GATInputs) -> EdgeArray:
     @one_loop
     def add(senders, receivers, c_nh, n_nh, e_eh):
-        logits_eh = rows_of(c_nh, receivers) + rows_of(n_nh, senders)
-        return logits_eh if e_eh is None else logits_eh + e_eh
+        t_eh = rows_of(n_nh, senders)
+        if e_eh is not None:
+            t_eh += e_eh  # in this order, as everywhere: a logit near 0 has one sign
+        return rows_of(c_nh, receivers) + t_eh
 
     ids = jnp.asarray(layout.senders), jnp.asarray(layout.receivers)
     return add(*ids, inputs.c_nh, inputs.n_nh, inputs.e_eh)
@@ -433,7 +452,8 @@ def _largest_t(
     """Return the largest sign * t of every receiver's real edges; 0 without any."""
     at_edges = [] if inputs.e_eh is None else [sign * inputs.e_eh]
     if mask_eh is not None:
-        at_edges.append(jnp.where(mask_eh, 0.0, -jnp.inf).astype(inputs.n_nh.dtype))
+        e_eh = at_edges[0] if at_edges else jnp.zeros((), inputs.n_nh.dtype)
+        at_edges = [jnp.where(mask_eh, e_eh, -jnp.inf)]
     at_others = [sign * inputs.n_nh]
     return _finite(
         over_edges(_sum, layout.by_receiver, at_edges=at_edges, at_others=at_others, largest=True)
@@ -486,7 +506,7 @@ def _gatv2_save(layout, inputs):
 
 
 def _gatv2_pull_back(saved, ds_eh):
-    return None, _gatv2_backward(*saved, ds_eh)
+    return None, as_primals(_gatv2_backward(*saved, ds_eh), saved[1])
 
 
 @fold_heads

@@ -1,21 +1,23 @@
-"""`jraph.GAT` without scatters, with the same arguments.
+"""`jraph.GAT` with softmax, sums and all their gradients free of scatters.
 
     net = jraph.GAT(query_fn, logit_fn, update_fn)
     net = drop_in.gat(query_fn, logit_fn, update_fn)  # the one line to change
+    net = drop_in.gat(query_fn, logit_fn, update_fn, layout=layout)  # inside jit
 
 A logit function may do anything to the features at both ends of all edges, so these are laid out
-as it expects, [E, H, C]; softmax, sums, and the gradients of all of it are those of `aggregation`.
-Where the logits are those of GAT or GATv2, `layers.gat` and `layers.gatv2` are faster still.
+as it expects, [E, H, C], and take their memory. Where the logits are those of GAT or GATv2,
+`layers.gat` and `layers.gatv2` need no such arrays.
 """
 
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float
 
 from gat_jax import aggregation, layouts, slots
-from gat_jax.layouts import BucketedLayout, Ids, Table
+from gat_jax.layouts import Ids, Layout, SegmentLayout, Table
 
 
 def gat(
@@ -23,7 +25,7 @@ def gat(
     attention_logit_fn: Callable,
     node_update_fn: Callable | None = None,
     *,
-    layout: BucketedLayout | None = None,
+    layout: Layout | None = None,
 ) -> Callable[[jraph.GraphsTuple], jraph.GraphsTuple]:
     """Return a function from graph to graph, as `jraph.GAT` does.
 
@@ -32,33 +34,39 @@ def gat(
       attention_logit_fn: from senders' queries [E, H, C], receivers' queries [E, H, C] and edge
         features to logits [E, H, 1].
       node_update_fn: from [N, H, C] to new node features; by default LeakyReLU, then concatenation.
-      layout: `layouts.make_layout(graph, "bucketed")`; needed where the graph is traced.
+      layout: `layouts.make_layout(graph, "bucketed")`; needed where the graph is traced. Another
+        graph has another one, and a program is compiled for one list of bucket sizes: under `jit`
+        this suits one graph, or few, rather than a new one with every batch.
 
     Returns:
-      The function; it agrees with jraph's to rounding. It needs edges, in any order, and like
-      jraph's it adds no self-loops.
+      The function; it agrees with jraph's to rounding where logits are finite. Edges may be in any
+      order, and like jraph's it adds no self-loops. Of what jraph accepts by broadcasting it takes
+      only the shapes above.
 
     Raises:
-      ValueError: by the function, if queries or logits have another shape, the layout is one of
-        another graph, or the graph is traced and no layout is given.
+      ValueError: by the function, if queries or logits have another shape, the layout has no tables
+        or is one of another graph, or the graph is traced and no layout is given.
     """
 
     def apply(graph: jraph.GraphsTuple) -> jraph.GraphsTuple:
         prepared = layouts.make_layout(graph, "bucketed") if layout is None else layout
-        if not isinstance(prepared, BucketedLayout):
-            raise ValueError("graph: expected at least one edge, got none")
         layouts.check_fits(prepared, graph)
+        if isinstance(prepared, SegmentLayout) and len(graph.senders):
+            raise ValueError("layout: expected a bucketed one, got segment")
         queries_nhc = attention_query_fn(graph.nodes)
         if queries_nhc.ndim != 3:
             raise ValueError(f"queries: expected shape [N, H, C], got {queries_nhc.shape}")
-        sent = _at_edges(prepared.by_sender, graph.senders, queries_nhc)
-        received = _at_edges(prepared.by_receiver, graph.receivers, queries_nhc)
+        update = _default_update if node_update_fn is None else node_update_fn
+        if isinstance(prepared, SegmentLayout):  # there are no edges
+            return graph._replace(nodes=update(jnp.zeros_like(queries_nhc)))
+        tables = layouts.tables_of(prepared)
+        sent = _at_edges(tables.by_sender, graph.senders, queries_nhc)
+        received = _at_edges(tables.by_receiver, graph.receivers, queries_nhc)
         logits = attention_logit_fn(sent, received, graph.edges)
         expected = (len(graph.senders), queries_nhc.shape[1], 1)
         if logits.shape != expected:
             raise ValueError(f"logits: expected shape {expected}, got {logits.shape}")
-        out_nch = aggregation.softmax_sum(prepared, logits[..., 0], queries_nhc.swapaxes(1, 2))
-        update = _default_update if node_update_fn is None else node_update_fn
+        out_nch = aggregation.softmax_sum(tables, logits[..., 0], queries_nhc.swapaxes(1, 2))
         return graph._replace(nodes=update(out_nch.swapaxes(1, 2)))
 
     return apply

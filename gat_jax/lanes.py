@@ -38,7 +38,7 @@ Flags = Bool[Array, "*#rows lanes"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class TwinLayout:
     """Twins and their supports, as static data: what a program is built from."""
 
     num_nodes: int
@@ -61,7 +61,7 @@ class Layout:
         return operations <= MAX_UNROLLED
 
 
-def twin_layout(graph: jraph.GraphsTuple, pairs: TwinPairs) -> tuple[Layout, np.ndarray]:
+def twin_layout(graph: jraph.GraphsTuple, pairs: TwinPairs) -> tuple[TwinLayout, np.ndarray]:
     """Describe what the rows of the twins need; no other row is measured.
 
     Args:
@@ -93,7 +93,7 @@ def twin_layout(graph: jraph.GraphsTuple, pairs: TwinPairs) -> tuple[Layout, np.
     for support in supports:
         classes.setdefault(support.tobytes(), len(classes))
     first = [position[int(i)] for i in pairs.first]
-    layout = Layout(
+    layout = TwinLayout(
         num_nodes=len(ids),
         receivers=_as_ints(np.searchsorted(ids, twins)),
         supports=tuple(_as_ints(np.searchsorted(ids, s)) for s in supports),
@@ -143,7 +143,7 @@ class PairFacts(NamedTuple):
 def measure_pairs(
     params: LayerParams,
     nodes: Float[Array, "nodes features inits"],
-    layout: Layout,
+    layout: TwinLayout,
     config: LayerConfig,
     *,
     slope: Scalar,
@@ -191,7 +191,7 @@ def measure_pairs(
 
 
 def _residual(
-    params: LayerParams, nodes: Array, layout: Layout, is_unrolled: bool
+    params: LayerParams, nodes: Array, layout: TwinLayout, is_unrolled: bool
 ) -> list[Any] | None:
     """Return the residual path of every twin, a list over channels; None where there is none."""
     if params.residual_kernel is None:
@@ -213,7 +213,7 @@ class _Group(NamedTuple):
     gcn_weights: Sequence[Any]
 
 
-def _groups(layout: Layout, is_unrolled: bool) -> list[_Group]:
+def _groups(layout: TwinLayout, is_unrolled: bool) -> list[_Group]:
     if is_unrolled:
         parts = zip(layout.receivers, layout.supports, layout.gcn_weights, strict=True)
         return [_Group(*part) for part in parts]
@@ -231,7 +231,7 @@ def _groups(layout: Layout, is_unrolled: bool) -> list[_Group]:
 def _rows(
     params: LayerParams,
     nodes: Array,
-    layout: Layout,
+    layout: TwinLayout,
     config: LayerConfig,
     *,
     slope: Scalar,

@@ -116,7 +116,7 @@ def gat(
       concat: concatenate the heads, or else average them.
       settings: slope, temperature and dropout rates; may be traced.
       key: given in training: dropout on features, then on attention; None applies none.
-      edge_mask: [E], True = real; masked edges are as if absent.
+      edge_mask: [E], True = real; masked edges are as if absent, if the values there are finite.
       layout: of the graph's edges, made by `layouts.make_layout`; or a name, for a graph that is
         not traced.
 
@@ -137,8 +137,7 @@ def gat(
         raise ValueError("a_edge: expected together with edge_kernel, got one without the other")
     e_eh = None
     if params.edge_kernel is not None and params.a_edge is not None:
-        edge_ehc = _project(_edge_features(params.edge_kernel, graph), params.edge_kernel, None)
-        e_eh = jnp.sum(edge_ehc * params.a_edge[None], axis=-1)
+        e_eh = _edge_scores(params.edge_kernel, params.a_edge, graph)
     if isinstance(layout, SegmentLayout):
         z = _project(x, params.kernel, params.bias)
         c_nh = jnp.sum(z * params.a_recv[None], axis=-1)
@@ -365,6 +364,13 @@ def _inputs(params: LayerParams, kernel, graph: jraph.GraphsTuple, *, concat: bo
     return x.astype(jnp.promote_types(dtype, jnp.float32)), dtype
 
 
+def _edge_scores(edge_kernel, a_edge, graph: jraph.GraphsTuple) -> Float[Array, "edges heads"]:
+    """Return a_edge . e_ij W_edge; weights are multiplied first, so nothing has [E, H, C]."""
+    weights_dh = jnp.sum(edge_kernel * a_edge[None], axis=-1)
+    edges = _edge_features(edge_kernel, graph)
+    return _project(edges, weights_dh[..., None], None)[..., 0]
+
+
 def _edge_features(edge_kernel, graph: jraph.GraphsTuple):
     shape = None if graph.edges is None else graph.edges.shape
     if shape is None or len(shape) != 2 or shape[1] != edge_kernel.shape[0]:
@@ -391,7 +397,8 @@ def _project_channel_major(x, kernel, bias) -> Float[Array, "rows channels heads
 def _thin_scores(z_nch, *vectors_hc: Float[Array, "heads channels"]):
     """Return <a_h, z_nh> [N, H] for each of some vectors a, all in one thin matrix product.
 
-    Adding up the products instead is ten times as slow, and its gradient more.
+    Adding up the products instead made the projection of 169,343 nodes to 8 heads of 16 channels
+    take twice its time on two CPU cores, forward and backward.
     """
     num_nodes, channels, heads = z_nch.shape
     a_phc = jnp.stack(vectors_hc).astype(z_nch.dtype)

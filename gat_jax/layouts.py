@@ -34,7 +34,8 @@ CHUNK_COUNTS = tuple(sorted({1, *(m << k for k in range(28) for m in (2, 3))}))
 # Edges that one program of a fused kernel adds up, one tile after the other.
 CHUNK_SIZE = 256
 # From so many edges on a CPU gains by tables. Measured with 8 heads of 8 channels, forward and
-# backward: one run gains from 2,000 edges on, 64 mapped runs from 60.
+# backward: 64 mapped runs gain from 60 edges on, where milliseconds are at stake; a single run
+# gains from 2,000 on, and loses a tenth of a millisecond below.
 MIN_BUCKETED_EDGES = 50
 
 Ids = Int[Array | np.ndarray, "..."]
@@ -69,9 +70,12 @@ class Table:
     places: IdsField  # [N] index of each node's row, all buckets' rows in a line; -1: no row
 
 
+@functools.partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["num_edges"])
 @dataclasses.dataclass(frozen=True)
 class SegmentLayout:
     """The edge list as it is."""
+
+    num_edges: int | None = None  # of the graph it was made for; None: for any graph
 
 
 @functools.partial(
@@ -124,7 +128,6 @@ class FusedLayout:
     by_sender: Rows
 
 
-jax.tree_util.register_dataclass(SegmentLayout, data_fields=[], meta_fields=[])
 Layout = SegmentLayout | BucketedLayout | FusedLayout
 
 
@@ -132,8 +135,9 @@ def make_layout(graph: jraph.GraphsTuple, name: LayoutName = "auto") -> Layout:
     """Prepare the edges of a graph; prepared once for arrays of ids that live on.
 
     Args:
-      graph: one graph on the host, its edges sorted as `graphs.from_edges` does. Only the ids are
-        read, so the layout serves every graph with these edges, whatever its features.
+      graph: one graph on the host, its edges sorted as `graphs.from_edges` does, which twins need
+        to come out bit-equal. Only the ids are read, so the layout serves every graph with these
+        edges, whatever its features. They are read once: do not change the arrays afterwards.
       name: "auto" chooses by the graph's size and the device, see `choose`.
 
     Returns:
@@ -141,32 +145,45 @@ def make_layout(graph: jraph.GraphsTuple, name: LayoutName = "auto") -> Layout:
       constants of the program, which XLA tries to fold.
 
     Raises:
-      ValueError: for an unknown name, or if the graph is traced.
+      ValueError: for an unknown name; if the graph is traced, or its ids no arrays or out of range.
     """
     if name not in get_args(LayoutName):
         names = ", ".join(get_args(LayoutName))
         raise ValueError(f"layout: expected one of {names}, got {name!r}")
     if name == "segment":
-        return SegmentLayout()
-    if isinstance(graph.senders, jax.core.Tracer):
+        return SegmentLayout(len(graph.senders))
+    if any(isinstance(ids, jax.core.Tracer) for ids in (graph.senders, graph.receivers)):
         raise ValueError(
             "layout: expected a layout made before tracing (layouts.make_layout) where the graph "
             f"is traced, got {name!r}"
         )
+    if not all(isinstance(ids, np.ndarray | jax.Array) for ids in (graph.senders, graph.receivers)):
+        raise ValueError("senders, receivers: expected arrays, got other kinds of sequences")
     num_nodes = len(graph.nodes)
     if name == "auto":
         name, _ = choose(len(graph.senders))
     key = (id(graph.senders), id(graph.receivers), num_nodes, name)
     if key not in _CACHE:
-        senders, receivers = np.asarray(graph.senders), np.asarray(graph.receivers)
-        _CACHE[key] = _make(senders, receivers, num_nodes, name)
+        # Copies: a layout that held the arrays would keep them, and itself, for ever.
+        senders, receivers = (np.array(x, np.int32) for x in (graph.senders, graph.receivers))
+        _check_ids(senders, receivers, num_nodes)
+        layout = _make(senders, receivers, num_nodes, name)
         # An id is another array's once the array is gone.
         for array in (graph.senders, graph.receivers):
             weakref.finalize(array, _CACHE.pop, key, None)
+        _CACHE[key] = layout
     return _CACHE[key]
 
 
 _CACHE: dict[tuple, Layout] = {}
+
+
+def _check_ids(senders: np.ndarray, receivers: np.ndarray, num_nodes: int) -> None:
+    """Refuse ids that a kernel would follow out of its arrays."""
+    for field, ids in (("senders", senders), ("receivers", receivers)):
+        if len(ids) and not (ids.min() >= 0 and ids.max() < num_nodes):
+            bad = ids[(ids < 0) | (ids >= num_nodes)][0]
+            raise ValueError(f"{field}: expected ids in [0, {num_nodes}), got {bad}")
 
 
 def tables_of(layout: BucketedLayout | FusedLayout) -> BucketedLayout:
@@ -223,7 +240,11 @@ def describe(layout: Layout, *, device: str | None = None) -> str:
       Lines of text.
     """
     if isinstance(layout, SegmentLayout):
-        return "segment: the edge list, with scatters"
+        text = "segment: the edge list, with scatters"
+        if layout.num_edges is None:
+            return text
+        name, reason = choose(layout.num_edges, device=device)
+        return f"{text}\nauto chooses {name}: {reason}"
     kind = "fused" if isinstance(layout, FusedLayout) else "bucketed"
     layout = tables_of(layout)
     num_nodes, num_edges = len(layout.by_receiver.places), len(layout.senders)
@@ -247,7 +268,7 @@ def _describe_bucket(bucket: Bucket) -> str:
 
 def _make(senders, receivers, num_nodes: int, name: str) -> Layout:
     if name == "segment" or len(senders) == 0:  # there is nothing to lay out
-        return SegmentLayout()
+        return SegmentLayout(len(senders))
     tables = BucketedLayout(
         senders,
         receivers,

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from gat_jax import draws, graphs, lanes
 from gat_jax.initializers import SCHEMES, assemble, check_fits, draw_scales, num_draws
-from gat_jax.lanes import Layout
+from gat_jax.lanes import TwinLayout
 from gat_jax.params import InitializerName, LayerConfig
 from gat_jax.symmetry import CAUSES, NUM_EXACT_CAUSES
 from gat_jax.twins import TwinPairs
@@ -129,7 +129,7 @@ class Shape:
     """What a program is compiled for."""
 
     layer: LayerConfig  # its initialiser stands for all with the same kind of numbers
-    layout: Layout
+    layout: TwinLayout
     num_features: int
     drawn_features: draws.Distribution | None
     batch_size: int  # T
@@ -236,7 +236,7 @@ def _key_data(seed: int, name: str) -> UInt32[np.ndarray, "2"]:
     return np.asarray(jax.random.key_data(draws.named_key(seed, name)))
 
 
-def batch_size(layer: LayerConfig, layout: Layout, num_numbers: int) -> int:
+def batch_size(layer: LayerConfig, layout: TwinLayout, num_numbers: int) -> int:
     """Return T, the initialisations drawn in bulk: a power of two, for the cache of one core."""
     slots = sum(map(len, layout.supports))
     outputs = layout.num_nodes * layer.heads * layer.channels
@@ -369,7 +369,7 @@ def _over_heads(operation, x: Array) -> Array:
     return functools.reduce(operation, [x[:, h] for h in range(x.shape[1])])
 
 
-def _by_init(is_collided_pt: Array, layout: Layout) -> tuple[Array, Array, Array]:
+def _by_init(is_collided_pt: Array, layout: TwinLayout) -> tuple[Array, Array, Array]:
     """Return how often all pairs are collided and all of a class, and the sum of squared shares."""
     num_pairs = len(layout.pairs)
     collided_t = jnp.sum(is_collided_pt.astype(jnp.float32), axis=0)

@@ -21,7 +21,8 @@ from numpy.typing import ArrayLike
 from gat_jax import aggregation
 from gat_jax.layouts import BucketedLayout, make_table
 
-# Fewer non-zeros than this share, and the projection is faster by them than as a matrix product.
+# Below this share of non-zeros the projection goes by them: on Cora (0.013) that takes about a
+# seventh of the time of the matrix product, and the time grows with the share.
 MAX_DENSITY = 0.05
 
 
@@ -85,12 +86,12 @@ def from_dense(features: ArrayLike) -> SparseFeatures:
 
 
 def from_scipy(features: Any) -> SparseFeatures:
-    """Take over a SciPy sparse matrix or array [N, F]; whole numbers become float32.
+    """Copy a SciPy sparse matrix or array [N, F]; whole numbers become float32.
 
     Raises:
       ValueError: if a number is not finite, or all are zeros.
     """
-    features = scipy.sparse.csr_array(features)
+    features = scipy.sparse.csr_array(features, copy=True)
     features.sum_duplicates()
     features.eliminate_zeros()
     if features.nnz == 0:

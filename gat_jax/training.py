@@ -52,7 +52,8 @@ def make_task(
     """Return a task whose edges and features are laid out for speed.
 
     Args:
-      graph: on the host; features that are mostly zeros become `sparse.SparseFeatures`.
+      graph: on the host; features with few non-zeros (`sparse.is_worthwhile`) become
+        `sparse.SparseFeatures`.
       labels: class ids; where the mask is False, anything.
       label_mask: True = in the loss.
       pairs: non-trivial twins to watch.

@@ -77,6 +77,27 @@ def test_gat_refuses_what_does_not_fit(unchecked):
     flat = drop_in.gat(lambda x: x[:, None], lambda sent, *_: sent[..., 0])
     with pytest.raises(ValueError, match=r"logits: expected shape \(16, 1, 1\), got \(16, 1\)"):
         flat(GRAPH)
-    nothing = GRAPH._replace(senders=GRAPH.senders[:0], receivers=GRAPH.receivers[:0])
-    with pytest.raises(ValueError, match="graph: expected at least one edge, got none"):
-        make_layer(drop_in.gat, weights)(nothing)
+    with pytest.raises(ValueError, match="layout: expected a bucketed one, got segment"):
+        make_layer(drop_in.gat, weights, layout=layouts.SegmentLayout())(GRAPH)
+
+
+def test_gat_without_edges_gives_zeros_as_jraph_does():
+    none = GRAPH._replace(
+        senders=GRAPH.senders[:0], receivers=GRAPH.receivers[:0], edges=GRAPH.edges[:0]
+    )
+    weights = draw_weights()
+    np.testing.assert_array_equal(make_layer(jraph.GAT, weights)(none).nodes, 0.0)
+    np.testing.assert_array_equal(make_layer(drop_in.gat, weights)(none).nodes, 0.0)
+
+
+def test_gat_takes_float32_logits_of_bfloat16_queries():
+    def loss(weights, gat):
+        layer = gat(
+            lambda x: (x[:, None] * weights["w"][0, :1, :3][None]).astype(jnp.bfloat16),
+            lambda sent, received, _: (sent + 2 * received).astype(jnp.float32).sum(-1)[..., None],
+        )
+        return jnp.sum(layer(GRAPH).nodes.astype(jnp.float32) ** 2)
+
+    weights = draw_weights()
+    found, expected = (jax.grad(loss)(weights, gat) for gat in (drop_in.gat, jraph.GAT))
+    assert_close(found["w"], expected["w"], 0.05)  # jraph adds up in bfloat16

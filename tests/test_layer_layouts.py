@@ -95,3 +95,34 @@ def test_twins_in_a_regime_are_bit_equal_in_every_layout(layout, is_mapped):
             assert np.all(by_bits[by_signs])
             count += by_signs.sum()
     assert count > 50
+
+
+@pytest.mark.parametrize("layer", ["gat", "gatv2"])
+def test_gradients_have_the_dtype_of_what_they_are_of(layer, x64):
+    graph, config = messy_graph(0), LayerConfig(layer=layer, heads=2, channels=3)
+    params = random_params(0, config, 3)
+    layout = layouts.make_layout(graph, "bucketed")
+
+    def loss(params, slope):
+        nodes, _ = layers.apply_layer(params, graph, settings=LayerSettings(slope), layout=layout)
+        return jnp.sum(nodes**2)
+
+    for dtype in (jnp.float64, jnp.bfloat16):
+        slope = jnp.asarray(0.25, dtype)
+        of_params, of_slope = jax.grad(loss, argnums=(0, 1))(params, slope)
+        assert of_slope.dtype == dtype
+        assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(of_params))
+
+
+@pytest.mark.parametrize("layout", ["bucketed", "fused"])
+def test_layers_accumulate_bfloat16_in_float32(layout):
+    senders = np.arange(1, 401, dtype=np.int32)  # a sum in bfloat16 stalls at 256
+    graph = graphs.from_edges(senders, np.zeros(400, int), nodes=np.ones((401, 1), np.float32))
+    graph = graph._replace(nodes=jnp.asarray(graph.nodes, jnp.bfloat16))
+    config = LayerConfig(heads=1, channels=1, use_bias=False)
+    params = jax.tree.map(
+        lambda x: jnp.ones_like(x, jnp.bfloat16), random_params(0, config, 1, dtype=np.float32)
+    )
+    nodes, _ = layers.gat(params, graph, layout=layout)
+    assert nodes.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(nodes[0], np.float32), 1.0, rtol=1e-6)

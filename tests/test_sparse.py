@@ -39,6 +39,14 @@ def test_from_scipy_adds_up_duplicates():
     np.testing.assert_array_equal(np.asarray(sparse.from_scipy(twice)), [[0, 3], [5, 0]])
 
 
+def test_from_scipy_leaves_the_argument_alone():
+    matrix = scipy.sparse.csr_array(([1.0, 0.0, 2.0], [0, 1, 0], [0, 2, 3]), shape=(2, 2))
+    found = sparse.from_scipy(matrix)
+    assert len(found.values) == 2
+    np.testing.assert_array_equal(matrix.data, [1.0, 0.0, 2.0])
+    np.testing.assert_array_equal(matrix.indptr, [0, 2, 3])
+
+
 @pytest.mark.parametrize(
     ("features", "message"),
     [

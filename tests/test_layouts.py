@@ -1,0 +1,341 @@
+"""Every edge has one slot in each table, rows are padded alike, and a layout is made once."""
+
+import gc
+import weakref
+
+import chex
+import jax
+import jraph
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gat_jax import graphs, layouts
+
+WIDEST = layouts.WIDTHS[-1]
+NO_FEATURES = np.zeros((200, 1), np.float32)
+
+
+def make_graph(senders, receivers, num_nodes: int) -> jraph.GraphsTuple:
+    return graphs.from_edges(senders, receivers, nodes=NO_FEATURES[:num_nodes])
+
+
+def random_graph(seed: int, degrees: list[int]) -> jraph.GraphsTuple:
+    """In-degrees as given; many parallel edges, self-loops where they fall."""
+    receivers = np.repeat(np.arange(len(degrees)), degrees)
+    senders = np.random.default_rng(seed).integers(len(degrees), size=len(receivers))
+    return make_graph(senders, receivers, len(degrees))
+
+
+def chunks_of(degree: int) -> int:
+    """The smallest allowed number of chunks that holds so many edges."""
+    return next(k for k in layouts.CHUNK_COUNTS if k * WIDEST >= degree)
+
+
+def assert_lists_all_edges(table, rows, others) -> None:
+    """Read the table row by row and compare with the edge list."""
+    edges_of = [np.flatnonzero(rows == i) for i in range(len(table.places))]
+    place, widths, is_row = 0, [], np.zeros(len(edges_of), bool)
+    for bucket in table.buckets:
+        num_chunks, width = bucket.edges.shape
+        widths.append(width)
+        assert bucket.others.shape == bucket.edges.shape
+        assert len(bucket.nodes) == len(bucket.sizes) == num_chunks
+        assert [count for _, count in bucket.runs] == sorted({count for _, count in bucket.runs})
+        start = 0
+        for num_rows, count in bucket.runs:
+            assert count in layouts.CHUNK_COUNTS
+            for _ in range(num_rows):
+                chunks = slice(start, start + count)
+                start += count
+                (node,) = set(bucket.nodes[chunks].tolist())
+                expected = edges_of[node]
+                assert width == next((w for w in layouts.WIDTHS if w >= len(expected)), WIDEST)
+                assert count == chunks_of(len(expected))
+                is_filled = np.arange(width) < bucket.sizes[chunks][:, None]
+                edges = bucket.edges[chunks]
+                np.testing.assert_array_equal(edges[is_filled], expected)  # in this order
+                np.testing.assert_array_equal(edges[~is_filled], expected[0])
+                np.testing.assert_array_equal(bucket.others[chunks], others[edges])
+                assert table.places[node] == place
+                assert not is_row[node]
+                is_row[node] = True
+                place += 1
+        assert start == num_chunks
+    assert widths == sorted(set(widths))
+    np.testing.assert_array_equal(is_row, [len(edges) > 0 for edges in edges_of])
+    np.testing.assert_array_equal(table.places[~is_row], -1)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    degrees=st.lists(st.integers(0, 20) | st.sampled_from([33, 80, 100]), min_size=1, max_size=12),
+    seed=st.integers(0, 1000),
+    is_shuffled=st.booleans(),
+)
+def test_make_table_lists_every_edge_once_in_the_order_of_the_list(degrees, seed, is_shuffled):
+    rng = np.random.default_rng(seed)
+    rows = np.repeat(np.arange(len(degrees)), degrees)
+    others = rng.integers(len(degrees), size=len(rows))
+    if is_shuffled:
+        rng.shuffle(rows)
+    assert_lists_all_edges(layouts.make_table(rows, others, len(degrees)), rows, others)
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(degrees=st.lists(st.integers(0, 40), min_size=1, max_size=12), seed=st.integers(0, 1000))
+def test_make_layout_lists_the_edges_by_both_ends(degrees, seed):
+    graph = random_graph(seed, degrees)
+    layout = layouts.make_layout(graph, "bucketed")
+    if len(graph.senders) == 0:
+        assert layout == layouts.SegmentLayout()
+        return
+    np.testing.assert_array_equal(layout.senders, graph.senders)
+    np.testing.assert_array_equal(layout.receivers, graph.receivers)
+    assert_lists_all_edges(layout.by_receiver, graph.receivers, graph.senders)
+    assert_lists_all_edges(layout.by_sender, graph.senders, graph.receivers)
+
+
+def test_make_table_by_hand():
+    # Node 1 has five edges, node 3 one, the others none.
+    rows, others = np.array([1, 3, 1, 1, 1, 1]), np.array([0, 2, 1, 1, 2, 3])
+    table = layouts.make_table(rows, others, 4)
+    four, eight = table.buckets
+    np.testing.assert_array_equal(table.places, [-1, 1, -1, 0])
+    np.testing.assert_array_equal(four.nodes, [3])
+    np.testing.assert_array_equal(four.edges, [[1, 1, 1, 1]])
+    np.testing.assert_array_equal(four.others, [[2, 2, 2, 2]])
+    np.testing.assert_array_equal(eight.nodes, [1])
+    np.testing.assert_array_equal(eight.sizes, [5])
+    np.testing.assert_array_equal(eight.edges, [[0, 2, 3, 4, 5, 0, 0, 0]])
+    np.testing.assert_array_equal(eight.others, [[0, 1, 1, 2, 3, 0, 0, 0]])
+    assert four.runs == eight.runs == ((1, 1),)
+
+
+def test_make_table_treats_rows_of_equal_degree_alike():
+    degrees = np.random.default_rng(0).permutation(np.repeat([0, 1, 4, 5, 8, 9, 16, 17, 80, 97], 3))
+    rows = np.repeat(np.arange(len(degrees)), degrees)
+    table = layouts.make_table(rows, rows, len(degrees))
+    treatment = {}
+    for bucket in table.buckets:
+        for node in set(bucket.nodes.tolist()):
+            sizes = bucket.sizes[bucket.nodes == node]
+            treatment.setdefault(degrees[node], []).append((bucket.edges.shape[1], tuple(sizes)))
+    assert {degree: set(found) for degree, found in treatment.items()} == {
+        1: {(4, (1,))},
+        4: {(4, (4,))},
+        5: {(8, (5,))},
+        8: {(8, (8,))},
+        9: {(16, (9,))},
+        16: {(16, (16,))},
+        17: {(16, (16, 1))},
+        80: {(16, (16,) * 5 + (0,))},
+        97: {(16, (16,) * 6 + (1, 0))},
+    }
+    assert all(len(found) == 3 for found in treatment.values())
+
+
+def test_chunk_counts_waste_little_and_reach_far():
+    assert layouts.CHUNK_COUNTS[:8] == (1, 2, 3, 4, 6, 8, 12, 16)
+    assert layouts.CHUNK_COUNTS[-1] * WIDEST > 2**31  # more edges than an id can name
+    for chunks in range(1, 5000):
+        assert chunks_of(chunks * WIDEST) < 1.5 * chunks
+
+
+def test_make_table_without_edges():
+    none = np.zeros(0, np.int32)
+    table = layouts.make_table(none, none, 3)
+    assert table.buckets == ()
+    np.testing.assert_array_equal(table.places, [-1, -1, -1])
+
+
+@pytest.mark.parametrize("name", ["auto", "segment", "bucketed", "fused"])
+def test_make_layout_without_edges_is_the_edge_list(name):
+    graph = random_graph(0, [0, 0, 0])
+    assert layouts.make_layout(graph, name) == layouts.SegmentLayout(0)
+
+
+def test_make_layout_of_a_large_star():
+    num_leaves = 100_000
+    leaves = np.arange(1, num_leaves + 1, dtype=np.int32)
+    star = make_graph(none := np.zeros(0, np.int32), none, 1)._replace(
+        nodes=np.zeros((num_leaves + 1, 1), np.float32),
+        senders=np.concatenate([leaves, np.zeros(num_leaves, np.int32)]),
+        receivers=np.concatenate([np.zeros(num_leaves, np.int32), leaves]),
+    )
+    layout = layouts.make_layout(star)
+    for table, others in ((layout.by_receiver, star.senders), (layout.by_sender, star.receivers)):
+        of_leaves, of_hub = table.buckets
+        assert of_leaves.runs == ((num_leaves, 1),)
+        np.testing.assert_array_equal(of_leaves.nodes, leaves)
+        np.testing.assert_array_equal(of_leaves.others, np.zeros((num_leaves, 4)))
+        assert of_hub.runs == ((1, chunks_of(num_leaves)),)
+        is_filled = np.arange(WIDEST) < of_hub.sizes[:, None]
+        edges = of_hub.edges[is_filled]
+        np.testing.assert_array_equal(others[edges], leaves)
+        np.testing.assert_array_equal(of_hub.others[is_filled], leaves)
+        assert of_hub.edges.size < 1.5 * num_leaves
+        every_edge = np.concatenate([edges, of_leaves.edges[:, 0]])
+        np.testing.assert_array_equal(np.sort(every_edge), np.arange(2 * num_leaves))
+        np.testing.assert_array_equal(table.places, [num_leaves, *range(num_leaves)])
+
+
+def test_choose_goes_by_edges_and_device():
+    edges = layouts.MIN_BUCKETED_EDGES
+    for num_edges, device, expected in (
+        (0, "cpu", "segment"),
+        (0, "gpu", "segment"),
+        (edges - 1, "cpu", "segment"),
+        (edges, "cpu", "bucketed"),
+        (1, "gpu", "bucketed"),
+        (1, "tpu", "bucketed"),
+    ):
+        name, reason = layouts.choose(num_edges, device=device)
+        assert name == expected
+        assert "\n" not in reason
+
+
+def test_make_layout_by_name_and_by_itself():
+    graph = random_graph(0, [2, 1, 0])
+    assert layouts.make_layout(graph, "segment") == layouts.SegmentLayout(3)
+    if jax.default_backend() == "cpu":
+        assert layouts.make_layout(graph) == layouts.SegmentLayout(3)
+    large = random_graph(0, [layouts.MIN_BUCKETED_EDGES, 0, 1])
+    assert layouts.make_layout(large) is layouts.make_layout(large, "bucketed")
+    fused = layouts.make_layout(large, "fused")
+    chex.assert_trees_all_equal(layouts.tables_of(fused), layouts.make_layout(large, "bucketed"))
+    np.testing.assert_array_equal(fused.by_receiver.nodes, large.receivers)
+    np.testing.assert_array_equal(fused.by_sender.nodes, large.senders)
+
+
+def test_describe_counts_what_a_layout_consists_of():
+    graph = random_graph(0, [20, 3, 1, 0])
+    few = random_graph(0, [2, 1, 0])
+    text = layouts.describe(layouts.make_layout(few), device="cpu")
+    assert text.startswith("segment: the edge list, with scatters\nauto chooses segment: below 50 ")
+    text = layouts.describe(layouts.make_layout(few, "segment"), device="gpu")
+    assert "auto chooses bucketed: the scatters of a gpu" in text
+    assert layouts.describe(layouts.SegmentLayout()) == "segment: the edge list, with scatters"
+    fused = layouts.describe(layouts.make_layout(graph, "fused"))
+    assert fused.startswith("fused: 4 nodes, 24 edges")
+    lines = layouts.describe(layouts.make_layout(graph, "bucketed"), device="gpu").splitlines()
+    assert lines[0] == "bucketed: 4 nodes, 24 edges"
+    assert lines[1] == "  by receiver, 1.67 slots an edge:"  # 2 x 4 and 2 x 16 slots
+    assert lines[2] == "    2 rows of up to 4 slots"
+    assert lines[3] == "    1 rows of up to 16 slots in 2 chunks, at most 2 a row"
+    assert lines[-1].startswith("auto chooses bucketed: ")
+
+
+@pytest.mark.parametrize("name", ["fused", "bucketed"])
+def test_make_layout_prepares_the_same_arrays_once(name):
+    graph, other = random_graph(0, [3, 0, 20]), random_graph(0, [3, 0, 20])
+    layout = layouts.make_layout(graph, name)
+    assert layouts.make_layout(graph, name) is layout
+    richer = graph._replace(nodes=np.ones((3, 7), np.float32))
+    assert layouts.make_layout(richer, name) is layout
+    assert layouts.make_layout(other, name) is not layout
+    for field in ("senders", "receivers"):
+        mixed = graph._replace(**{field: getattr(other, field)})
+        assert layouts.make_layout(mixed, name) is not layout
+    more_nodes = graph._replace(nodes=np.ones((4, 1), np.float32))
+    table = layouts.make_layout(more_nodes, name)
+    assert len(layouts.tables_of(table).by_receiver.places) == 4
+
+
+@pytest.mark.parametrize("name", ["fused", "bucketed"])
+@pytest.mark.parametrize("is_on_device", [False, True], ids=["host", "device"])
+def test_make_layout_keeps_no_dead_arrays(name, is_on_device):
+    gc.collect()
+    before = len(layouts._CACHE)
+    graph = random_graph(0, [3, 0, 20])
+    if is_on_device:
+        graph = graph._replace(
+            senders=jax.numpy.asarray(graph.senders), receivers=jax.numpy.asarray(graph.receivers)
+        )
+    layout = weakref.ref(layouts.make_layout(graph, name))
+    arrays = [weakref.ref(graph.senders), weakref.ref(graph.receivers)]
+    assert len(layouts._CACHE) == before + 1
+    del graph
+    gc.collect()
+    assert all(array() is None for array in arrays)
+    assert layout() is None
+    assert len(layouts._CACHE) == before
+
+
+def test_make_layout_after_one_of_the_arrays_died():
+    # The next array may get the id of the last one, and must not get its layout.
+    receivers = np.repeat(np.arange(20, dtype=np.int32), 3)
+    graph = make_graph(np.zeros(60, np.int32), receivers, 20)
+    for sender in range(20):
+        graph = graph._replace(senders=None)  # the last ones die
+        graph = graph._replace(senders=np.full(60, sender, np.int32))
+        others = layouts.make_layout(graph, "bucketed").by_receiver.buckets[0].others
+        np.testing.assert_array_equal(others, np.full((20, 4), sender))
+
+
+def test_make_layout_refuses_an_unknown_name(unchecked):
+    with pytest.raises(ValueError, match=r"^layout: expected one of auto, .*, got 'csr'$"):
+        layouts.make_layout(random_graph(0, [1, 2]), "csr")
+
+
+@pytest.mark.parametrize("field", ["senders", "receivers"])
+def test_make_layout_refuses_a_traced_graph(field):
+    graph = random_graph(0, [1, 2])
+
+    def layer(ids):
+        layouts.make_layout(graph._replace(**{field: ids}), "bucketed")
+
+    with pytest.raises(ValueError, match="layout: expected a layout made before tracing") as error:
+        jax.jit(layer)(getattr(graph, field))
+    assert "\n" not in str(error.value)
+
+
+def test_make_layout_under_a_trace_of_the_features_alone():
+    graph = random_graph(0, [1, 2])
+    layout = layouts.make_layout(graph, "bucketed")
+
+    @jax.jit
+    def layer(nodes):
+        assert layouts.make_layout(graph._replace(nodes=nodes), "bucketed") is layout
+        return nodes
+
+    layer(graph.nodes)
+
+
+@pytest.mark.parametrize("name", ["segment", "fused", "bucketed"])
+def test_check_fits_compares_the_numbers_of_nodes_and_edges(name):
+    graph = random_graph(0, [3, 0, 20])
+    layout = layouts.make_layout(graph, name)
+    layouts.check_fits(layout, graph)
+    layouts.check_fits(layout, random_graph(1, [20, 2, 1]))
+    more_nodes, more_edges = random_graph(0, [3, 0, 20, 0]), random_graph(0, [3, 1, 20])
+    for other in [] if name == "segment" else [more_nodes, more_edges]:
+        with pytest.raises(ValueError, match=r"^layout: expected one made for \d+ nodes and \d+"):
+            layouts.check_fits(layout, other)
+
+
+def test_layouts_are_pytrees_of_arrays():
+    graph = random_graph(0, [5, 40, 0, 2])
+    layout = layouts.make_layout(graph, "bucketed")
+    leaves, structure = jax.tree.flatten(layout)
+    assert all(isinstance(leaf, np.ndarray) and leaf.dtype == np.int32 for leaf in leaves)
+    again = jax.tree.unflatten(structure, leaves)
+    assert again.by_receiver.buckets[0].runs == layout.by_receiver.buckets[0].runs
+    assert hash(structure) == hash(jax.tree.structure(again))
+
+
+@pytest.mark.parametrize(
+    ("senders", "message"),
+    [
+        (np.array([0, 5], np.int32), r"senders: expected ids in \[0, 2\), got 5"),
+        (np.array([-1, 0], np.int32), r"senders: expected ids in \[0, 2\), got -1"),
+        ([0, 1], "senders, receivers: expected arrays, got other kinds of sequences"),
+    ],
+)
+def test_make_layout_refuses_ids_that_a_kernel_would_follow(senders, message):
+    graph = make_graph(np.array([0, 1], np.int32), np.array([1, 1], np.int32), 2)
+    before = len(layouts._CACHE)
+    with pytest.raises(ValueError, match=message):
+        layouts.make_layout(graph._replace(senders=senders), "bucketed")
+    assert len(layouts._CACHE) == before
