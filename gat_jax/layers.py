@@ -366,7 +366,8 @@ def _inputs(params: LayerParams, kernel, graph: jraph.GraphsTuple, *, concat: bo
 
 def _edge_scores(edge_kernel, a_edge, graph: jraph.GraphsTuple) -> Float[Array, "edges heads"]:
     """Return a_edge . e_ij W_edge; weights are multiplied first, so nothing has [E, H, C]."""
-    weights_dh = jnp.sum(edge_kernel * a_edge[None], axis=-1)
+    dtype = jnp.promote_types(edge_kernel.dtype, jnp.float32)
+    weights_dh = jnp.sum(edge_kernel.astype(dtype) * a_edge[None].astype(dtype), axis=-1)
     edges = _edge_features(edge_kernel, graph)
     return _project(edges, weights_dh[..., None], None)[..., 0]
 
@@ -385,7 +386,9 @@ def _project(x, kernel, bias) -> Float[Array, "rows heads channels"]:
     if isinstance(x, SparseFeatures):
         z = sparse.project(x, kernel)
     else:
-        z = jnp.einsum("nf,fhc->nhc", x, kernel, precision=jax.lax.Precision.HIGHEST)
+        # As matrices: the gradient of a product with [F, H, C] copies what is as large as z.
+        flat = jnp.dot(x, kernel.reshape(len(kernel), -1), precision=jax.lax.Precision.HIGHEST)
+        z = flat.reshape(len(x), *kernel.shape[1:])
     return z if bias is None else z + bias[None].astype(dtype)
 
 

@@ -88,7 +88,8 @@ def test_project_and_its_gradients_agree_with_a_matrix_product(x64):
     assert values is features.values
     both = (0, 1)
     found = jax.jit(jax.value_and_grad(lambda v, k: loss(v, k, by_nonzeros), both))(values, kernel)
-    expected = jax.value_and_grad(lambda v, k: loss(v, k, by_matrix), both)(jnp.asarray(X), kernel)
+    wide = jnp.asarray(X, jnp.float64)
+    expected = jax.value_and_grad(lambda v, k: loss(v, k, by_matrix), both)(wide, kernel)
     assert_close(found[0], expected[0], 1e-12)
     assert_close(found[1][1], expected[1][1], 1e-12)
     assert_close(found[1][0], np.asarray(expected[1][0])[X != 0], 1e-12)
