@@ -226,7 +226,7 @@ class _GATInputs(NamedTuple):
 
     c_nh: NodeArray
     n_nh: NodeArray
-    z_nch: Features | None  # None: only logits are asked for
+    z_nch: Any  # Features; None: only logits are asked for
     e_eh: EdgeArray | None
     multiplier_eh: EdgeArray | None
     slope_h: Float[Array, " heads"] | None  # None: static
@@ -297,7 +297,7 @@ def _split_settings(slope: Scalar, temperature: Scalar, like_nh: NodeArray):
     return static, traced
 
 
-def _settings(inputs: _GATInputs, slope: float | None, temperature: float | None):
+def _settings(inputs: Any, slope: float | None, temperature: float | None):
     """Return the static settings, or the traced ones where there is none."""
     return (
         inputs.slope_h[None] if slope is None else slope,

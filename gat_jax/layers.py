@@ -193,9 +193,10 @@ def gatv2(
     edge = None
     if params.edge_kernel is not None:
         edge = project(_edge_features(params.edge_kernel, graph), params.edge_kernel, None)
-    l_nhc, r_nhc, e_ehc = (
-        y.swapaxes(1, 2) if is_major and y is not None else y for y in (left, right, edge)
-    )
+    l_nhc, r_nhc, e_ehc = left, right, edge
+    if is_major:
+        l_nhc, r_nhc = left.swapaxes(1, 2), right.swapaxes(1, 2)
+        e_ehc = None if edge is None else edge.swapaxes(1, 2)
     t_ehc = l_nhc[graph.senders]
     if e_ehc is not None:
         t_ehc += e_ehc

@@ -20,6 +20,7 @@ import weakref
 from typing import Any, Literal, get_args
 
 import jax
+import jax.core
 import jraph
 import numpy as np
 from jaxtyping import Array, Int

@@ -16,6 +16,7 @@ The two ends of an edge may be of two kinds, as nodes and features are in `spars
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -254,7 +255,7 @@ def edge_dots(
     heads = rows.shape[-1]
     rows, values = _widen(rows), _widen(values)
     ids = jnp.asarray(row_ids), jnp.asarray(value_ids)
-    total = None
+    total: Any = None
     for start in range(0, rows.shape[1], MAX_GROUPS):
         part = slice(start, start + MAX_GROUPS)
         term = _edge_dots(rows[:, part], values[:, part], *ids)
@@ -290,7 +291,7 @@ def edge_activations(
     edges = None if edges is None else _widen(edges)
     slopes_l = _tile(slope[None], rows), jnp.full((1, rows.shape[-1]), above, slope.dtype)
     ids = jnp.asarray(row_ids), jnp.asarray(value_ids)
-    total = None
+    total: Any = None
     for start in range(0, rows.shape[1], MAX_GROUPS):
         part = slice(start, start + MAX_GROUPS)
         of_edges = None if edges is None else edges[:, part]
