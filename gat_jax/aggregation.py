@@ -126,9 +126,9 @@ def _sum(first, *others):
     return first
 
 
-def _finite(peak_nh: NodeArray) -> NodeArray:
+def finite(peak: Array) -> Array:
     """Return 0 for a row without edges, whose largest value is minus infinity."""
-    return jnp.where(peak_nh > -jnp.inf, peak_nh, 0.0)
+    return jnp.where(peak > -jnp.inf, peak, 0.0)
 
 
 # --- given weights --------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def _softmax_forward(layout, x_eh, z_nch, multiplier_eh, mask_eh):
 def _peak(layout: BucketedLayout, x_eh: EdgeArray, mask_eh: EdgeMask | None) -> NodeArray:
     if mask_eh is not None:
         x_eh = jnp.where(mask_eh, x_eh, -jnp.inf)
-    return _finite(over_edges(lambda x: x, layout.by_receiver, at_edges=[x_eh], largest=True))
+    return finite(over_edges(lambda x: x, layout.by_receiver, at_edges=[x_eh], largest=True))
 
 
 def _softmax_save(layout, x_eh, z_nch, multiplier_eh, mask_eh):
@@ -455,7 +455,7 @@ def _largest_t(
         e_eh = at_edges[0] if at_edges else jnp.zeros((), inputs.n_nh.dtype)
         at_edges = [jnp.where(mask_eh, e_eh, -jnp.inf)]
     at_others = [sign * inputs.n_nh]
-    return _finite(
+    return finite(
         over_edges(_sum, layout.by_receiver, at_edges=at_edges, at_others=at_others, largest=True)
     )
 

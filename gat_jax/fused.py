@@ -37,7 +37,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array
 
-from gat_jax.aggregation import EdgeArray, EdgeMask, Features, fold_heads
+from gat_jax.aggregation import EdgeArray, EdgeMask, Features, finite, fold_heads
 from gat_jax.layouts import IdsField, Rows
 
 TILE_SIZE = 2048  # numbers of a tile [b, c, h] where it can be chosen
@@ -63,7 +63,7 @@ def _absorb(state: _State, x_bh: Array, counts_bh: Array, weights_bh: Array, val
     An edge counts as 1; a stored partial result is the term of its peak, total and sum.
     """
     peak_h = jnp.maximum(state.peak_h, jnp.max(x_bh, axis=0))
-    base_h = _finite(peak_h)
+    base_h = finite(peak_h)
     p_bh = jnp.exp(x_bh - base_h[None])
     scale_h = jnp.exp(state.peak_h - base_h)
     terms_bch = (p_bh * weights_bh)[:, None] * values_bch
@@ -82,12 +82,7 @@ def _empty(tile: "_Tile", dtype) -> _State:
 def _finish(state: _State) -> tuple[Array, Array, Array]:
     """Return the outputs [c, h], the largest logits (0 without edges), one over the totals."""
     inverse_h = 1.0 / jnp.where(state.total_h > 0, state.total_h, 1.0)
-    return state.sum_ch * inverse_h[None], _finite(state.peak_h), inverse_h
-
-
-def _finite(peak: Array) -> Array:
-    """Return 0 for a row without edges, whose largest value is minus infinity."""
-    return jnp.where(peak > -jnp.inf, peak, 0.0)
+    return state.sum_ch * inverse_h[None], finite(state.peak_h), inverse_h
 
 
 def _wide(dtype) -> jnp.dtype:
