@@ -36,8 +36,8 @@ from jaxtyping import Array, Bool, Float
 
 from gat_jax import slots
 from gat_jax.attention import Scalar, leaky_relu
-from gat_jax.layouts import BucketedLayout
-from gat_jax.slots import one_loop, over_edges, rows_of, weighted_sum
+from gat_jax.layouts import BucketedLayout, Table
+from gat_jax.slots import one_loop, over_edges, rows_of
 
 EdgeArray = Float[Array, "edges heads"]
 NodeArray = Float[Array, "nodes heads"]
@@ -83,29 +83,77 @@ def fold_heads(function: Callable) -> Callable:
 # --- what all share: a sum with weights p, divided by their sum -----------------------------------
 
 
+class _Saved(NamedTuple):
+    """A sum and what its gradient needs."""
+
+    p_eh: EdgeArray
+    inverse_nh: NodeArray  # one over the sum of p, 1 without edges
+    z_nch: Features
+    multiplier_eh: EdgeArray | None
+    out_nch: Features
+
+
 def _normalised_sum(layout: BucketedLayout, p_eh: EdgeArray, z_nch: Features, multiplier_eh):
-    """Return the outputs, and one over the sum of p at every receiver (1 without edges)."""
-    total_nh = over_edges(lambda p: p, layout.by_receiver, at_edges=[p_eh])
-    total_nh = jnp.where(total_nh > 0, total_nh, 1.0)
-    weights = [p_eh] if multiplier_eh is None else [p_eh, multiplier_eh]
-    inverse_nh = 1.0 / total_nh
+    table = layout.by_receiver
+    weights = slots.in_slots(lambda p: p, [p_eh], table)
+    total_nh = slots.total(weights, table)
+    inverse_nh = 1.0 / jnp.where(total_nh > 0, total_nh, 1.0)
+    if multiplier_eh is not None:
+        weights = slots.in_slots(_product, [p_eh, multiplier_eh], table)
     # The weights are divided, not the sum: XLA would contract a product at the end with a caller's
     # difference of two rows, and x y - z w with one rounding is not 0 for twins.
-    out_nch = weighted_sum(_product, weights, z_nch, layout.by_receiver, at_nodes=[inverse_nh])
-    return out_nch, inverse_nh
+    out_nch = slots.weighted_sum(weights, z_nch, table, scale=inverse_nh)
+    return _Saved(p_eh, inverse_nh, z_nch, multiplier_eh, out_nch)
 
 
-def _normalised_sum_backward(layout: BucketedLayout, p_eh, inverse_nh, z_nch, multiplier_eh, g_nch):
-    """Return the gradients of x = log p, of z and of the multiplier."""
-    # alpha = p * inverse, and the product is taken once per node instead of once per edge.
-    g_nch = g_nch * inverse_nh[:, None]
-    dot_eh = slots.edge_dots(g_nch, layout.receivers, z_nch, layout.senders)
-    weights = [p_eh] if multiplier_eh is None else [p_eh, multiplier_eh]
-    r_nh = over_edges(_product, layout.by_receiver, at_edges=[dot_eh, *weights]) * inverse_nh
-    wanted_eh = dot_eh if multiplier_eh is None else dot_eh * multiplier_eh
-    dx_eh = p_eh * (wanted_eh - rows_of(r_nh, layout.receivers))
-    dz_nch = weighted_sum(_product, weights, g_nch, layout.by_sender)
-    return dx_eh, dz_nch, None if multiplier_eh is None else p_eh * dot_eh
+class _Gradient(NamedTuple):
+    """What comes back to a sum, G, divided by the sum of p: the product with p is then alpha's."""
+
+    saved: _Saved
+    g_nch: Features
+    r_nh: NodeArray  # <G, out>
+
+    @classmethod
+    def of(cls, saved: _Saved, g_nch: Features) -> "_Gradient":
+        # Once per node, instead of once per edge.
+        g_nch = g_nch * saved.inverse_nh[:, None]
+        return cls(saved, g_nch, jnp.sum(g_nch * saved.out_nch, axis=1))
+
+    def at_edges(self, layout: BucketedLayout, function: Callable, **at: Any) -> EdgeArray:
+        """Return a function of dL/dx, x = log p, and of arrays as `slots.edge_dots` takes them."""
+        weights = self.weights()
+
+        def of_dot(dot, edges, receivers, senders):
+            p, *multiplier = edges[: len(weights)]
+            r, *receivers = receivers
+            dx = p * (_product(dot, *multiplier) - r)
+            return function(dx, edges[len(weights) :], receivers, senders)
+
+        return self._dots(
+            layout,
+            function=of_dot,
+            at_edges=[*weights, *at.get("at_edges", ())],
+            at_rows=[self.r_nh, *at.get("at_rows", ())],
+            at_values=at.get("at_values", ()),
+        )
+
+    def of_multiplier(self, layout: BucketedLayout) -> EdgeArray | None:
+        if self.saved.multiplier_eh is None:
+            return None
+        return self._dots(
+            layout, function=lambda dot, edges, *_: edges[0] * dot, at_edges=[self.saved.p_eh]
+        )
+
+    def of_values(self, layout: BucketedLayout) -> Features:
+        weights = slots.in_slots(_product, self.weights(), layout.by_sender)
+        return slots.weighted_sum(weights, self.g_nch, layout.by_sender)
+
+    def weights(self) -> list[EdgeArray]:
+        return [x for x in (self.saved.p_eh, self.saved.multiplier_eh) if x is not None]
+
+    def _dots(self, layout: BucketedLayout, **options: Any) -> EdgeArray:
+        ends = self.g_nch, layout.receivers, self.saved.z_nch, layout.senders
+        return slots.edge_dots(*ends, **options)
 
 
 def _exponentials(x_eh: EdgeArray, mask_eh: EdgeMask | None) -> EdgeArray:
@@ -149,13 +197,18 @@ def linear_sum(
 
 @fold_heads
 def _linear_forward(layout, weights_eh, z_nch):
-    return weighted_sum(lambda w: w, [weights_eh], z_nch, layout.by_receiver)
+    return _sum_of(weights_eh, z_nch, layout.by_receiver)
 
 
 @fold_heads
 def _linear_backward(layout, weights_eh, z_nch, g_nch):
     dw_eh = slots.edge_dots(g_nch, layout.receivers, z_nch, layout.senders)
-    return dw_eh, weighted_sum(lambda w: w, [weights_eh], g_nch, layout.by_sender)
+    return dw_eh, _sum_of(weights_eh, g_nch, layout.by_sender)
+
+
+def _sum_of(weights_eh, values_nch, table: Table):
+    weights = slots.in_slots(lambda w: w, [weights_eh], table)
+    return slots.weighted_sum(weights, values_nch, table)
 
 
 linear_sum.defvjp(
@@ -187,14 +240,13 @@ def softmax_sum(
     Returns:
       [N, C, H], zeros at receivers without real edges.
     """
-    return _softmax_forward(layout, x_eh, z_nch, multiplier_eh, mask_eh)[0]
+    return _softmax_forward(layout, x_eh, z_nch, multiplier_eh, mask_eh).out_nch
 
 
 @fold_heads
 def _softmax_forward(layout, x_eh, z_nch, multiplier_eh, mask_eh):
     p_eh = _exponentials(x_eh - rows_of(_peak(layout, x_eh, mask_eh), layout.receivers), mask_eh)
-    out_nch, inverse_nh = _normalised_sum(layout, p_eh, z_nch, multiplier_eh)
-    return out_nch, p_eh, inverse_nh
+    return _normalised_sum(layout, p_eh, z_nch, multiplier_eh)
 
 
 def _peak(layout: BucketedLayout, x_eh: EdgeArray, mask_eh: EdgeMask | None) -> NodeArray:
@@ -204,17 +256,23 @@ def _peak(layout: BucketedLayout, x_eh: EdgeArray, mask_eh: EdgeMask | None) -> 
 
 
 def _softmax_save(layout, x_eh, z_nch, multiplier_eh, mask_eh):
-    out_nch, p_eh, inverse_nh = _softmax_forward(layout, x_eh, z_nch, multiplier_eh, mask_eh)
+    saved = _softmax_forward(layout, x_eh, z_nch, multiplier_eh, mask_eh)
     like = x_eh[:0], z_nch[:0], None if multiplier_eh is None else multiplier_eh[:0]
-    return out_nch, (like, (layout, p_eh, inverse_nh, z_nch, multiplier_eh))
+    return saved.out_nch, (like, layout, saved)
 
 
 def _softmax_pull_back(residuals, g_nch):
-    like, saved = residuals
-    return None, *as_primals(_softmax_backward(*saved, g_nch), like), None
+    like, layout, saved = residuals
+    return None, *as_primals(_softmax_backward(layout, saved, g_nch), like), None
 
 
-_softmax_backward = fold_heads(_normalised_sum_backward)
+@fold_heads
+def _softmax_backward(layout, saved: _Saved, g_nch):
+    gradient = _Gradient.of(saved, g_nch)
+    dx_eh = gradient.at_edges(layout, lambda dx, *_: dx)
+    return dx_eh, gradient.of_values(layout), gradient.of_multiplier(layout)
+
+
 softmax_sum.defvjp(_softmax_save, _softmax_pull_back)
 
 
@@ -311,28 +369,33 @@ def _gat_function(slope: float | None, temperature: float | None) -> Callable:
 
     @fold_heads
     def forward(layout, inputs: _GATInputs, mask_eh):
-        x_eh = _gat_logits(layout, inputs, mask_eh, *_settings(inputs, slope, temperature))
-        p_eh = _exponentials(x_eh, mask_eh)
-        out_nch, inverse_nh = _normalised_sum(layout, p_eh, inputs.z_nch, inputs.multiplier_eh)
-        return out_nch, p_eh, inverse_nh
+        m_nh = _largest_t(layout, inputs, mask_eh)
+        settings = _settings(inputs, slope, temperature)
+        p_eh = _exponentials(
+            _gat_logits(layout, inputs, mask_eh, m_nh, *settings, lambda x, _: x), mask_eh
+        )
+        return m_nh, _normalised_sum(layout, p_eh, inputs.z_nch, inputs.multiplier_eh)
 
     @fold_heads
-    def backward(layout, inputs: _GATInputs, mask_eh, p_eh, inverse_nh, g_nch):
-        dx_eh, dz_nch, d_multiplier = _normalised_sum_backward(
-            layout, p_eh, inverse_nh, inputs.z_nch, inputs.multiplier_eh, g_nch
+    def backward(layout, inputs: _GATInputs, mask_eh, m_nh, sum_: _Saved, g_nch):
+        gradient = _Gradient.of(sum_, g_nch)
+        settings = _settings(inputs, slope, temperature)
+
+        def at_edges(function, **at):
+            return gradient.at_edges(layout, function, **at)
+
+        d_inputs = _gat_logits_backward(layout, inputs, mask_eh, m_nh, *settings, at_edges)
+        return d_inputs._replace(
+            z_nch=gradient.of_values(layout), multiplier_eh=gradient.of_multiplier(layout)
         )
-        d_logits = _gat_logits_backward(
-            layout, inputs, mask_eh, *_settings(inputs, slope, temperature), dx_eh
-        )
-        return d_logits._replace(z_nch=dz_nch, multiplier_eh=d_multiplier)
 
     @jax.custom_vjp
     def aggregate(layout, inputs, mask_eh):
-        return forward(layout, inputs, mask_eh)[0]
+        return forward(layout, inputs, mask_eh)[1].out_nch
 
     def save(layout, inputs, mask_eh):
-        out_nch, *saved = forward(layout, inputs, mask_eh)
-        return out_nch, (layout, inputs, mask_eh, *saved)
+        m_nh, sum_ = forward(layout, inputs, mask_eh)
+        return sum_.out_nch, (layout, inputs, mask_eh, m_nh, sum_)
 
     def pull_back(saved, g_nch):
         return None, as_primals(backward(*saved, g_nch), saved[1]), None
@@ -347,91 +410,138 @@ def _gat_logits_function(slope: float | None, temperature: float | None) -> Call
 
     @fold_heads
     def forward(layout, inputs: _GATInputs, mask_eh):
-        return _gat_logits(layout, inputs, mask_eh, *_settings(inputs, slope, temperature))
+        m_nh = _largest_t(layout, inputs, mask_eh)
+        settings = _settings(inputs, slope, temperature)
+        return _gat_logits(layout, inputs, mask_eh, m_nh, *settings, lambda x, _: x), m_nh
 
     @fold_heads
-    def backward(layout, inputs: _GATInputs, mask_eh, dx_eh):
+    def backward(layout, inputs: _GATInputs, mask_eh, m_nh, dx_eh):
+        def at_edges(function, at_edges=(), at_rows=(), at_values=()):
+            ids = jnp.asarray(layout.receivers), jnp.asarray(layout.senders)
+
+            @one_loop
+            def loop(dx_eh, ids, at_edges, at_rows, at_values):
+                receivers, senders = (
+                    [rows_of(x, index) for x in xs]
+                    for xs, index in zip((at_rows, at_values), ids, strict=True)
+                )
+                return function(dx_eh, at_edges, receivers, senders)
+
+            return loop(dx_eh, ids, tuple(at_edges), tuple(at_rows), tuple(at_values))
+
         settings = _settings(inputs, slope, temperature)
-        return _gat_logits_backward(layout, inputs, mask_eh, *settings, dx_eh)
+        return _gat_logits_backward(layout, inputs, mask_eh, m_nh, *settings, at_edges)
 
     @jax.custom_vjp
     def logits(layout, inputs, mask_eh):
-        return forward(layout, inputs, mask_eh)
+        return forward(layout, inputs, mask_eh)[0]
 
     def save(*args):
-        return forward(*args), args
+        x_eh, m_nh = forward(*args)
+        return x_eh, (*args, m_nh)
 
-    def pull_back(args, dx_eh):
-        return None, as_primals(backward(*args, dx_eh), args[1]), None
+    def pull_back(saved, dx_eh):
+        return None, as_primals(backward(*saved, dx_eh), saved[1]), None
 
     logits.defvjp(save, pull_back)
     return logits
 
 
-def _gat_logits(layout: BucketedLayout, inputs: _GATInputs, mask_eh, slope, temperature):
-    """Return f(c + t) / temperature less its largest value in the row; t = n + e.
+def _gat_logits(
+    layout: BucketedLayout, inputs: _GATInputs, mask_eh, m_nh, slope, temperature, finish: Callable
+):
+    """Return finish(x, mask) of x = f(c + t) / temperature less its largest value in the row.
 
-    For a slope >= 0 that is f(c + m) for the row's largest t = m, and the difference is taken so
-    that c does not enter inside one linear piece, as `attention.shifted_logits` does, but without
-    selecting between gathered values: there the second term below is an exact 0.
+    t = n + e. For a slope >= 0 that is f(c + m) for the row's largest t = m, and the difference is
+    taken so that c does not enter inside one linear piece, as `attention.shifted_logits` does, but
+    without selecting between gathered values: there the second term below is an exact 0.
     """
     c_nh, n_nh = inputs.c_nh, inputs.n_nh
-    m_nh = _largest_t(layout, inputs, mask_eh)
+    is_plain = isinstance(slope, float) and slope >= 0
     is_above_nh = c_nh + m_nh > 0  # the row's largest logit
     scale_nh = jnp.where(is_above_nh, 1.0, slope)
     bend_nh = jnp.where(is_above_nh, 1.0 - slope, 0.0)
 
     @one_loop
-    def shifted(senders, receivers, n_nh, c_nh, m_nh, scale_nh, bend_nh, e_eh):
+    def shifted(senders, receivers, n_nh, c_nh, m_nh, scale_nh, bend_nh, e_eh, mask_eh):
         t_eh = rows_of(n_nh, senders)
         if e_eh is not None:
             t_eh += e_eh
         c_eh, m_eh, scale_eh, bend_eh = (
             rows_of(x, receivers) for x in (c_nh, m_nh, scale_nh, bend_nh)
         )
-        return scale_eh * (t_eh - m_eh) - bend_eh * jnp.minimum(c_eh + t_eh, 0.0)
+        x_eh = scale_eh * (t_eh - m_eh) - bend_eh * jnp.minimum(c_eh + t_eh, 0.0)
+        return finish(x_eh / temperature, mask_eh) if is_plain else x_eh
 
     ids = jnp.asarray(layout.senders), jnp.asarray(layout.receivers)
-    x_eh = shifted(*ids, n_nh, c_nh, m_nh, scale_nh, bend_nh, inputs.e_eh)
-    if not isinstance(slope, float) or slope < 0:
-        # f is not monotone for a negative slope: its maximum has to be looked for.
-        f_eh = leaky_relu(_logits(layout, inputs), slope)
-        usual_eh = f_eh - rows_of(_peak(layout, f_eh, mask_eh), layout.receivers)
-        x_eh = jnp.where(slope < 0, usual_eh, x_eh)
-    return x_eh / temperature
+    x_eh = shifted(*ids, n_nh, c_nh, m_nh, scale_nh, bend_nh, inputs.e_eh, mask_eh)
+    if is_plain:
+        return x_eh
+    # f is not monotone for a negative slope: its maximum has to be looked for.
+    f_eh = leaky_relu(_logits(layout, inputs), slope)
+    usual_eh = f_eh - rows_of(_peak(layout, f_eh, mask_eh), layout.receivers)
+    return finish(jnp.where(slope < 0, usual_eh, x_eh) / temperature, mask_eh)
 
 
 def _gat_logits_backward(
-    layout: BucketedLayout, inputs: _GATInputs, mask_eh, slope, temperature, dx_eh: EdgeArray
+    layout: BucketedLayout,
+    inputs: _GATInputs,
+    mask_eh,
+    m_nh,
+    slope,
+    temperature,
+    at_edges: Callable,
 ) -> _GATInputs:
-    c_nh, n_nh = inputs.c_nh, inputs.n_nh
-    logits_eh = _logits(layout, inputs)
-    dt_eh = dx_eh * (slots.slope_at(logits_eh, slope) / temperature)
+    """Return the gradients of logits.
+
+    Args:
+      at_edges: gives a function of dL/dx by edge, as `_Gradient.at_edges` does.
+    """
+    c_nh, n_nh, e_eh = inputs.c_nh, inputs.n_nh, inputs.e_eh
+
+    def through_slope(dx, edges, receivers, senders):
+        logit = receivers[0] + _sum(*senders, *edges)
+        return dx * (slots.slope_at(logit, slope) / temperature)
+
+    at_edge = [] if e_eh is None else [e_eh]
+    dt_eh = at_edges(through_slope, at_edges=at_edge, at_rows=[c_nh], at_values=[n_nh])
     dn_nh = over_edges(lambda x: x, layout.by_sender, at_edges=[dt_eh])
     positive_nh = over_edges(
         lambda dt, *logit: dt * slots.step(_sum(*logit)),
         layout.by_receiver,
-        at_edges=[dt_eh] if inputs.e_eh is None else [dt_eh, inputs.e_eh],
+        at_edges=[dt_eh, *at_edge],
         at_others=[n_nh],
         at_nodes=[c_nh],
     )
-    highest_nh = _largest_t(layout, inputs, mask_eh)
     lowest_nh = -_largest_t(layout, inputs, mask_eh, sign=-1.0)
-    is_mixed = (c_nh + highest_nh >= 0) & (c_nh + lowest_nh < 0)
+    is_mixed = (c_nh + m_nh >= 0) & (c_nh + lowest_nh < 0)
     dc_nh = jnp.where(is_mixed, (1.0 - slope) * positive_nh, 0.0)
+    d_slope = d_temperature = None
+    if inputs.slope_h is not None or inputs.temperature_h is not None:
+        dx_eh = at_edges(lambda dx, *_: dx)
+        d_slope, d_temperature = _settings_backward(
+            layout, inputs, mask_eh, m_nh, slope, temperature, dx_eh
+        )
+    return _GATInputs(
+        dc_nh, dn_nh, None, None if e_eh is None else dt_eh, None, d_slope, d_temperature
+    )
+
+
+def _settings_backward(layout, inputs: _GATInputs, mask_eh, m_nh, slope, temperature, dx_eh):
     d_slope = d_temperature = None
     if inputs.slope_h is not None:
         # What a row has in common is free to choose: without c nothing large is cancelled.
+        c_nh, logits_eh = inputs.c_nh, _logits(layout, inputs)
         t_eh = _logits(layout, inputs._replace(c_nh=jnp.zeros_like(c_nh)))
-        is_negative_eh = rows_of(c_nh + highest_nh, layout.receivers) < 0
-        lower_eh = t_eh - rows_of(highest_nh, layout.receivers)
+        is_negative_eh = rows_of(c_nh + m_nh, layout.receivers) < 0
+        lower_eh = t_eh - rows_of(m_nh, layout.receivers)
         below_eh = jnp.where(is_negative_eh, lower_eh, jnp.minimum(logits_eh, 0.0))
         d_slope = jnp.sum(dx_eh * below_eh / temperature, axis=0)
     if inputs.temperature_h is not None:
-        x_eh = _gat_logits(layout, inputs, mask_eh, slope, temperature)
+        settings = slope, temperature
+        x_eh = _gat_logits(layout, inputs, mask_eh, m_nh, *settings, lambda x, _: x)
         d_temperature = -jnp.sum(dx_eh * x_eh / temperature, axis=0)
-    de_eh = None if inputs.e_eh is None else dt_eh
-    return _GATInputs(dc_nh, dn_nh, None, de_eh, None, d_slope, d_temperature)
+    return d_slope, d_temperature
 
 
 def _logits(layout: BucketedLayout, inputs: _GATInputs) -> EdgeArray:

@@ -152,31 +152,52 @@ def over_edges(
     return result
 
 
+def in_slots(
+    function: Callable, at_edges: Sequence[Float[Array, "edges heads"]], table: Table
+) -> list[Float[Array, "_ _ heads"]]:
+    """Return an elementwise function of arrays [E, H] in the slots of each bucket; 0 in padding."""
+    return [_in_slots(function, at_edges, bucket) for bucket in table.buckets]
+
+
+def total(
+    weights: Sequence[Float[Array, "_ _ heads"]], table: Table
+) -> Float[Array, "nodes heads"]:
+    """Add up what `in_slots` returned over the slots of every node."""
+    return to_nodes([_total(x) for x in weights], table)
+
+
+@one_loop
+def _total(weights_kwh):
+    result = weights_kwh[:, 0]
+    for w in range(1, weights_kwh.shape[1]):
+        result += weights_kwh[:, w]
+    return result
+
+
 def weighted_sum(
-    function: Callable,
-    at_edges: Sequence[Float[Array, "edges heads"]],
+    weights: Sequence[Float[Array, "_ _ heads"]],
     values: Float[Array, "others channels heads"],
     table: Table,
     *,
-    at_nodes: Sequence[Float[Array, "nodes heads"]] = (),
+    scale: Float[Array, "nodes heads"] | None = None,
 ) -> Float[Array, "nodes channels heads"]:
     """Add up weight times value of the other node over the edges of every node.
 
     Args:
-      function: gives the weight, elementwise of `at_edges` and `at_nodes`.
-      at_edges: [E, H] values of the edge.
+      weights: as `in_slots` returns them.
       values: [M, C, H] of the nodes at the other end.
       table: says which edges a node has.
-      at_nodes: [N, H] values of the node whose sum it is.
+      scale: [N, H] by which a node's weights are multiplied.
 
     Returns:
       [N, C, H], 0 at nodes without edges.
     """
     wide = _widen(values)
     chunks = []
-    for bucket in table.buckets:
-        weights = _tile(_in_slots(function, at_edges, bucket, at_nodes), wide)
-        chunks.append(_weighted_sum(weights, wide, jnp.asarray(bucket.others)))
+    for bucket, weights_kwh in zip(table.buckets, weights, strict=True):
+        if scale is not None:
+            weights_kwh *= rows_of(scale, bucket.nodes)[:, None]  # noqa: PLW2901
+        chunks.append(_weighted_sum(_tile(weights_kwh, wide), wide, jnp.asarray(bucket.others)))
     return to_nodes(chunks, table).reshape(-1, *values.shape[1:])
 
 
@@ -226,18 +247,11 @@ def _slope_sum(weights_kwl, nodes_ngl, others_ngl, edges_egl, slope_l, bucket):
 
 
 def _in_slots(
-    function: Callable,
-    at_edges: Sequence[Float[Array, "edges heads"]],
-    bucket: Bucket,
-    at_nodes: Sequence[Float[Array, "nodes heads"]] = (),
+    function: Callable, at_edges: Sequence[Float[Array, "edges heads"]], bucket: Bucket
 ) -> Float[Array, "chunks slots heads"]:
-    """Give every slot a weight, by what is at its edge and its node; 0 to padding."""
     num_chunks, width = bucket.edges.shape
     edges = bucket.edges.reshape(-1)
-    weights = function(
-        *(rows_of(x, edges).reshape(num_chunks, width, -1) for x in at_edges),
-        *(rows_of(x, bucket.nodes)[:, None] for x in at_nodes),
-    )
+    weights = function(*(rows_of(x, edges).reshape(num_chunks, width, -1) for x in at_edges))
     is_filled = jnp.arange(width)[None] < jnp.asarray(bucket.sizes)[:, None]
     return weights * is_filled.astype(weights.dtype)[..., None]
 
@@ -250,26 +264,61 @@ def edge_dots(
     row_ids: Ids,
     values: Float[Array, "others channels heads"],
     value_ids: Ids,
+    *,
+    function: Callable = lambda dot, *_: dot,
+    at_edges: Sequence[Float[Array, "edges heads"]] = (),
+    at_rows: Sequence[Float[Array, "nodes heads"]] = (),
+    at_values: Sequence[Float[Array, "others heads"]] = (),
 ) -> Float[Array, "edges heads"]:
-    """Return sum_c rows[row_ids[e], c, h] values[value_ids[e], c, h]."""
+    """Return a function of sum_c rows[row_ids[e], c, h] values[value_ids[e], c, h].
+
+    Args:
+      rows: [N, C, H].
+      row_ids: [E].
+      values: [M, C, H].
+      value_ids: [E].
+      function: elementwise, of the dot product and three tuples: the values of `at_edges`, of
+        `at_rows` and of `at_values`.
+      at_edges: [E, H].
+      at_rows: [N, H], fetched as `rows`.
+      at_values: [M, H], fetched as `values`.
+    """
     heads = rows.shape[-1]
     rows, values = _widen(rows), _widen(values)
     ids = jnp.asarray(row_ids), jnp.asarray(value_ids)
+    arrays = (tuple(at_edges), tuple(at_rows), tuple(at_values))
+
+    def finish(dot, ids, arrays):
+        at_edges, at_rows, at_values = arrays
+        rows, values = (
+            tuple(rows_of(x, index) for x in xs)
+            for xs, index in zip((at_rows, at_values), ids, strict=True)
+        )
+        return function(dot, at_edges, rows, values)
+
+    @one_loop
+    def last_loop(total, rows_ngl, values_ngl, ids, arrays):
+        return finish(_add_products(total, rows_ngl, values_ngl, ids), ids, arrays)
+
+    starts = range(0, rows.shape[1], MAX_GROUPS)
     total: Any = None
-    for start in range(0, rows.shape[1], MAX_GROUPS):
-        part = slice(start, start + MAX_GROUPS)
-        term = _edge_dots(rows[:, part], values[:, part], *ids)
-        total = term if total is None else total + term
-    return _sum_lanes(total, heads)
+    for start in starts:
+        part = rows[:, start : start + MAX_GROUPS], values[:, start : start + MAX_GROUPS]
+        if start == starts[-1] and values.shape[-1] == heads:
+            return last_loop(total, *part, ids, arrays)
+        total = _edge_dots(total, *part, ids)
+    return one_loop(finish)(_sum_lanes(total, heads), ids, arrays)
 
 
-@one_loop
-def _edge_dots(rows_ngl, values_ngl, row_ids, value_ids):
-    total = None
+def _add_products(total, rows_ngl, values_ngl, ids):
+    row_ids, value_ids = ids
     for g in range(values_ngl.shape[1]):
         term = rows_of(rows_ngl[:, g], row_ids) * rows_of(values_ngl[:, g], value_ids)
         total = term if total is None else total + term
     return total
+
+
+_edge_dots = one_loop(_add_products)
 
 
 def edge_activations(

@@ -49,6 +49,11 @@ def add_up(terms) -> np.ndarray:
     return total
 
 
+def weighted_sum(function, at_edges, values, table=TABLE, **options):
+    weights = slots.in_slots(function, at_edges, table)
+    return slots.weighted_sum(weights, values, table, **options)
+
+
 # --- values ---------------------------------------------------------------------------------------
 
 
@@ -117,10 +122,17 @@ def check_sums_of_channels(heads, channels, dtype, tolerance):
     def compute(w, d, n, o, e, a, slope):
         ends = n, ROWS, o, OTHERS
         return {
-            "weighted_sum": slots.weighted_sum(lambda w, d: w * d, [w, d], o, TABLE),
+            "weighted_sum": weighted_sum(lambda w, d: w * d, [w, d], o),
             "slope_sum": slots.slope_sum(w, n, o, None, slope, TABLE),
             "slope_sum of edges": slots.slope_sum(w, n, o, e, slope, TABLE),
             "edge_dots": slots.edge_dots(*ends),
+            "function of edge_dots": slots.edge_dots(
+                *ends,
+                function=lambda dot, edges, rows, values: edges[0] * (dot - rows[0]) + values[0],
+                at_edges=[w],
+                at_rows=[n[:, 0]],
+                at_values=[o[:, 0]],
+            ),
             "edge_activations": slots.edge_activations(a, *ends, None, slope),
             "edge_activations of edges": slots.edge_activations(a, *ends, e, slope),
             "edge_activations below": slots.edge_activations(a, *ends, None, slope, 0.0),
@@ -135,6 +147,7 @@ def check_sums_of_channels(heads, channels, dtype, tolerance):
         "slope_sum": add_up(w[:, None] * np.where(inner >= 0, 1.0, below)),
         "slope_sum of edges": add_up(w[:, None] * np.where(of_edges >= 0, 1.0, below)),
         "edge_dots": (n[ROWS] * o[OTHERS]).sum(1),
+        "function of edge_dots": w * ((n[ROWS] * o[OTHERS]).sum(1) - n[ROWS, 0]) + o[OTHERS, 0],
         "edge_activations": (a * f(inner, below)).sum(1),
         "edge_activations of edges": (a * f(of_edges, below)).sum(1),
         "edge_activations below": (a * below * np.minimum(inner, 0.0)).sum(1),
@@ -142,6 +155,8 @@ def check_sums_of_channels(heads, channels, dtype, tolerance):
     for name, value in expected.items():
         assert actual[name].dtype == dtype, name
         assert_close(actual[name], value, tolerance)
+    total = slots.total(slots.in_slots(lambda w: w, [x["w"]], TABLE), TABLE)
+    assert_close(total, add_up(w), tolerance)
     for name in ("weighted_sum", "slope_sum", "slope_sum of edges"):
         np.testing.assert_array_equal(np.asarray(actual[name])[~IS_ROW], 0.0)
 
@@ -158,11 +173,11 @@ def test_sums_of_channels_agree_with_loops_in_float64(heads, channels):
 
 
 @pytest.mark.parametrize("channels", [3, 8])
-def test_weighted_sum_with_weights_of_the_node_itself(channels):
+def test_weighted_sum_scaled_by_the_node_itself(channels):
     x = draw(4, np.float32, w=(NUM_EDGES, 2), s=(NUM_NODES, 2), o=(NUM_NODES, channels, 2))
-    compute = jax.jit(lambda w, s, o: slots.weighted_sum(jnp.minimum, [w], o, TABLE, at_nodes=[s]))
+    compute = jax.jit(lambda w, s, o: weighted_sum(lambda w: w, [w], o, scale=s))
     w, s, o = wide(*x.values())
-    assert_close(compute(**x), add_up(np.minimum(w, s[ROWS])[:, None] * o[OTHERS]), 1e-6)
+    assert_close(compute(**x), add_up((w * s[ROWS])[:, None] * o[OTHERS]), 1e-6)
 
 
 def test_sums_between_two_kinds_of_nodes():
@@ -171,7 +186,7 @@ def test_sums_between_two_kinds_of_nodes():
     table = layouts.make_table(ROWS, others, NUM_NODES)
     x = draw(2, np.float32, w=(NUM_EDGES, 2), n=(NUM_NODES, 3, 2), o=(num_others, 3, 2))
     w, n, o = wide(*x.values())
-    total = slots.weighted_sum(lambda w: w, [x["w"]], x["o"], table)
+    total = weighted_sum(lambda w: w, [x["w"]], x["o"], table)
     assert_close(total, add_up(w[:, None] * o[others]), 1e-6)
     dots = slots.edge_dots(x["n"], ROWS, x["o"], others)
     assert_close(dots, (n[ROWS] * o[others]).sum(1), 1e-6)
@@ -207,7 +222,7 @@ def test_to_nodes_combines_chunks_and_puts_rows_in_their_places(shape, reduce, c
 
 def test_weighted_sum_does_not_depend_on_other_rows():
     x = draw(3, np.float32, w=(NUM_EDGES, 3), o=(NUM_NODES, 5, 3))
-    compute = jax.jit(lambda w, o: slots.weighted_sum(lambda w: w, [w], o, TABLE))
+    compute = jax.jit(lambda w, o: weighted_sum(lambda w: w, [w], o))
     expected = compute(**x)
     actual = np.asarray(compute(jnp.where(ROWS[:, None] == 2, jnp.nan, x["w"]), x["o"]))
     is_calm = np.arange(NUM_NODES) != 2
@@ -261,7 +276,7 @@ def test_over_edges_stores_nothing_by_edge(largest):
 
 def test_weighted_sum_stores_no_gathered_values():
     def compute(table, w_eh, t_eh, l_nch):
-        return slots.weighted_sum(lambda w, t: w * t, [w_eh, t_eh], l_nch, table)
+        return weighted_sum(lambda w, t: w * t, [w_eh, t_eh], l_nch, table)
 
     assert temporary_bytes(compute) < 0.4 * GATHERED_NCH
 
@@ -278,8 +293,16 @@ def test_slope_sum_stores_no_gathered_values():
 
 
 def test_edge_dots_stores_no_gathered_values():
-    def compute(r_nch, rows, l_nch, others, w_eh):
-        return jnp.exp(slots.edge_dots(r_nch, rows, l_nch, others)) * w_eh
+    def compute(r_nch, rows, l_nch, others, w_eh, s_nh):
+        return slots.edge_dots(
+            r_nch,
+            rows,
+            l_nch,
+            others,
+            function=lambda dot, edges, rows, _: edges[0] * (dot - rows[0]),
+            at_edges=[w_eh],
+            at_rows=[s_nh],
+        )
 
     assert temporary_bytes(compute) < 0.2 * GATHERED_NCH
 
