@@ -117,7 +117,7 @@ class _Gradient(NamedTuple):
     def of(cls, saved: _Saved, g_nch: Features) -> "_Gradient":
         # Once per node, instead of once per edge.
         g_nch = g_nch * saved.inverse_nh[:, None]
-        return cls(saved, g_nch, jnp.sum(g_nch * saved.out_nch, axis=1))
+        return cls(saved, g_nch, slots.node_dots(g_nch, saved.out_nch))
 
     def at_edges(self, layout: BucketedLayout, function: Callable, **at: Any) -> EdgeArray:
         """Return a function of dL/dx, x = log p, and of arrays as `slots.edge_dots` takes them."""
@@ -371,9 +371,7 @@ def _gat_function(slope: float | None, temperature: float | None) -> Callable:
     def forward(layout, inputs: _GATInputs, mask_eh):
         m_nh = _largest_t(layout, inputs, mask_eh)
         settings = _settings(inputs, slope, temperature)
-        p_eh = _exponentials(
-            _gat_logits(layout, inputs, mask_eh, m_nh, *settings, lambda x, _: x), mask_eh
-        )
+        p_eh = _exponentials(_gat_logits(layout, inputs, mask_eh, m_nh, *settings), mask_eh)
         return m_nh, _normalised_sum(layout, p_eh, inputs.z_nch, inputs.multiplier_eh)
 
     @fold_heads
@@ -412,7 +410,7 @@ def _gat_logits_function(slope: float | None, temperature: float | None) -> Call
     def forward(layout, inputs: _GATInputs, mask_eh):
         m_nh = _largest_t(layout, inputs, mask_eh)
         settings = _settings(inputs, slope, temperature)
-        return _gat_logits(layout, inputs, mask_eh, m_nh, *settings, lambda x, _: x), m_nh
+        return _gat_logits(layout, inputs, mask_eh, m_nh, *settings), m_nh
 
     @fold_heads
     def backward(layout, inputs: _GATInputs, mask_eh, m_nh, dx_eh):
@@ -447,40 +445,36 @@ def _gat_logits_function(slope: float | None, temperature: float | None) -> Call
     return logits
 
 
-def _gat_logits(
-    layout: BucketedLayout, inputs: _GATInputs, mask_eh, m_nh, slope, temperature, finish: Callable
-):
-    """Return finish(x, mask) of x = f(c + t) / temperature less its largest value in the row.
+def _gat_logits(layout: BucketedLayout, inputs: _GATInputs, mask_eh, m_nh, slope, temperature):
+    """Return f(c + t) / temperature less its largest value in the row; t = n + e.
 
-    t = n + e. For a slope >= 0 that is f(c + m) for the row's largest t = m, and the difference is
+    For a slope >= 0 that is f(c + m) for the row's largest t = m, and the difference is
     taken so that c does not enter inside one linear piece, as `attention.shifted_logits` does, but
     without selecting between gathered values: there the second term below is an exact 0.
     """
     c_nh, n_nh = inputs.c_nh, inputs.n_nh
-    is_plain = isinstance(slope, float) and slope >= 0
     is_above_nh = c_nh + m_nh > 0  # the row's largest logit
     scale_nh = jnp.where(is_above_nh, 1.0, slope)
     bend_nh = jnp.where(is_above_nh, 1.0 - slope, 0.0)
 
     @one_loop
-    def shifted(senders, receivers, n_nh, c_nh, m_nh, scale_nh, bend_nh, e_eh, mask_eh):
+    def shifted(senders, receivers, n_nh, c_nh, m_nh, scale_nh, bend_nh, e_eh):
         t_eh = rows_of(n_nh, senders)
         if e_eh is not None:
             t_eh += e_eh
         c_eh, m_eh, scale_eh, bend_eh = (
             rows_of(x, receivers) for x in (c_nh, m_nh, scale_nh, bend_nh)
         )
-        x_eh = scale_eh * (t_eh - m_eh) - bend_eh * jnp.minimum(c_eh + t_eh, 0.0)
-        return finish(x_eh / temperature, mask_eh) if is_plain else x_eh
+        return scale_eh * (t_eh - m_eh) - bend_eh * jnp.minimum(c_eh + t_eh, 0.0)
 
     ids = jnp.asarray(layout.senders), jnp.asarray(layout.receivers)
-    x_eh = shifted(*ids, n_nh, c_nh, m_nh, scale_nh, bend_nh, inputs.e_eh, mask_eh)
-    if is_plain:
-        return x_eh
-    # f is not monotone for a negative slope: its maximum has to be looked for.
-    f_eh = leaky_relu(_logits(layout, inputs), slope)
-    usual_eh = f_eh - rows_of(_peak(layout, f_eh, mask_eh), layout.receivers)
-    return finish(jnp.where(slope < 0, usual_eh, x_eh) / temperature, mask_eh)
+    x_eh = shifted(*ids, n_nh, c_nh, m_nh, scale_nh, bend_nh, inputs.e_eh)
+    if not isinstance(slope, float) or slope < 0:
+        # f is not monotone for a negative slope: its maximum has to be looked for.
+        f_eh = leaky_relu(_logits(layout, inputs), slope)
+        usual_eh = f_eh - rows_of(_peak(layout, f_eh, mask_eh), layout.receivers)
+        x_eh = jnp.where(slope < 0, usual_eh, x_eh)
+    return x_eh / temperature
 
 
 def _gat_logits_backward(
@@ -492,11 +486,7 @@ def _gat_logits_backward(
     temperature,
     at_edges: Callable,
 ) -> _GATInputs:
-    """Return the gradients of logits.
-
-    Args:
-      at_edges: gives a function of dL/dx by edge, as `_Gradient.at_edges` does.
-    """
+    """Return what `at_edges` leads to: it gives functions of dL/dx, as `_Gradient.at_edges`."""
     c_nh, n_nh, e_eh = inputs.c_nh, inputs.n_nh, inputs.e_eh
 
     def through_slope(dx, edges, receivers, senders):
@@ -539,7 +529,7 @@ def _settings_backward(layout, inputs: _GATInputs, mask_eh, m_nh, slope, tempera
         d_slope = jnp.sum(dx_eh * below_eh / temperature, axis=0)
     if inputs.temperature_h is not None:
         settings = slope, temperature
-        x_eh = _gat_logits(layout, inputs, mask_eh, m_nh, *settings, lambda x, _: x)
+        x_eh = _gat_logits(layout, inputs, mask_eh, m_nh, *settings)
         d_temperature = -jnp.sum(dx_eh * x_eh / temperature, axis=0)
     return d_slope, d_temperature
 

@@ -196,7 +196,7 @@ def weighted_sum(
     chunks = []
     for bucket, weights_kwh in zip(table.buckets, weights, strict=True):
         if scale is not None:
-            weights_kwh *= rows_of(scale, bucket.nodes)[:, None]  # noqa: PLW2901
+            weights_kwh *= rows_of(scale, bucket.nodes)[:, None]
         chunks.append(_weighted_sum(_tile(weights_kwh, wide), wide, jnp.asarray(bucket.others)))
     return to_nodes(chunks, table).reshape(-1, *values.shape[1:])
 
@@ -307,7 +307,9 @@ def edge_dots(
         if start == starts[-1] and values.shape[-1] == heads:
             return last_loop(total, *part, ids, arrays)
         total = _edge_dots(total, *part, ids)
-    return one_loop(finish)(_sum_lanes(total, heads), ids, arrays)
+    return one_loop(lambda total, *rest: finish(_sum_lanes(total, heads), *rest))(
+        total, ids, arrays
+    )
 
 
 def _add_products(total, rows_ngl, values_ngl, ids):
@@ -319,6 +321,19 @@ def _add_products(total, rows_ngl, values_ngl, ids):
 
 
 _edge_dots = one_loop(_add_products)
+
+
+def node_dots(
+    first: Float[Array, "nodes channels heads"], second: Float[Array, "nodes channels heads"]
+) -> Float[Array, "nodes heads"]:
+    """Return sum_c first[n, c, h] second[n, c, h]."""
+
+    @one_loop
+    def loop(first_ngl, second_ngl):
+        products = (first_ngl[:, g] * second_ngl[:, g] for g in range(first_ngl.shape[1]))
+        return functools.reduce(jnp.add, products)
+
+    return _sum_lanes(loop(_widen(first), _widen(second)), first.shape[-1])
 
 
 def edge_activations(
@@ -387,6 +402,5 @@ def _tile(weights: Float[Array, "*batch heads"], wide: Float[Array, "_ groups la
 
 
 def _sum_lanes(values_el: Float[Array, "edges lanes"], heads: int) -> Float[Array, "edges heads"]:
-    if values_el.shape[-1] == heads:
-        return values_el
-    return values_el.reshape(len(values_el), -1, heads).sum(axis=1)
+    parts = jnp.split(values_el, values_el.shape[-1] // heads, axis=1)
+    return functools.reduce(jnp.add, parts)  # spelled out: a reduction would be a loop of its own
