@@ -50,10 +50,14 @@ def interleave(
 ) -> dict[str, list[float]]:
     """Time every run once in each round, so that a drift of the machine meets all of them.
 
+    A turn begins with a call that is not timed. Right after others have had and freed gigabytes,
+    every new page costs several times as much as it does from the second call on, and a program
+    that is used calls the same function again and again.
+
     Args:
       runs: by name; a run returns once its work is done.
       repeats: number of rounds.
-      least_seconds: brief runs are called so often that the calls take about as long.
+      least_seconds: brief runs are called so often that the timed calls take about as long.
 
     Returns:
       Seconds per call, by name and round.
@@ -67,6 +71,7 @@ def interleave(
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
+            run()
             times[name].append(_seconds_of(run, calls[name]) / calls[name])
     return times
 

@@ -26,6 +26,10 @@ from rich.console import Console
 from gat_jax import cli, datasets, store
 
 HOW = {
+    "seconds": (
+        "of every round; a system's first call in a round is not timed, see bench_common.interleave"
+    ),
+    "forward+backward": "the inner product of the outputs with G, and its gradients",
     "ratio_to_peer": "median over rounds of the system's time by ours; above 1 we are faster",
     "peak_mib": (
         "one call in a process of its own, in the default environment: largest resident memory "

@@ -9,7 +9,6 @@ from layer_systems import (
     OURS,
     PYG_COMPILED,
     PYG_EAGER,
-    PYG_EDGE_INDEX,
     SEGMENTS,
 )
 from layer_training import PYG as PYG_IN_TURN
@@ -107,7 +106,7 @@ def fastest_pyg(document: Document, environment: str, case: str) -> float | None
     """Return our ratio to PyG at its fastest, eager or compiled."""
     ratios = [
         _measured(document, environment, Target(case, peer, "ratio_to_peer", 1))
-        for peer in (PYG_EAGER, PYG_EDGE_INDEX, PYG_COMPILED)
+        for peer in (PYG_EAGER, PYG_COMPILED)
     ]
     return min((ratio for ratio in ratios if ratio is not None), default=None)
 
@@ -241,8 +240,8 @@ def _text(number: float | None, form: str = ".2f") -> str:
 
 # --- figure -------------------------------------------------------------------------------------
 
-DRAWN = (SEGMENTS, PYG_EAGER, PYG_EDGE_INDEX, PYG_COMPILED, JRAPH)
-COLORS = ("#5c6670", "#b84a00", "#8a6d00", "#7b3294", "#00756b")
+DRAWN = (SEGMENTS, PYG_EAGER, PYG_COMPILED, JRAPH)
+COLORS = ("#5c6670", "#b84a00", "#7b3294", "#00756b")
 
 
 def draw(document: Document) -> Figure:

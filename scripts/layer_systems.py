@@ -21,7 +21,6 @@ OURS = "gat_jax"
 SEGMENTS = "gat_jax, segments"
 DENSE_FEATURES = "gat_jax, dense features"
 PYG_EAGER = "PyG eager"
-PYG_EDGE_INDEX = "PyG eager, EdgeIndex"
 PYG_COMPILED = "PyG compiled"
 JRAPH = "jraph.GAT"
 # Settings of the peers.
@@ -96,7 +95,11 @@ def make_graph(problem: Problem) -> jraph.GraphsTuple:
 
 
 def _jax_system(problem: Problem, forward: Callable, nodes, rest) -> System:
-    """Compile forward(params, nodes, rest) and the gradient of its inner product with G."""
+    """Compile forward(params, nodes, rest), and its inner product with G and the gradient of that.
+
+    The product is asked for as well as its gradient: without it XLA would leave out of the forward
+    pass whatever the gradient can do without, which no training could.
+    """
     wanted = (0, 1) if problem.has_learned_x else (0,)
 
     def loss(params, nodes, rest, cotangent):
@@ -106,13 +109,13 @@ def _jax_system(problem: Problem, forward: Callable, nodes, rest) -> System:
     cotangent = jax.device_put(problem.cotangent)
     programs: dict[Pass, _Program] = {
         "forward": _compile(forward, inputs),
-        "forward+backward": _compile(jax.grad(loss, wanted), (*inputs, cotangent)),
+        "forward+backward": _compile(jax.value_and_grad(loss, wanted), (*inputs, cotangent)),
     }
 
     def read(of: Pass, result) -> dict[str, np.ndarray]:
         if of == "forward":
             return {"outputs": np.asarray(result)}
-        grads = jax.tree.map(np.asarray, result)
+        grads = jax.tree.map(np.asarray, result[1])
         return grads[0] | ({"x": grads[1]} if problem.has_learned_x else {})
 
     return System(

@@ -212,11 +212,19 @@ def test_entries_are_complete_and_finite():
             assert np.isfinite(entry[name])
 
 
+def test_a_pass_backward_includes_the_outputs():
+    problem = small_problem()
+    system = layer_systems.make_ours(problem, OURS)
+    outputs = system.read("forward", system.run["forward"]())["outputs"]
+    expected = np.sum(outputs.astype(np.float64) * problem.cotangent)
+    np.testing.assert_allclose(system.run["forward+backward"]()[0], expected, rtol=1e-4)
+
+
 def test_interleave_takes_turns_and_repeats_brief_calls():
     calls = []
     runs = {name: lambda name=name: calls.append(name) for name in "ab"}
     times = bench_common.interleave(runs, 3, least_seconds=0.0)
-    assert "".join(calls)[-6:] == "ababab"
+    assert "".join(calls)[-12:] == 3 * "aabb"  # of two calls in a turn the second is timed
     assert {name: len(x) for name, x in times.items()} == {"a": 3, "b": 3}
     assert bench_common.ratio([2.0, 9.0, 4.0], [1.0, 1.0, 1.0]) == 4.0
 
