@@ -7,10 +7,10 @@ widths. A sum over a node's edges is then a sum over the slots of a row.
 
     segment   no table: jraph's segment sums over the edge list. The reference.
     bucketed  rows grouped by degree into buckets of one width; a row of more slots than the widest
-              bucket is cut into chunks, whose sums are added up.
+              bucket is cut into chunks, whose sums are added up by a table of their own.
     fused     bucketed, with softmax and sum in one kernel of Pallas (`fused`), for NVIDIA GPUs.
 
-Rows of equal degree lie in the same bucket and the same number of chunks: twins are summed in the
+Rows of equal degree lie in the same bucket and as many chunks: twins are summed in the
 same order, so that equal rows come out equal to the last bit.
 """
 
@@ -29,9 +29,6 @@ LayoutName = Literal["auto", "segment", "bucketed", "fused"]
 
 # Slots of a row that are spelled out in one loop; longer rows are cut into chunks of the last.
 WIDTHS = (4, 8, 16)
-# Numbers of chunks a row may have: a row of 5 chunks gets an empty sixth. Each number is one more
-# small sum in the program.
-CHUNK_COUNTS = tuple(sorted({1, *(m << k for k in range(28) for m in (2, 3))}))
 # Edges that one program of a fused kernel adds up, one tile after the other.
 CHUNK_SIZE = 256
 # From so many edges on a CPU gains by tables. Measured with 8 heads of 8 channels, forward and
@@ -47,28 +44,32 @@ IdsField = Any
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["nodes", "sizes", "others", "edges"],
-    meta_fields=["runs"],
+    meta_fields=[],
 )
 @dataclasses.dataclass(frozen=True)
 class Bucket:
-    """Rows of one padded width W in K chunks; but for the widest bucket a row is one chunk."""
+    """Rows of one padded width W, or in the widest bucket also chunks of longer rows; K in all."""
 
-    nodes: IdsField  # [K] the node whose row it is; rows by ascending number of chunks
+    nodes: IdsField  # [K] the node whose row it is; chunks of longer rows come last
     sizes: IdsField  # [K] slots that hold an edge; they come first
-    others: IdsField  # [K, W] node at the other end; padding repeats the row's first
+    others: IdsField  # [K, W] node at the other end; padding repeats the first slot
     edges: IdsField  # [K, W] position in the graph's edge list; padding as above
-    runs: tuple[tuple[int, int], ...]  # (number of rows, chunks of each), in the order of chunks
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["buckets", "places"], meta_fields=[]
+    jax.tree_util.register_dataclass, data_fields=["buckets", "places", "longer"], meta_fields=[]
 )
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """The edges by one of their ends; nodes without edges there have no row."""
+    """The edges by one of their ends; nodes without edges there have no row.
 
-    buckets: tuple[Bucket, ...]
-    places: IdsField  # [N] index of each node's row, all buckets' rows in a line; -1: no row
+    A row of several chunks is a row of `longer` too, where it lists its chunks in the place of
+    edges: "the node at the other end" is a chunk's index in the widest bucket.
+    """
+
+    buckets: tuple[Bucket, ...]  # by width
+    places: IdsField  # [N] index of each node's row: buckets in a line, then `longer`; -1: no row
+    longer: Any  # Table | None
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["num_edges"])
@@ -259,12 +260,11 @@ def describe(layout: Layout, *, device: str | None = None) -> str:
 
 
 def _describe_bucket(bucket: Bucket) -> str:
-    num_rows = sum(rows for rows, _ in bucket.runs)
-    text = f"{num_rows:,} rows of up to {bucket.edges.shape[1]} slots"
-    longest = bucket.runs[-1][1]
-    if longest == 1:
+    num_chunks = np.unique(np.asarray(bucket.nodes), return_counts=True)[1]
+    text = f"{len(num_chunks):,} rows of up to {bucket.edges.shape[1]} slots"
+    if num_chunks.max() == 1:
         return text
-    return f"{text} in {len(bucket.sizes):,} chunks, at most {longest:,} a row"
+    return f"{text} in {num_chunks.sum():,} chunks, at most {num_chunks.max():,} a row"
 
 
 def _make(senders, receivers, num_nodes: int, name: str) -> Layout:
@@ -295,36 +295,37 @@ def make_table(rows: np.ndarray, others: np.ndarray, num_rows: int) -> Table:
     """
     order = np.argsort(rows, kind="stable").astype(np.int32)  # keeps the order within a row
     degree = np.bincount(rows, minlength=num_rows)
-    starts = np.concatenate([[0], np.cumsum(degree)])
-    chunks = np.array(CHUNK_COUNTS)[np.searchsorted(CHUNK_COUNTS, -(-degree // WIDTHS[-1]))]
+    starts = np.cumsum(degree) - degree
     width = np.array(WIDTHS)[np.minimum(np.searchsorted(WIDTHS, degree), len(WIDTHS) - 1)]
-    buckets, places, num_placed = [], np.full(num_rows, -1, np.int32), 0
+    is_long = degree > WIDTHS[-1]
+    long = np.flatnonzero(is_long)
+    places, num_placed, buckets = np.full(num_rows, -1, np.int32), 0, []
     for w in WIDTHS:
-        nodes = np.flatnonzero((width == w) & (degree > 0))
-        if len(nodes) == 0:
-            continue
-        nodes = nodes[np.argsort(chunks[nodes], kind="stable")].astype(np.int32)
+        nodes = np.flatnonzero((width == w) & (degree > 0) & ~is_long)
         places[nodes] = num_placed + np.arange(len(nodes))
-        num_placed += len(nodes)
-        buckets.append(_make_bucket(nodes, chunks[nodes], w, starts, order, others))
-    return Table(tuple(buckets), places)
+        if w == WIDTHS[-1]:
+            num_short, num_chunks = len(nodes), -(-degree[long] // w)
+            nodes = np.concatenate([nodes, np.repeat(long, num_chunks)])
+        if len(nodes) > 0:
+            buckets.append(_make_bucket(nodes.astype(np.int32), w, starts, degree, order, others))
+            num_placed += len(nodes)
+    longer = None
+    if len(long) > 0:
+        places[long] = num_placed + np.arange(len(long))
+        rows = np.repeat(np.arange(len(long)), num_chunks)
+        longer = make_table(rows, num_short + np.arange(len(rows)), len(long))
+    return Table(tuple(buckets), places, longer)
 
 
-def _make_bucket(nodes, chunks, width: int, starts, order, others) -> Bucket:
-    row = np.repeat(np.arange(len(nodes)), chunks)
-    number = np.arange(len(row)) - np.repeat(np.cumsum(chunks) - chunks, chunks)
-    first, stop = starts[nodes][row][:, None], starts[nodes + 1][row][:, None]
-    position = first + (number * width)[:, None] + np.arange(width)
-    is_filled = position < stop
-    edges = order[np.where(is_filled, position, first)]
-    counts, num_rows = np.unique(chunks, return_counts=True)
-    return Bucket(
-        nodes=nodes[row],
-        sizes=is_filled.sum(axis=1, dtype=np.int32),
-        others=others[edges].astype(np.int32),
-        edges=edges,
-        runs=tuple(zip(map(int, num_rows), map(int, counts), strict=True)),
-    )
+def _make_bucket(nodes, width: int, starts, degree, order, others) -> Bucket:
+    """List the nodes' rows; a node that comes again, right after itself, gets its next chunk."""
+    is_first = np.append(True, nodes[1:] != nodes[:-1])
+    number = np.arange(len(nodes)) - np.flatnonzero(is_first)[np.cumsum(is_first) - 1]
+    first = (starts[nodes] + number * width)[:, None]
+    sizes = np.minimum(degree[nodes] - number * width, width)
+    slot = np.arange(width)
+    edges = order[np.where(slot < sizes[:, None], first + slot, first)]
+    return Bucket(nodes, sizes.astype(np.int32), others[edges].astype(np.int32), edges)
 
 
 def make_rows(

@@ -65,22 +65,26 @@ def slope_at(x: Float[Array, "..."], below, above=1.0) -> Float[Array, "..."]:
 
 
 def to_nodes(
-    chunks: Sequence[Float[Array, " _ *rest"]], table: Table, reduce: Callable = jnp.sum
+    chunks: Sequence[Float[Array, " _ *rest"]], table: Table, *, largest: bool = False
 ) -> Float[Array, " nodes *rest"]:
     """Combine the chunks of every row, in their order, and put the rows at their nodes.
 
     Args:
       chunks: [K, ...] of each bucket.
       table: whose buckets they are.
-      reduce: over an axis.
+      largest: take the largest value instead of the sum.
 
     Returns:
       [N, ...], 0 at nodes without a row.
     """
-    rows = [_over_chunks(x, b, reduce) for x, b in zip(chunks, table.buckets, strict=True)]
+    parts = [*chunks]
+    if table.longer is not None:
+        values = parts[-1]
+        longer = [_combine(values, b, largest=largest) for b in table.longer.buckets]
+        parts.append(to_nodes(longer, table.longer, largest=largest))
     places = jnp.asarray(table.places)
-    result, start = jnp.zeros((), rows[0].dtype), 0
-    for part in rows:
+    result, start = jnp.zeros((), parts[0].dtype), 0
+    for part in parts:
         # Outside of its part an index is clamped, to a row that is in the cache.
         value = rows_of(part, jnp.clip(places - start, 0, len(part) - 1))
         is_here = (places >= start).reshape(-1, *(1,) * (part.ndim - 1))
@@ -89,16 +93,21 @@ def to_nodes(
     return result
 
 
-def _over_chunks(chunks: Float[Array, " chunks *rest"], bucket: Bucket, reduce: Callable):
-    parts, start = [], 0
-    for num_rows, count in bucket.runs:
-        stop = start + num_rows * count
-        part = chunks[start:stop]
-        if count > 1:
-            part = reduce(part.reshape(num_rows, count, *chunks.shape[1:]), axis=1)
-        parts.append(part)
-        start = stop
-    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+def _combine(values: Float[Array, " chunks *rest"], bucket: Bucket, *, largest: bool):
+    combine = jnp.maximum if largest else jnp.add
+
+    @one_loop
+    def loop(values, others, sizes):
+        total = rows_of(values, others[:, 0])
+        for w in range(1, others.shape[1]):
+            term = rows_of(values, others[:, w])
+            if not largest:  # padding repeats a chunk of the row: it changes no maximum
+                is_filled = (w < sizes).astype(term.dtype)
+                term *= is_filled.reshape(-1, *(1,) * (term.ndim - 1))
+            total = combine(total, term)
+        return total
+
+    return loop(values, jnp.asarray(bucket.others), jnp.asarray(bucket.sizes))
 
 
 # --- sums over the edges of a node ----------------------------------------------------------------
@@ -126,7 +135,7 @@ def over_edges(
     Returns:
       [N, H], 0 at nodes without edges; their largest value is minus infinity.
     """
-    combine, reduce = (jnp.maximum, jnp.max) if largest else (jnp.add, jnp.sum)
+    combine = jnp.maximum if largest else jnp.add
 
     @one_loop
     def loop(bucket, at_edges, at_others, at_nodes):
@@ -145,7 +154,7 @@ def over_edges(
 
     arrays = (tuple(at_edges), tuple(at_others), tuple(at_nodes))
     chunks = [loop(jax.tree.map(jnp.asarray, b), *arrays) for b in table.buckets]
-    result = to_nodes(chunks, table, reduce)
+    result = to_nodes(chunks, table, largest=largest)
     if largest:
         has_edges = (jnp.asarray(table.places) >= 0)[:, None]
         result = jnp.where(has_edges, result, -jnp.inf)

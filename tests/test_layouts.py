@@ -28,44 +28,44 @@ def random_graph(seed: int, degrees: list[int]) -> jraph.GraphsTuple:
     return make_graph(senders, receivers, len(degrees))
 
 
-def chunks_of(degree: int) -> int:
-    """The smallest allowed number of chunks that holds so many edges."""
-    return next(k for k in layouts.CHUNK_COUNTS if k * WIDEST >= degree)
-
-
 def assert_lists_all_edges(table, rows, others) -> None:
     """Read the table row by row and compare with the edge list."""
     edges_of = [np.flatnonzero(rows == i) for i in range(len(table.places))]
-    place, widths, is_row = 0, [], np.zeros(len(edges_of), bool)
-    for bucket in table.buckets:
-        num_chunks, width = bucket.edges.shape
-        widths.append(width)
-        assert bucket.others.shape == bucket.edges.shape
-        assert len(bucket.nodes) == len(bucket.sizes) == num_chunks
-        assert [count for _, count in bucket.runs] == sorted({count for _, count in bucket.runs})
-        start = 0
-        for num_rows, count in bucket.runs:
-            assert count in layouts.CHUNK_COUNTS
-            for _ in range(num_rows):
-                chunks = slice(start, start + count)
-                start += count
-                (node,) = set(bucket.nodes[chunks].tolist())
-                expected = edges_of[node]
-                assert width == next((w for w in layouts.WIDTHS if w >= len(expected)), WIDEST)
-                assert count == chunks_of(len(expected))
-                is_filled = np.arange(width) < bucket.sizes[chunks][:, None]
-                edges = bucket.edges[chunks]
-                np.testing.assert_array_equal(edges[is_filled], expected)  # in this order
-                np.testing.assert_array_equal(edges[~is_filled], expected[0])
-                np.testing.assert_array_equal(bucket.others[chunks], others[edges])
-                assert table.places[node] == place
-                assert not is_row[node]
-                is_row[node] = True
-                place += 1
-        assert start == num_chunks
+    num_chunks = [-(-len(edges) // WIDEST) for edges in edges_of]
+    widths = [bucket.edges.shape[1] for bucket in table.buckets]
     assert widths == sorted(set(widths))
-    np.testing.assert_array_equal(is_row, [len(edges) > 0 for edges in edges_of])
-    np.testing.assert_array_equal(table.places[~is_row], -1)
+    line = [(width, k) for width, b in zip(widths, table.buckets, strict=True) for k in b.nodes]
+    chunks_of: dict[int, list[int]] = {}  # their places in the line
+    for place, (_, node) in enumerate(line):
+        chunks_of.setdefault(int(node), []).append(place)
+    assert set(chunks_of) == {i for i, edges in enumerate(edges_of) if len(edges)}
+    long = [i for i, count in enumerate(num_chunks) if count > 1]
+    for node, expected in enumerate(edges_of):
+        if len(expected) == 0:
+            assert table.places[node] == -1
+            continue
+        chunks = chunks_of[node]
+        assert chunks == list(range(chunks[0], chunks[0] + num_chunks[node]))
+        (width,) = {line[k][0] for k in chunks}
+        assert width == next((w for w in layouts.WIDTHS if w >= len(expected)), WIDEST)
+        bucket = table.buckets[widths.index(width)]
+        own = bucket.nodes == node
+        is_filled = np.arange(width) < bucket.sizes[own][:, None]
+        edges = bucket.edges[own]
+        np.testing.assert_array_equal(edges[is_filled], expected)  # in this order
+        np.testing.assert_array_equal(
+            edges[~is_filled], np.repeat(edges[:, 0], width)[~is_filled.ravel()]
+        )
+        np.testing.assert_array_equal(bucket.others[own], others[edges])
+        is_long = node in long
+        assert table.places[node] == (len(line) + long.index(node) if is_long else chunks[0])
+    if not long:
+        assert table.longer is None
+        return
+    first = len(line) - len(table.buckets[-1].nodes)  # the widest bucket's in the line
+    chunks = np.concatenate([chunks_of[i] for i in long]) - first
+    counts = [num_chunks[i] for i in long]
+    assert_lists_all_edges(table.longer, np.repeat(np.arange(len(long)), counts), chunks)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -110,7 +110,23 @@ def test_make_table_by_hand():
     np.testing.assert_array_equal(eight.sizes, [5])
     np.testing.assert_array_equal(eight.edges, [[0, 2, 3, 4, 5, 0, 0, 0]])
     np.testing.assert_array_equal(eight.others, [[0, 1, 1, 2, 3, 0, 0, 0]])
-    assert four.runs == eight.runs == ((1, 1),)
+    assert table.longer is None
+
+
+def test_make_table_of_a_row_of_chunks_of_chunks_by_hand():
+    degree = WIDEST**2 + 1
+    table = layouts.make_table(np.repeat([1, 0], [degree, 2]), np.arange(degree + 2), 2)
+    four, widest = table.buckets
+    np.testing.assert_array_equal(four.nodes, [0])
+    np.testing.assert_array_equal(widest.sizes, [WIDEST] * WIDEST + [1])
+    np.testing.assert_array_equal(table.places, [0, 1 + WIDEST + 1])
+    [chunks] = table.longer.buckets
+    np.testing.assert_array_equal(chunks.others[0], np.arange(WIDEST))
+    np.testing.assert_array_equal(chunks.others[1], np.full(WIDEST, WIDEST))
+    np.testing.assert_array_equal(chunks.sizes, [WIDEST, 1])
+    [chunks] = table.longer.longer.buckets
+    np.testing.assert_array_equal(chunks.others, [[0, 1, 0, 0]])
+    assert table.longer.longer.longer is None
 
 
 def test_make_table_treats_rows_of_equal_degree_alike():
@@ -130,17 +146,10 @@ def test_make_table_treats_rows_of_equal_degree_alike():
         9: {(16, (9,))},
         16: {(16, (16,))},
         17: {(16, (16, 1))},
-        80: {(16, (16,) * 5 + (0,))},
-        97: {(16, (16,) * 6 + (1, 0))},
+        80: {(16, (16,) * 5)},
+        97: {(16, (16,) * 6 + (1,))},
     }
     assert all(len(found) == 3 for found in treatment.values())
-
-
-def test_chunk_counts_waste_little_and_reach_far():
-    assert layouts.CHUNK_COUNTS[:8] == (1, 2, 3, 4, 6, 8, 12, 16)
-    assert layouts.CHUNK_COUNTS[-1] * WIDEST > 2**31  # more edges than an id can name
-    for chunks in range(1, 5000):
-        assert chunks_of(chunks * WIDEST) < 1.5 * chunks
 
 
 def test_make_table_without_edges():
@@ -167,18 +176,18 @@ def test_make_layout_of_a_large_star():
     layout = layouts.make_layout(star)
     for table, others in ((layout.by_receiver, star.senders), (layout.by_sender, star.receivers)):
         of_leaves, of_hub = table.buckets
-        assert of_leaves.runs == ((num_leaves, 1),)
         np.testing.assert_array_equal(of_leaves.nodes, leaves)
         np.testing.assert_array_equal(of_leaves.others, np.zeros((num_leaves, 4)))
-        assert of_hub.runs == ((1, chunks_of(num_leaves)),)
+        assert len(of_hub.nodes) == -(-num_leaves // WIDEST)
         is_filled = np.arange(WIDEST) < of_hub.sizes[:, None]
         edges = of_hub.edges[is_filled]
         np.testing.assert_array_equal(others[edges], leaves)
         np.testing.assert_array_equal(of_hub.others[is_filled], leaves)
-        assert of_hub.edges.size < 1.5 * num_leaves
+        assert of_hub.edges.size < num_leaves + WIDEST
         every_edge = np.concatenate([edges, of_leaves.edges[:, 0]])
         np.testing.assert_array_equal(np.sort(every_edge), np.arange(2 * num_leaves))
-        np.testing.assert_array_equal(table.places, [num_leaves, *range(num_leaves)])
+        place = num_leaves + len(of_hub.nodes)
+        np.testing.assert_array_equal(table.places, [place, *range(num_leaves)])
 
 
 def test_choose_goes_by_edges_and_device():
@@ -321,7 +330,8 @@ def test_layouts_are_pytrees_of_arrays():
     leaves, structure = jax.tree.flatten(layout)
     assert all(isinstance(leaf, np.ndarray) and leaf.dtype == np.int32 for leaf in leaves)
     again = jax.tree.unflatten(structure, leaves)
-    assert again.by_receiver.buckets[0].runs == layout.by_receiver.buckets[0].runs
+    chex.assert_trees_all_equal(again, layout)
+    assert again.by_receiver.longer is not None
     assert hash(structure) == hash(jax.tree.structure(again))
 
 
