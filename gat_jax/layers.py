@@ -21,7 +21,14 @@ import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float, Key
 
-from gat_jax import aggregation, fused, layouts, sparse
+from gat_jax import (
+    aggregation,
+    fused,
+    gat_aggregation,
+    gatv2_aggregation,
+    layouts,
+    sparse,
+)
 from gat_jax import attention as attn
 from gat_jax.attention import EdgeMask, Scalar
 from gat_jax.layouts import (
@@ -281,9 +288,9 @@ def _gat_outputs(layout: Prepared, c_nh, n_nh, z, edges, settings: LayerSettings
     options = {"edge_scores_eh": e_eh, "mask_eh": mask_eh}
     options |= {"slope": slope, "temperature": temperature}
     if isinstance(layout, FusedLayout):
-        x_eh = aggregation.gat_logits(layout.tables, c_nh, n_nh, **options)
+        x_eh = gat_aggregation.logits(layout.tables, c_nh, n_nh, **options)
         return _softmax_sum(layout, x_eh, z, multiplier_eh, mask_eh)
-    out_nch = aggregation.gat(layout, c_nh, n_nh, z, multiplier_eh=multiplier_eh, **options)
+    out_nch = gat_aggregation.gat(layout, c_nh, n_nh, z, multiplier_eh=multiplier_eh, **options)
     return out_nch.swapaxes(1, 2)
 
 
@@ -292,7 +299,7 @@ def _gatv2_outputs(layout: Prepared, a_hc, right, left, edges, settings: LayerSe
     edge, multiplier_eh, mask = edges
     slope, temperature = settings.slope, settings.temperature
     a_ch = a_hc.T.astype(left.dtype)
-    s_eh = aggregation.gatv2_scores(tables_of(layout), a_ch, right, left, edge, slope=slope)
+    s_eh = gatv2_aggregation.scores(tables_of(layout), a_ch, right, left, edge, slope=slope)
     mask_eh = _mask_by_head(mask, s_eh)
     return _softmax_sum(layout, s_eh / temperature, left, multiplier_eh, mask_eh)
 

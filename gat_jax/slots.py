@@ -265,7 +265,42 @@ def _in_slots(
     return weights * is_filled.astype(weights.dtype)[..., None]
 
 
-# --- dot products at the edges --------------------------------------------------------------------
+# --- numbers of the edges -------------------------------------------------------------------------
+
+
+def edge_values(
+    function: Callable,
+    row_ids: Ids,
+    value_ids: Ids,
+    *,
+    at_edges: Sequence[Float[Array, "edges heads"]] = (),
+    at_rows: Sequence[Float[Array, "nodes heads"]] = (),
+    at_values: Sequence[Float[Array, "others heads"]] = (),
+) -> Float[Array, "edges heads"]:
+    """Return a function of what is at every edge and at its ends.
+
+    Args:
+      function: elementwise, of three tuples: the values of `at_edges`, of `at_rows` and of
+        `at_values`.
+      row_ids: [E] one end of the edges.
+      value_ids: [E] the other.
+      at_edges: [E, H].
+      at_rows: [N, H], fetched by `row_ids`.
+      at_values: [M, H], fetched by `value_ids`.
+    """
+
+    @one_loop
+    def loop(ids, arrays):
+        return function(*_fetch(ids, arrays))
+
+    ids = jnp.asarray(row_ids), jnp.asarray(value_ids)
+    return loop(ids, (tuple(at_edges), tuple(at_rows), tuple(at_values)))
+
+
+def _fetch(ids, arrays):
+    at_edges, *at_ends = arrays
+    fetched = (tuple(rows_of(x, index) for x in xs) for xs, index in zip(at_ends, ids, strict=True))
+    return at_edges, *fetched
 
 
 def edge_dots(
@@ -286,11 +321,10 @@ def edge_dots(
       row_ids: [E].
       values: [M, C, H].
       value_ids: [E].
-      function: elementwise, of the dot product and three tuples: the values of `at_edges`, of
-        `at_rows` and of `at_values`.
-      at_edges: [E, H].
-      at_rows: [N, H], fetched as `rows`.
-      at_values: [M, H], fetched as `values`.
+      function: elementwise, of the dot product and of what `edge_values` passes.
+      at_edges: as `edge_values`; likewise the others.
+      at_rows: [N, H].
+      at_values: [M, H].
     """
     heads = rows.shape[-1]
     rows, values = _widen(rows), _widen(values)
@@ -298,12 +332,7 @@ def edge_dots(
     arrays = (tuple(at_edges), tuple(at_rows), tuple(at_values))
 
     def finish(dot, ids, arrays):
-        at_edges, at_rows, at_values = arrays
-        rows, values = (
-            tuple(rows_of(x, index) for x in xs)
-            for xs, index in zip((at_rows, at_values), ids, strict=True)
-        )
-        return function(dot, at_edges, rows, values)
+        return function(dot, *_fetch(ids, arrays))
 
     @one_loop
     def last_loop(total, rows_ngl, values_ngl, ids, arrays):

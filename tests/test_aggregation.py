@@ -13,7 +13,7 @@ import oracle
 import pytest
 from helpers import SLOPES, assert_close
 
-from gat_jax import aggregation, graphs, layouts
+from gat_jax import aggregation, gat_aggregation, gatv2_aggregation, graphs, layouts
 
 # Every width, one chunk to three, by both ends; parallel edges; isolated nodes.
 DEGREES = (37, 4, 17, 0, 1, 10, 7, 3, 5, 2, 1, 4, 0)
@@ -139,7 +139,7 @@ def oracle_gradient(function, inputs):
 
 def gat_out(layout, inputs, mask, slope, temperature):
     settings = {"slope": slope, "temperature": temperature}
-    return aggregation.gat(layout, **inputs, mask_eh=mask, **settings)
+    return gat_aggregation.gat(layout, **inputs, mask_eh=mask, **settings)
 
 
 def gat_gradient(layout, inputs, mask, slope, temperature):
@@ -185,7 +185,7 @@ def softmax_sum(layout, inputs, mask):
 
 
 def gatv2_total(layout, inputs, slope):
-    x_eh = aggregation.gatv2_scores(layout, **inputs, slope=slope)
+    x_eh = gatv2_aggregation.scores(layout, **inputs, slope=slope)
     out = aggregation.softmax_sum(layout, x_eh, inputs["l_nch"])
     return weigh(out), (x_eh, out)
 
@@ -366,7 +366,7 @@ def test_gat_on_a_large_star():
     @jax.jit
     def layer(layout, inputs, g_nch):
         def total(inputs):
-            out = aggregation.gat(layout, **inputs)
+            out = gat_aggregation.gat(layout, **inputs)
             return jnp.sum(out * g_nch), out
 
         return jax.grad(total, has_aux=True)(inputs)
@@ -840,7 +840,7 @@ def test_forward_mode_is_refused():
         (lambda c: gat_out(SMALL_LAYOUT, inputs | {"c_nh": c}, None, 0.2, 1.0), inputs["c_nh"]),
         (lambda x: aggregation.softmax_sum(SMALL_LAYOUT, x, inputs["z_nch"]), e_eh),
         (lambda w: aggregation.linear_sum(SMALL_LAYOUT, w, inputs["z_nch"]), e_eh),
-        (lambda a: aggregation.gatv2_scores(SMALL_LAYOUT, **(v2 | {"a_ch": a})), v2["a_ch"]),
+        (lambda a: gatv2_aggregation.scores(SMALL_LAYOUT, **(v2 | {"a_ch": a})), v2["a_ch"]),
     ):
         with pytest.raises(TypeError, match="forward-mode"):
             jax.make_jaxpr(jax.jacfwd(function))(x)
