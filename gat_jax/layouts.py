@@ -299,12 +299,13 @@ def make_table(rows: np.ndarray, others: np.ndarray, num_rows: int) -> Table:
     width = np.array(WIDTHS)[np.minimum(np.searchsorted(WIDTHS, degree), len(WIDTHS) - 1)]
     is_long = degree > WIDTHS[-1]
     long = np.flatnonzero(is_long)
+    num_chunks = -(-degree[long] // WIDTHS[-1])
+    num_short = np.count_nonzero((width == WIDTHS[-1]) & ~is_long)
     places, num_placed, buckets = np.full(num_rows, -1, np.int32), 0, []
     for w in WIDTHS:
         nodes = np.flatnonzero((width == w) & (degree > 0) & ~is_long)
         places[nodes] = num_placed + np.arange(len(nodes))
         if w == WIDTHS[-1]:
-            num_short, num_chunks = len(nodes), -(-degree[long] // w)
             nodes = np.concatenate([nodes, np.repeat(long, num_chunks)])
         if len(nodes) > 0:
             buckets.append(_make_bucket(nodes.astype(np.int32), w, starts, degree, order, others))
