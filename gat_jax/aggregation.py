@@ -15,7 +15,7 @@ There are neither forward mode nor second derivatives of these functions; the ed
 What is masked has to be finite all the same: 0 times NaN is NaN.
 
 All arrays end in an axis of heads, which share nothing: `vmap` folds the mapped axis into it. Local
-suffixes as in `slots`.
+suffixes as in `loops`.
 """
 
 from collections.abc import Callable
@@ -26,9 +26,11 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float
 
-from gat_jax import slots
-from gat_jax.layouts import BucketedLayout, Table
-from gat_jax.slots import over_edges, rows_of
+from gat_jax import edge_loops, loops, slots
+from gat_jax.layouts import BucketedLayout
+from gat_jax.loops import rows_of
+from gat_jax.slots import over_edges
+from gat_jax.tables import Table
 
 EdgeArray = Float[Array, "edges heads"]
 NodeArray = Float[Array, "nodes heads"]
@@ -111,12 +113,12 @@ class SumGradient(NamedTuple):
     def of(cls, saved: NormalisedSum, g_nch: Features) -> "SumGradient":
         """Prepare the gradients for G."""
         g_nch = g_nch * saved.inverse_nh[:, None]
-        return cls(saved, g_nch, slots.node_dots(g_nch, saved.out_nch))
+        return cls(saved, g_nch, loops.node_dots(g_nch, saved.out_nch))
 
     def at_edges(
         self, layout: BucketedLayout, function: Callable, *, at_edges=(), at_rows=(), at_values=()
     ) -> EdgeArray:
-        """Return a function of dL/dx, x = log p, and of what `slots.edge_values` passes."""
+        """Return a function of dL/dx, x = log p, and of what `edge_loops.edge_values` passes."""
         weights = self._weights()
 
         def of_dot(dot, edges, receivers, senders):
@@ -151,7 +153,7 @@ class SumGradient(NamedTuple):
 
     def _dots(self, layout: BucketedLayout, **options: Any) -> EdgeArray:
         ends = self.g_nch, layout.receivers, self.saved.z_nch, layout.senders
-        return slots.edge_dots(*ends, **options)
+        return edge_loops.edge_dots(*ends, **options)
 
 
 def exponentials(x_eh: EdgeArray, mask_eh: EdgeMask | None) -> EdgeArray:
@@ -202,7 +204,7 @@ def _linear_forward(layout, weights_eh, z_nch):
 
 @fold_heads
 def _linear_backward(layout, weights_eh, z_nch, g_nch):
-    dw_eh = slots.edge_dots(g_nch, layout.receivers, z_nch, layout.senders)
+    dw_eh = edge_loops.edge_dots(g_nch, layout.receivers, z_nch, layout.senders)
     return dw_eh, _sum_of(weights_eh, g_nch, layout.by_sender)
 
 

@@ -17,7 +17,8 @@ import jraph
 from jaxtyping import Array, Float
 
 from gat_jax import aggregation, layouts, slots
-from gat_jax.layouts import Ids, Layout, SegmentLayout, Table
+from gat_jax.layouts import Layout, SegmentLayout
+from gat_jax.tables import Ids, Table
 
 
 def gat(

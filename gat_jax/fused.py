@@ -20,13 +20,11 @@ With G = dL/dout the gradients are
 and alpha is recomputed from x and two numbers per receiver. What is smaller than float32 is added
 up in float32.
 
-What is done with a tile of numbers (plain arrays, no memory) is apart from how it is loaded
-(`_Tile`, `_Chunk`): another kind of accelerator needs another second half. Outside of CUDA the
-kernels are interpreted, which is for tests alone. Local suffixes: n nodes, e edges, b edges (or
-chunks) of a tile, c channels, h heads.
+What is done with a tile of numbers stands here, how it is loaded in `triton_tiles`: another kind of
+accelerator needs another of the second. Outside of CUDA the kernels are interpreted, which is for
+tests alone. Local suffixes: n nodes, e edges, b edges (or chunks) of a tile, c channels, h heads.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -38,15 +36,10 @@ from jax.experimental.pallas import triton
 from jaxtyping import Array
 
 from gat_jax.aggregation import EdgeArray, EdgeMask, Features, finite, fold_heads
-from gat_jax.layouts import IdsField, Rows
+from gat_jax.tables import Rows
+from gat_jax.triton_tiles import Chunk, ChunkIds, Tile, TileShape, shape_of, zero_unless_real
 
-TILE_SIZE = 2048  # numbers of a tile [b, c, h] where it can be chosen
-MAX_TILE_EDGES = 16  # rows are mostly short
-MIN_TILE_EDGES = 4  # of wide rows, at the cost of larger tiles
-MAX_TILE_WIDTH = 1024  # numbers of a tile's [c, h]; further heads go to other programs
-
-
-# --- tiles: arithmetic ----------------------------------------------------------------------------
+# --- a softmax, tile by tile ----------------------------------------------------------------------
 
 
 class _State(NamedTuple):
@@ -74,7 +67,7 @@ def _absorb(state: _State, x_bh: Array, counts_bh: Array, weights_bh: Array, val
     )
 
 
-def _empty(tile: "_Tile", dtype) -> _State:
+def _empty(tile: Tile, dtype) -> _State:
     zeros_h = tile.zeros(dtype, is_value=False)
     return _State(tile.zeros(dtype), jnp.full_like(zeros_h, -jnp.inf), zeros_h)
 
@@ -85,180 +78,26 @@ def _finish(state: _State) -> tuple[Array, Array, Array]:
     return state.sum_ch * inverse_h[None], finite(state.peak_h), inverse_h
 
 
-def _wide(dtype) -> jnp.dtype:
-    """Return the dtype to compute in."""
-    return jnp.promote_types(dtype, jnp.float32)
-
-
-def _zero_unless_real(x: Array, values: Array) -> Array:
-    """Put 0 where an edge is masked, its logit minus infinity: values may be anything there."""
-    return jnp.where(x > -jnp.inf, values, 0.0)
-
-
-# --- tiles: where they are ------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class _Shape:
-    """Numbers of an array [*, C, H], and of a tile of it: powers of two, as Triton wants."""
-
-    channels: int
-    heads: int
-    tile_b: int
-    tile_c: int
-    tile_h: int
-
-    @property
-    def num_head_blocks(self) -> int:
-        return -(-self.heads // self.tile_h)
-
-    @property
-    def num_warps(self) -> int:
-        return min(8, max(1, self.tile_b * self.tile_c * self.tile_h // 512))
-
-
-def _shape_of(channels: int, heads: int) -> _Shape:
-    tile_c = pl.next_power_of_2(channels)
-    tile_h = min(pl.next_power_of_2(heads), max(1, MAX_TILE_WIDTH // tile_c))
-    tile_b = TILE_SIZE // (tile_c * tile_h)
-    tile_b = min(MAX_TILE_EDGES, max(MIN_TILE_EDGES, tile_b))
-    return _Shape(channels, heads, tile_b, tile_c, tile_h)
-
-
-class _Tile:
-    """Loads and stores, of given rows, all channels and one block of heads."""
-
-    def __init__(self, shape: _Shape, head_block):
-        self.shape = shape
-        self.channels = jnp.arange(shape.tile_c, dtype=jnp.int32)
-        self.heads = head_block * shape.tile_h + jnp.arange(shape.tile_h, dtype=jnp.int32)
-
-    def load(self, ref, rows, mask, other: float = 0.0):
-        """Return ref[rows] where the mask is true, in the dtype to compute in.
-
-        Args:
-          ref: [*, H] or [*, C, H].
-          rows: one, or [b].
-          mask: alike.
-          other: elsewhere, and for channels and heads that are not the array's.
-        """
-        index, mask = self._at(ref, rows, mask)
-        return triton.load(ref.at[index], mask=mask, other=other).astype(_wide(ref.dtype))
-
-    def store(self, ref, rows, values, mask) -> None:
-        """Write ref[rows] where the mask is true; arguments as of `load`."""
-        index, mask = self._at(ref, rows, mask)
-        triton.store(ref.at[index], values.astype(ref.dtype), mask=mask)
-
-    def _at(self, ref, rows, mask):
-        """Return index and mask of all numbers, the mask along channels and heads if it must be."""
-        rank = rows.ndim + len(ref.shape) - 1
-
-        def along(axis: int, x):
-            return x.reshape(*(-1 if i == axis else 1 for i in range(rank)))
-
-        if rows.ndim:
-            rows, mask = along(0, rows), along(0, mask)
-        index = [rows, along(rank - 1, self.heads)]
-        # A mask known to be all true is none: neighbouring numbers can be loaded at once.
-        if self.shape.heads % self.shape.tile_h > 0:
-            mask = mask & (index[-1] < self.shape.heads)
-        if len(ref.shape) == 3:
-            index.insert(1, along(rank - 2, self.channels))
-            if self.shape.channels < self.shape.tile_c:
-                mask = mask & (index[1] < self.shape.channels)
-        return tuple(index), mask
-
-    def zeros(self, dtype, *, is_value: bool = True):
-        """Return zeros [c, h], or [h]."""
-        shape = (self.shape.tile_c, self.shape.tile_h)
-        return jnp.zeros(shape if is_value else shape[1:], dtype)
-
-    def loop(self, start, stop, body: Callable, state):
-        """Return the state after state = body(slots [b], mask [b], state), tile by tile."""
-        size = self.shape.tile_b
-
-        def step(number, state):
-            slots_b = start + number * size + jnp.arange(size, dtype=jnp.int32)
-            return body(slots_b, slots_b < stop, state)
-
-        return jax.lax.fori_loop(0, (stop - start + (size - 1)) // size, step, state)
-
-
-class _ChunkIds(NamedTuple):
-    """Fields of `Rows` that say what a chunk is."""
-
-    starts: IdsField
-    owners: IdsField
-    places: IdsField
-    others: IdsField
-    edges: IdsField
-
-
-class _Chunk:
-    """A program's chunk of a row, and the logits, multipliers and nodes of its edges."""
-
-    def __init__(self, ids: _ChunkIds, tile: _Tile, x_ref, d_ref):
-        number = pl.program_id(0)
-        self.ids, self.tile, self.x_ref, self.d_ref = ids, tile, x_ref, d_ref
-        self.start, self.stop = ids.starts[number], ids.starts[number + 1]
-        self.owner, self.place = ids.owners[number], ids.places[number]
-
-    def loop(self, body: Callable, state):
-        """Return the state after state = body(edges, others, mask, x, d, state), tile by tile.
-
-        `body` gets [b] positions in the edge list, nodes at the other end and whether there is an
-        edge; and [b, h] logits (minus infinity: no edge, or masked) and multipliers.
-        """
-
-        def step(slots_b, mask_b, state):
-            end = self.x_ref.shape[0]
-            edges_b = triton.load(self.ids.edges.at[slots_b], mask=mask_b, other=end)
-            others_b = triton.load(self.ids.others.at[slots_b], mask=mask_b, other=0)
-            x_bh = self.tile.load(self.x_ref, edges_b, mask_b, -jnp.inf)
-            d_bh = jnp.ones_like(x_bh)
-            if self.d_ref is not None:
-                d_bh = _zero_unless_real(x_bh, self.tile.load(self.d_ref, edges_b, mask_b))
-            return body(edges_b, others_b, mask_b, x_bh, d_bh, state)
-
-        return self.tile.loop(self.start, self.stop, step, state)
-
-    def store(self, whole, part, result, partial_result) -> None:
-        """Write the row's result if this is all of the row, else the chunk's partial result.
-
-        Args:
-          whole: refs [N, ...], indexed by the node.
-          part: refs [P, ...], indexed by the place of the partial result.
-          result: arrays for `whole`.
-          partial_result: arrays for `part`.
-        """
-        is_whole = self.place < 0
-        for ref, values in zip(whole, result, strict=True):
-            self.tile.store(ref, self.owner, values, is_whole)
-        for ref, values in zip(part, partial_result, strict=True):
-            self.tile.store(ref, self.place, values, ~is_whole)
-
-
 # --- kernels --------------------------------------------------------------------------------------
 
 
-def _softmax_kernel(ids, x_ref, z_ref, d_ref, whole, part, *, shape: _Shape):
+def _softmax_kernel(ids, x_ref, z_ref, d_ref, whole, part, *, shape: TileShape):
     """Write outputs, largest logits and inverse totals; of a chunk sums, largest and totals."""
-    tile = _Tile(shape, pl.program_id(1))
-    chunk = _Chunk(ids, tile, x_ref, d_ref)
+    tile = Tile(shape, pl.program_id(1))
+    chunk = Chunk(ids, tile, x_ref, d_ref)
 
     def body(edges_b, others_b, mask_b, x_bh, d_bh, state):
-        z_bch = _zero_unless_real(x_bh[:, None], tile.load(z_ref, others_b, mask_b))
+        z_bch = zero_unless_real(x_bh[:, None], tile.load(z_ref, others_b, mask_b))
         return _absorb(state, x_bh, jnp.ones_like(x_bh), d_bh, z_bch)
 
     state = chunk.loop(body, _empty(tile, part[0].dtype))
     chunk.store(whole, part, _finish(state), state)
 
 
-def _combine_kernel(whole_before, long, part, whole, *, shape: _Shape):
+def _combine_kernel(whole_before, long, part, whole, *, shape: TileShape):
     """Finish the rows of several chunks."""
     del whole_before  # the same memory as `whole`
-    tile = _Tile(shape, pl.program_id(1))
+    tile = Tile(shape, pl.program_id(1))
     sum_ref, peak_ref, total_ref = part
 
     def body(places_b, mask_b, state):
@@ -273,14 +112,14 @@ def _combine_kernel(whole_before, long, part, whole, *, shape: _Shape):
         tile.store(ref, node, values, True)
 
 
-def _dots_kernel(ids, x_ref, z_ref, d_ref, row_refs, dots_ref, whole, part, *, shape: _Shape):
+def _dots_kernel(ids, x_ref, z_ref, d_ref, row_refs, dots_ref, whole, part, *, shape: TileShape):
     """Write <G_i, z_j> of every edge, and r_i = sum_j alpha_ij d_ij <G_i, z_j>."""
-    tile = _Tile(shape, pl.program_id(1))
-    chunk = _Chunk(ids, tile, x_ref, d_ref)
+    tile = Tile(shape, pl.program_id(1))
+    chunk = Chunk(ids, tile, x_ref, d_ref)
     g_ch, peak_h, inverse_h = (tile.load(ref, chunk.owner, True) for ref in row_refs)
 
     def body(edges_b, others_b, mask_b, x_bh, d_bh, r_h):
-        z_bch = _zero_unless_real(x_bh[:, None], tile.load(z_ref, others_b, mask_b))
+        z_bch = zero_unless_real(x_bh[:, None], tile.load(z_ref, others_b, mask_b))
         dot_bh = jnp.sum(g_ch[None] * z_bch, axis=1)
         tile.store(dots_ref, edges_b, dot_bh, mask_b)
         alpha_bh = jnp.exp(x_bh - peak_h[None]) * inverse_h[None]
@@ -290,10 +129,10 @@ def _dots_kernel(ids, x_ref, z_ref, d_ref, row_refs, dots_ref, whole, part, *, s
     chunk.store(whole, part, [r_h], [r_h])
 
 
-def _values_kernel(ids, x_ref, d_ref, row_refs, whole, part, *, shape: _Shape):
+def _values_kernel(ids, x_ref, d_ref, row_refs, whole, part, *, shape: TileShape):
     """Write dL/dz_j = sum_i alpha_ij d_ij G_i; the rows are the senders'."""
-    tile = _Tile(shape, pl.program_id(1))
-    chunk = _Chunk(ids, tile, x_ref, d_ref)
+    tile = Tile(shape, pl.program_id(1))
+    chunk = Chunk(ids, tile, x_ref, d_ref)
     g_ref, peak_ref, inverse_ref = row_refs
 
     def body(edges_b, others_b, mask_b, x_bh, d_bh, sum_ch):
@@ -306,10 +145,10 @@ def _values_kernel(ids, x_ref, d_ref, row_refs, whole, part, *, shape: _Shape):
     chunk.store(whole, part, [sum_ch], [sum_ch])
 
 
-def _add_kernel(whole_before, long, part, whole, *, shape: _Shape):
+def _add_kernel(whole_before, long, part, whole, *, shape: TileShape):
     """Add up the partial results of the rows of several chunks."""
     del whole_before  # the same memory as `whole`
-    tile = _Tile(shape, pl.program_id(1))
+    tile = Tile(shape, pl.program_id(1))
     [part_ref], [whole_ref] = part, whole
     is_value = len(part_ref.shape) == 3
 
@@ -330,7 +169,7 @@ def _long_row(long):
 # --- calls ----------------------------------------------------------------------------------------
 
 
-def _call(kernel: Callable, programs: int, shape: _Shape, args, out, *, num_replaced: int = 0):
+def _call(kernel: Callable, programs: int, shape: TileShape, args, out, *, num_replaced: int = 0):
     """Run a kernel on (programs, head blocks); compiled for CUDA, interpreted elsewhere.
 
     Which of the two is decided where the program is lowered, so that a program for CUDA can be
@@ -354,7 +193,7 @@ def _call(kernel: Callable, programs: int, shape: _Shape, args, out, *, num_repl
 def _over_rows(
     kernels: Sequence[Callable],
     rows: Rows,
-    shape: _Shape,
+    shape: TileShape,
     args: Sequence[Any],
     whole: Sequence[jax.ShapeDtypeStruct],
     dtype: jnp.dtype,
@@ -379,7 +218,7 @@ def _over_rows(
     num_parts = max(1, rows.num_parts)
     part = [jax.ShapeDtypeStruct((num_parts, *x.shape[1:]), dtype) for x in whole]
     out = [*extra, list(whole), part]
-    chunks = _ChunkIds(*(getattr(rows, name) for name in _ChunkIds._fields))
+    chunks = ChunkIds(*(getattr(rows, name) for name in ChunkIds._fields))
     *extras, result, parts = _call(over_chunks, len(rows.owners), shape, (chunks, *args), out)
     if rows.num_parts > 0:
         inputs = (result, (rows.long, rows.long_starts), parts)
@@ -465,7 +304,7 @@ def _forward(layout: tuple[Rows, Rows], x_eh, z_nch, multiplier_eh):
         _over_rows(
             [_softmax_kernel, _combine_kernel],
             layout[0],
-            _shape_of(*z_nch.shape[1:]),
+            shape_of(*z_nch.shape[1:]),
             (x_eh, z_nch, multiplier_eh),
             [_like(z_nch), node, node],
             dtype,
@@ -480,7 +319,7 @@ def _backward(layout: tuple[Rows, Rows], x_eh, z_nch, multiplier_eh, peak_nh, in
     if len(x_eh) == 0:
         return jax.tree.map(jnp.zeros_like, (x_eh, z_nch, multiplier_eh))
     by_receiver, by_sender = layout
-    shape, dtype, at_rows = _shape_of(*z_nch.shape[1:]), peak_nh.dtype, (g_nch, peak_nh, inverse_nh)
+    shape, dtype, at_rows = shape_of(*z_nch.shape[1:]), peak_nh.dtype, (g_nch, peak_nh, inverse_nh)
     dots_eh, r_nh = _over_rows(
         [_dots_kernel, _add_kernel],
         by_receiver,
@@ -505,7 +344,7 @@ def _backward(layout: tuple[Rows, Rows], x_eh, z_nch, multiplier_eh, peak_nh, in
     alpha_eh = jnp.exp(x_eh - peak_eh) * inverse_eh
     if multiplier_eh is None:
         return (alpha_eh * (dots_eh - r_eh)).astype(x_eh.dtype), dz_nch, None
-    wanted_eh = _zero_unless_real(x_eh, multiplier_eh * dots_eh)
+    wanted_eh = zero_unless_real(x_eh, multiplier_eh * dots_eh)
     dx_eh = (alpha_eh * (wanted_eh - r_eh)).astype(x_eh.dtype)
     return dx_eh, dz_nch, (alpha_eh * dots_eh).astype(multiplier_eh.dtype)
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gat_jax import slots
+from gat_jax import edge_loops, loops
 from gat_jax.aggregation import (
     EdgeArray,
     EdgeMask,
@@ -32,7 +32,8 @@ from gat_jax.aggregation import (
 )
 from gat_jax.attention import Scalar, leaky_relu
 from gat_jax.layouts import BucketedLayout
-from gat_jax.slots import over_edges, rows_of
+from gat_jax.loops import rows_of
+from gat_jax.slots import over_edges
 
 
 class _Inputs(NamedTuple):
@@ -184,7 +185,7 @@ def _logits_function(slope: float | None, temperature: float | None) -> Callable
 
     def backward(layout, inputs: _Inputs, mask_eh, m_nh, dx_eh):
         def at_edges(function, *, at_edges=(), **at_ends):
-            return slots.edge_values(
+            return edge_loops.edge_values(
                 lambda edges, *ends: function(edges[0], edges[1:], *ends),
                 layout.receivers,
                 layout.senders,
@@ -216,7 +217,7 @@ def _shifted_logits(layout: BucketedLayout, inputs: _Inputs, mask_eh, m_nh, slop
         return scale * (t - m) - bend * jnp.minimum(c + t, 0.0)
 
     at_rows = [c_nh, m_nh, scale_nh, bend_nh]
-    x_eh = slots.edge_values(
+    x_eh = edge_loops.edge_values(
         shifted, layout.receivers, layout.senders, at_rows=at_rows, **_terms_of_t(inputs)
     )
     if not isinstance(slope, float) or slope < 0:
@@ -241,12 +242,12 @@ def _logits_backward(
 
     def through_slope(dx, edges, receivers, senders):
         logit = receivers[0] + _sum(*senders, *edges)
-        return dx * (slots.slope_at(logit, slope) / temperature)
+        return dx * (loops.slope_at(logit, slope) / temperature)
 
     dt_eh = at_edges(through_slope, at_rows=[c_nh], **_terms_of_t(inputs))
     dn_nh = over_edges(lambda x: x, layout.by_sender, at_edges=[dt_eh])
     positive_nh = over_edges(
-        lambda dt, *logit: dt * slots.step(_sum(*logit)),
+        lambda dt, *logit: dt * loops.step(_sum(*logit)),
         layout.by_receiver,
         at_edges=[dt_eh, *_terms_of_t(inputs)["at_edges"]],
         at_others=[inputs.n_nh],
@@ -283,7 +284,7 @@ def _settings_backward(layout, inputs: _Inputs, mask_eh, m_nh, slope, temperatur
 
 def _raw_logits(layout: BucketedLayout, inputs: _Inputs) -> EdgeArray:
     """Return c + t, added in this order everywhere: a logit near 0 has one sign."""
-    return slots.edge_values(
+    return edge_loops.edge_values(
         lambda edges, receivers, senders: receivers[0] + _sum(*senders, *edges),
         layout.receivers,
         layout.senders,
@@ -293,7 +294,7 @@ def _raw_logits(layout: BucketedLayout, inputs: _Inputs) -> EdgeArray:
 
 
 def _terms_of_t(inputs: _Inputs) -> dict[str, list]:
-    """Return where `slots.edge_values` finds n and e."""
+    """Return where `edge_loops.edge_values` finds n and e."""
     at_edges = [] if inputs.e_eh is None else [inputs.e_eh]
     return {"at_edges": at_edges, "at_values": [inputs.n_nh]}
 

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gat_jax import slots
+from gat_jax import edge_loops, loops, slots
 from gat_jax.aggregation import EdgeArray, Features, as_primals, fold_heads
 from gat_jax.attention import Scalar
 from gat_jax.layouts import BucketedLayout
-from gat_jax.slots import rows_of
+from gat_jax.loops import rows_of
 
 
 class _Inputs(NamedTuple):
@@ -53,8 +53,8 @@ def _forward(layout: BucketedLayout, inputs: _Inputs):
 
 def _activations(layout: BucketedLayout, inputs: _Inputs, slope_h, above: float = 1.0):
     a_ch, r_nch, l_nch, edges_ech, _ = inputs
-    ids = layout.receivers, layout.senders
-    return slots.edge_activations(a_ch, r_nch, ids[0], l_nch, ids[1], edges_ech, slope_h, above)
+    ends = r_nch, layout.receivers, l_nch, layout.senders
+    return edge_loops.edge_activations(a_ch, *ends, edges_ech, slope_h, above)
 
 
 def _save(layout, inputs):
@@ -76,7 +76,7 @@ def _backward(layout: BucketedLayout, inputs: _Inputs, ds_eh):
     d_edges = None
     if edges_ech is not None:
         x_ech = rows_of(r_nch, layout.receivers) + rows_of(l_nch, layout.senders) + edges_ech
-        d_edges = ds_eh[:, None] * slots.slope_at(x_ech, slope_h[None, None])
+        d_edges = ds_eh[:, None] * loops.slope_at(x_ech, slope_h[None, None])
         da_ch += jnp.sum(edges_ech * d_edges, axis=0)
         d_edges *= a_ch[None]
     below_eh = _activations(layout, inputs, jnp.ones_like(slope_h), above=0.0)

@@ -21,24 +21,10 @@ import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float, Key
 
-from gat_jax import (
-    aggregation,
-    fused,
-    gat_aggregation,
-    gatv2_aggregation,
-    layouts,
-    sparse,
-)
 from gat_jax import attention as attn
+from gat_jax import layouts, outputs, projections
 from gat_jax.attention import EdgeMask, Scalar
-from gat_jax.layouts import (
-    BucketedLayout,
-    FusedLayout,
-    Layout,
-    LayoutName,
-    SegmentLayout,
-    tables_of,
-)
+from gat_jax.layouts import Layout, LayoutName, SegmentLayout
 from gat_jax.params import (
     GATParams,
     GATv2Params,
@@ -139,19 +125,19 @@ def gat(
     """
     x, dtype = _inputs(params, params.kernel, graph, concat=concat, edge_mask=edge_mask)
     layout = _layout_of(graph, layout)
-    x = _dropout(key, 0, settings.feature_dropout, x)
+    x = _feature_dropout(key, settings.feature_dropout, x)
     if (params.edge_kernel is None) != (params.a_edge is None):
         raise ValueError("a_edge: expected together with edge_kernel, got one without the other")
     e_eh = None
     if params.edge_kernel is not None and params.a_edge is not None:
-        e_eh = _edge_scores(params.edge_kernel, params.a_edge, graph)
+        e_eh = projections.edge_scores(params.edge_kernel, params.a_edge, graph)
     if isinstance(layout, SegmentLayout):
-        z = _project(x, params.kernel, params.bias)
+        z = projections.project(x, params.kernel, params.bias)
         c_nh = jnp.sum(z * params.a_recv[None], axis=-1)
         n_nh = jnp.sum(z * params.a_send[None], axis=-1)
     else:
-        z = _project_channel_major(x, params.kernel, params.bias)
-        c_nh, n_nh = _thin_scores(z, params.a_recv, params.a_send)
+        z = projections.project_channel_major(x, params.kernel, params.bias)
+        c_nh, n_nh = projections.thin_scores(z, params.a_recv, params.a_send)
     t_eh = n_nh[graph.senders]
     if e_eh is not None:
         t_eh += e_eh
@@ -161,10 +147,19 @@ def gat(
     )
     multiplier_eh = _dropout_multiplier(key, settings.attention_dropout, alpha_eh)
     if isinstance(layout, SegmentLayout):
-        out_nhc = _sum_over_edges(alpha_eh, multiplier_eh, z, graph)
+        out_nhc = outputs.linear_outputs(layout, graph, alpha_eh, z, multiplier=multiplier_eh)
     else:
-        edges = (e_eh, multiplier_eh, edge_mask)
-        out_nhc = _gat_outputs(layout, c_nh, n_nh, z, edges, settings)
+        out_nhc = outputs.gat_outputs(
+            layout,
+            c_nh,
+            n_nh,
+            z,
+            edge_scores=e_eh,
+            multiplier=multiplier_eh,
+            mask=edge_mask,
+            slope=slope,
+            temperature=temperature,
+        )
     info = AttentionInfo(c_nh, n_nh, t_eh, logits_eh, alpha_eh, out_nhc, channel_weights=None)
     return _merge(out_nhc, params, x, concat=concat).astype(dtype), info
 
@@ -190,16 +185,17 @@ def gatv2(
     """
     x, dtype = _inputs(params, params.kernel_send, graph, concat=concat, edge_mask=edge_mask)
     layout = _layout_of(graph, layout)
-    x = _dropout(key, 0, settings.feature_dropout, x)
+    x = _feature_dropout(key, settings.feature_dropout, x)
     is_major = not isinstance(layout, SegmentLayout)
-    project = _project_channel_major if is_major else _project
+    project = projections.project_channel_major if is_major else projections.project
     left = project(x, params.kernel_send, params.bias_send)
     right = left
     if params.kernel_recv is not None:
         right = project(x, params.kernel_recv, params.bias_recv)
     edge = None
     if params.edge_kernel is not None:
-        edge = project(_edge_features(params.edge_kernel, graph), params.edge_kernel, None)
+        features = projections.edge_features(params.edge_kernel, graph)
+        edge = project(features, params.edge_kernel, None)
     l_nhc, r_nhc, e_ehc = left, right, edge
     if is_major:
         l_nhc, r_nhc = left.swapaxes(1, 2), right.swapaxes(1, 2)
@@ -214,10 +210,19 @@ def gatv2(
     )
     multiplier_eh = _dropout_multiplier(key, settings.attention_dropout, alpha_eh)
     if isinstance(layout, SegmentLayout):
-        out_nhc = _sum_over_edges(alpha_eh, multiplier_eh, left, graph)
+        out_nhc = outputs.linear_outputs(layout, graph, alpha_eh, left, multiplier=multiplier_eh)
     else:
-        edges = (edge, multiplier_eh, edge_mask)
-        out_nhc = _gatv2_outputs(layout, params.a, right, left, edges, settings)
+        out_nhc = outputs.gatv2_outputs(
+            layout,
+            params.a,
+            right,
+            left,
+            edges=edge,
+            multiplier=multiplier_eh,
+            mask=edge_mask,
+            slope=settings.slope,
+            temperature=settings.temperature,
+        )
     info = AttentionInfo(r_nhc, l_nhc, t_ehc, scores_eh, alpha_eh, out_nhc, params.a)
     return _merge(out_nhc, params, x, concat=concat).astype(dtype), info
 
@@ -242,8 +247,8 @@ def gcn(
     """
     x, dtype = _inputs(params, params.kernel, graph, concat=concat, edge_mask=edge_mask)
     layout = _layout_of(graph, layout)
-    x = _dropout(key, 0, settings.feature_dropout, x)
-    z_nhc = _project(x, params.kernel, params.bias)
+    x = _feature_dropout(key, settings.feature_dropout, x)
+    z_nhc = projections.project(x, params.kernel, params.bias)
     is_real_e = jnp.ones(len(graph.receivers), bool)
     if edge_mask is not None:
         is_real_e = jnp.asarray(edge_mask)
@@ -251,7 +256,7 @@ def gcn(
     if normalization not in get_args(NormalizationName):
         names = ", ".join(get_args(NormalizationName))
         raise ValueError(f"normalization: expected one of {names}, got {normalization!r}")
-    degree_n = jnp.maximum(_sum_by_receiver(real_eh, layout, graph, len(x))[:, 0], 1.0)
+    degree_n = jnp.maximum(outputs.sum_by_receiver(layout, graph, real_eh, len(x))[:, 0], 1.0)
     if normalization == "symmetric":
         weights_eh = (
             real_eh / jnp.sqrt(degree_n[graph.receivers] * degree_n[graph.senders])[:, None]
@@ -259,7 +264,7 @@ def gcn(
     else:
         weights_eh = real_eh / degree_n[graph.receivers][:, None]
     multiplier_eh = _dropout_multiplier(key, settings.attention_dropout, weights_eh)
-    out_nhc = _linear_outputs(weights_eh, multiplier_eh, z_nhc, layout, graph)
+    out_nhc = outputs.linear_outputs(layout, graph, weights_eh, z_nhc, multiplier=multiplier_eh)
     zeros_nh = jnp.zeros((len(x), 1), z_nhc.dtype)
     zeros_eh = jnp.zeros_like(weights_eh)
     info = AttentionInfo(
@@ -274,72 +279,6 @@ def _layout_of(graph: jraph.GraphsTuple, layout: Layout | LayoutName) -> Layout:
         return layouts.make_layout(graph, layout)
     layouts.check_fits(layout, graph)
     return layout
-
-
-# With tables, features are channel-major.
-Prepared = BucketedLayout | FusedLayout
-
-
-def _gat_outputs(layout: Prepared, c_nh, n_nh, z, edges, settings: LayerSettings):
-    """Return GAT's outputs by head [N, H, C] from scores and values."""
-    e_eh, multiplier_eh, mask = edges
-    slope, temperature = settings.slope, settings.temperature
-    mask_eh = _mask_by_head(mask, c_nh)
-    options = {"edge_scores_eh": e_eh, "mask_eh": mask_eh}
-    options |= {"slope": slope, "temperature": temperature}
-    if isinstance(layout, FusedLayout):
-        x_eh = gat_aggregation.logits(layout.tables, c_nh, n_nh, **options)
-        return _softmax_sum(layout, x_eh, z, multiplier_eh, mask_eh)
-    out_nch = gat_aggregation.gat(layout, c_nh, n_nh, z, multiplier_eh=multiplier_eh, **options)
-    return out_nch.swapaxes(1, 2)
-
-
-def _gatv2_outputs(layout: Prepared, a_hc, right, left, edges, settings: LayerSettings):
-    """Return GATv2's outputs by head [N, H, C] from both projections."""
-    edge, multiplier_eh, mask = edges
-    slope, temperature = settings.slope, settings.temperature
-    a_ch = a_hc.T.astype(left.dtype)
-    s_eh = gatv2_aggregation.scores(tables_of(layout), a_ch, right, left, edge, slope=slope)
-    mask_eh = _mask_by_head(mask, s_eh)
-    return _softmax_sum(layout, s_eh / temperature, left, multiplier_eh, mask_eh)
-
-
-def _softmax_sum(layout: Prepared, x_eh, z_nch, multiplier_eh, mask_eh):
-    if isinstance(layout, FusedLayout):
-        rows = layout.by_receiver, layout.by_sender
-        out_nch = fused.softmax_sum(*rows, x_eh, z_nch, multiplier_eh, mask_eh)
-    else:
-        out_nch = aggregation.softmax_sum(layout, x_eh, z_nch, multiplier_eh, mask_eh)
-    return out_nch.swapaxes(1, 2)
-
-
-def _sum_over_edges(weights_eh, multiplier_eh, z_nhc, graph: jraph.GraphsTuple):
-    if multiplier_eh is not None:
-        weights_eh = weights_eh * multiplier_eh
-    return attn.aggregate(weights_eh, z_nhc, graph.senders, graph.receivers)
-
-
-def _linear_outputs(weights_eh, multiplier_eh, z_nhc, layout: Layout, graph: jraph.GraphsTuple):
-    """Return the sum over incoming edges of given weights times values."""
-    if isinstance(layout, SegmentLayout):
-        return _sum_over_edges(weights_eh, multiplier_eh, z_nhc, graph)
-    if multiplier_eh is not None:
-        weights_eh = weights_eh * multiplier_eh
-    tables = tables_of(layout)
-    return aggregation.linear_sum(tables, weights_eh, z_nhc.swapaxes(1, 2)).swapaxes(1, 2)
-
-
-def _sum_by_receiver(values_eh, layout: Layout, graph: jraph.GraphsTuple, num_nodes: int):
-    if isinstance(layout, SegmentLayout):
-        return jnp.zeros((num_nodes, 1), values_eh.dtype).at[graph.receivers].add(values_eh)
-    ones_n11 = jnp.ones((num_nodes, 1, 1), values_eh.dtype)
-    return _linear_outputs(values_eh, None, ones_n11, layout, graph)[..., 0]
-
-
-def _mask_by_head(edge_mask: EdgeMask | None, like: Float[Array, "_ heads"]):
-    if edge_mask is None:
-        return None
-    return jnp.broadcast_to(jnp.asarray(edge_mask)[:, None], (len(edge_mask), like.shape[-1]))
 
 
 def _inputs(params: LayerParams, kernel, graph: jraph.GraphsTuple, *, concat: bool, edge_mask):
@@ -372,79 +311,37 @@ def _inputs(params: LayerParams, kernel, graph: jraph.GraphsTuple, *, concat: bo
     return x.astype(jnp.promote_types(dtype, jnp.float32)), dtype
 
 
-def _edge_scores(edge_kernel, a_edge, graph: jraph.GraphsTuple) -> Float[Array, "edges heads"]:
-    """Return a_edge . e_ij W_edge; weights are multiplied first, so nothing has [E, H, C]."""
-    dtype = jnp.promote_types(edge_kernel.dtype, jnp.float32)
-    weights_dh = jnp.sum(edge_kernel.astype(dtype) * a_edge[None].astype(dtype), axis=-1)
-    edges = _edge_features(edge_kernel, graph)
-    return _project(edges, weights_dh[..., None], None)[..., 0]
-
-
-def _edge_features(edge_kernel, graph: jraph.GraphsTuple):
-    shape = None if graph.edges is None else graph.edges.shape
-    if shape is None or len(shape) != 2 or shape[1] != edge_kernel.shape[0]:
-        raise ValueError(f"edges: expected shape [E, {edge_kernel.shape[0]}], got {shape}")
-    return jnp.asarray(graph.edges)
-
-
-def _project(x, kernel, bias) -> Float[Array, "rows heads channels"]:
-    """Return x W + b, never in TF32 or bfloat16, where rounding would change signs of scores."""
-    dtype = jnp.promote_types(jnp.promote_types(x.dtype, kernel.dtype), jnp.float32)
-    x, kernel = x.astype(dtype), kernel.astype(dtype)
-    if isinstance(x, SparseFeatures):
-        z = sparse.project(x, kernel)
-    else:
-        # As matrices: the gradient of a product with [F, H, C] copies what is as large as z.
-        flat = jnp.dot(x, kernel.reshape(len(kernel), -1), precision=jax.lax.Precision.HIGHEST)
-        z = flat.reshape(len(x), *kernel.shape[1:])
-    return z if bias is None else z + bias[None].astype(dtype)
-
-
-def _project_channel_major(x, kernel, bias) -> Float[Array, "rows channels heads"]:
-    """Return x W + b as [N, C, H]: the weights are reordered, not the rows."""
-    return _project(x, kernel.swapaxes(1, 2), None if bias is None else bias.T)
-
-
-def _thin_scores(z_nch, *vectors_hc: Float[Array, "heads channels"]):
-    """Return <a_h, z_nh> [N, H] for each of some vectors a, all in one thin matrix product.
-
-    Adding up the products instead made the projection of 169,343 nodes to 8 heads of 16 channels
-    take twice its time on two CPU cores, forward and backward.
-    """
-    num_nodes, channels, heads = z_nch.shape
-    a_phc = jnp.stack(vectors_hc).astype(z_nch.dtype)
-    eye_hg = jnp.eye(heads, dtype=z_nch.dtype)
-    block_chpg = a_phc.transpose(2, 1, 0)[..., None] * eye_hg[None, :, None]
-    scores = jnp.dot(
-        z_nch.reshape(num_nodes, -1),
-        block_chpg.reshape(channels * heads, -1),
-        precision=jax.lax.Precision.HIGHEST,
-    )
-    return jnp.split(scores, len(vectors_hc), axis=1)
-
-
-def _dropout(key, stream: int, rate: Scalar, x):
-    """Inverted dropout with the layer's numbered stream of randomness; none without a key."""
-    if key is None or (isinstance(rate, (int, float)) and rate == 0):
+def _feature_dropout(key, rate: Scalar, x):
+    """Return dropped-out features, of sparse ones the non-zeros; all without a key."""
+    if _is_without_dropout(key, rate):
         return x
     if isinstance(x, SparseFeatures):
-        return dataclasses.replace(x, values=_dropout(key, stream, rate, jnp.asarray(x.values)))
-    is_kept = jax.random.bernoulli(jax.random.fold_in(key, stream), 1.0 - rate, x.shape)
-    return jnp.where(is_kept, x / (1.0 - rate), 0.0)
+        return dataclasses.replace(x, values=_drop(key, 0, rate, jnp.asarray(x.values)))
+    return _drop(key, 0, rate, x)
 
 
 def _dropout_multiplier(key, rate: Scalar, attention_eh):
     """Return what dropout multiplies attention by: 0, or 1 / (1 - rate); None without a key."""
-    if key is None or (isinstance(rate, (int, float)) and rate == 0):
+    if _is_without_dropout(key, rate):
         return None
-    return _dropout(key, 1, rate, jnp.ones_like(attention_eh))
+    return _drop(key, 1, rate, jnp.ones_like(attention_eh))
+
+
+def _is_without_dropout(key, rate: Scalar) -> bool:
+    return key is None or (isinstance(rate, (int, float)) and rate == 0)
+
+
+def _drop(key, stream: int, rate: Scalar, values: Array) -> Array:
+    """Inverted dropout with the layer's numbered stream of randomness."""
+    is_kept = jax.random.bernoulli(jax.random.fold_in(key, stream), 1.0 - rate, values.shape)
+    return jnp.where(is_kept, values / (1.0 - rate), 0.0)
 
 
 def _merge(out_nhc, params: LayerParams, x, *, concat: bool):
     merged = out_nhc.reshape(len(out_nhc), -1) if concat else jnp.mean(out_nhc, axis=1)
     if params.residual_kernel is not None:
         residual = params.residual_kernel[:, None, :]
-        merged += _project(x, residual, None)[:, 0, :]
+        merged += projections.project(x, residual, None)[:, 0, :]
     if params.output_bias is not None:
         merged += params.output_bias[None]
     return merged

@@ -1,65 +1,17 @@
-"""Sums over the edges of a node by a table of slots, written so that XLA makes one loop of each.
+"""Sums over the edges of a node by a table of slots; `loops` says how, and what suffixes mean.
 
-Local suffixes: k chunks, w slots of a chunk, n nodes, e edges, c channels, h heads, g groups of
-channels, l lanes. Features are kept *channel-major*, [N, C, H]: then the heads, which share
-nothing, are what a vector instruction works on, and a dot product over channels is a sum of
-vectors. Where there are few heads, neighbouring channels stand beside them as further lanes.
-
-XLA fuses one output per loop, and only while a sum over slots or channels is spelled out; what it
-can turn into a library call materialises the gathered values [E, C, H], at ten times the cost.
-Hence the loops in Python below, and `one_loop`, which keeps XLA from merging a loop with its
-surroundings. A select between gathered values ends a loop too: what is masked is multiplied by 0
-or 1 (`tests/test_slots.py` holds the temporary memory to all this).
-
-The two ends of an edge may be of two kinds, as nodes and features are in `sparse`.
+Nothing of the size [E, C, H] is stored. The two ends of an edge may be of two kinds, as nodes and
+features are in `sparse`.
 """
 
-import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.xla_metadata import set_xla_metadata
 from jaxtyping import Array, Float
 
-from gat_jax.layouts import Bucket, Ids, Table
-
-LANES = 8  # numbers that a loop should have side by side at least
-MAX_GROUPS = 16  # terms of a dot product that are spelled out in one loop
-
-
-def one_loop(function: Callable) -> Callable:
-    """Compile a function of arrays apart from its surroundings, within the same program."""
-    inner = jax.jit(function)
-
-    @functools.wraps(function)
-    def call(*args):
-        with set_xla_metadata(inlineable="false"):
-            return inner(*args)
-
-    return call
-
-
-def rows_of(values: Float[Array, " rows *rest"], index: Ids) -> Float[Array, "..."]:
-    """Return values[index] for an index [K] known to be in range, which saves its correction."""
-    numbers = jax.lax.GatherDimensionNumbers(
-        offset_dims=tuple(range(1, values.ndim)), collapsed_slice_dims=(0,), start_index_map=(0,)
-    )
-    mode = jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS
-    index = jnp.asarray(index)[:, None]
-    return jax.lax.gather(values, index, numbers, (1, *values.shape[1:]), mode=mode)
-
-
-def step(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Return 1 where x >= 0, else 0."""
-    return (x >= 0).astype(x.dtype)
-
-
-def slope_at(x: Float[Array, "..."], below, above=1.0) -> Float[Array, "..."]:
-    """Return the slope of the LeakyReLU at x: `above` where x >= 0, else `below`."""
-    return below + (above - below) * step(x)
-
+from gat_jax.loops import one_loop, rows_of, slope_at, tile, widen
+from gat_jax.tables import Bucket, Table
 
 # --- from chunks to nodes -------------------------------------------------------------------------
 
@@ -201,12 +153,12 @@ def weighted_sum(
     Returns:
       [N, C, H], 0 at nodes without edges.
     """
-    wide = _widen(values)
+    wide = widen(values)
     chunks = []
     for bucket, weights_kwh in zip(table.buckets, weights, strict=True):
         if scale is not None:
             weights_kwh *= rows_of(scale, bucket.nodes)[:, None]
-        chunks.append(_weighted_sum(_tile(weights_kwh, wide), wide, jnp.asarray(bucket.others)))
+        chunks.append(_weighted_sum(tile(weights_kwh, wide), wide, jnp.asarray(bucket.others)))
     return to_nodes(chunks, table).reshape(-1, *values.shape[1:])
 
 
@@ -231,12 +183,12 @@ def slope_sum(
 
     Args, Returns as `weighted_sum`; the slope is one per head.
     """
-    arrays = [_widen(x) for x in (nodes, others)]
-    edges = None if edges is None else _widen(edges)
-    slope_l = _tile(slope[None], arrays[0])[0]
+    arrays = [widen(x) for x in (nodes, others)]
+    edges = None if edges is None else widen(edges)
+    slope_l = tile(slope[None], arrays[0])[0]
     chunks = []
     for bucket in table.buckets:
-        weights_kwl = _tile(_in_slots(lambda x: x, [weights], bucket), arrays[0])
+        weights_kwl = tile(_in_slots(lambda x: x, [weights], bucket), arrays[0])
         ids = jax.tree.map(jnp.asarray, bucket)
         chunks.append(_slope_sum(weights_kwl, *arrays, edges, slope_l, ids))
     return to_nodes(chunks, table).reshape(-1, *nodes.shape[1:])
@@ -263,182 +215,3 @@ def _in_slots(
     weights = function(*(rows_of(x, edges).reshape(num_chunks, width, -1) for x in at_edges))
     is_filled = jnp.arange(width)[None] < jnp.asarray(bucket.sizes)[:, None]
     return weights * is_filled.astype(weights.dtype)[..., None]
-
-
-# --- numbers of the edges -------------------------------------------------------------------------
-
-
-def edge_values(
-    function: Callable,
-    row_ids: Ids,
-    value_ids: Ids,
-    *,
-    at_edges: Sequence[Float[Array, "edges heads"]] = (),
-    at_rows: Sequence[Float[Array, "nodes heads"]] = (),
-    at_values: Sequence[Float[Array, "others heads"]] = (),
-) -> Float[Array, "edges heads"]:
-    """Return a function of what is at every edge and at its ends.
-
-    Args:
-      function: elementwise, of three tuples: the values of `at_edges`, of `at_rows` and of
-        `at_values`.
-      row_ids: [E] one end of the edges.
-      value_ids: [E] the other.
-      at_edges: [E, H].
-      at_rows: [N, H], fetched by `row_ids`.
-      at_values: [M, H], fetched by `value_ids`.
-    """
-
-    @one_loop
-    def loop(ids, arrays):
-        return function(*_fetch(ids, arrays))
-
-    ids = jnp.asarray(row_ids), jnp.asarray(value_ids)
-    return loop(ids, (tuple(at_edges), tuple(at_rows), tuple(at_values)))
-
-
-def _fetch(ids, arrays):
-    at_edges, *at_ends = arrays
-    fetched = (tuple(rows_of(x, index) for x in xs) for xs, index in zip(at_ends, ids, strict=True))
-    return at_edges, *fetched
-
-
-def edge_dots(
-    rows: Float[Array, "nodes channels heads"],
-    row_ids: Ids,
-    values: Float[Array, "others channels heads"],
-    value_ids: Ids,
-    *,
-    function: Callable = lambda dot, *_: dot,
-    at_edges: Sequence[Float[Array, "edges heads"]] = (),
-    at_rows: Sequence[Float[Array, "nodes heads"]] = (),
-    at_values: Sequence[Float[Array, "others heads"]] = (),
-) -> Float[Array, "edges heads"]:
-    """Return a function of sum_c rows[row_ids[e], c, h] values[value_ids[e], c, h].
-
-    Args:
-      rows: [N, C, H].
-      row_ids: [E].
-      values: [M, C, H].
-      value_ids: [E].
-      function: elementwise, of the dot product and of what `edge_values` passes.
-      at_edges: as `edge_values`; likewise the others.
-      at_rows: [N, H].
-      at_values: [M, H].
-    """
-    heads = rows.shape[-1]
-    rows, values = _widen(rows), _widen(values)
-    ids = jnp.asarray(row_ids), jnp.asarray(value_ids)
-    arrays = (tuple(at_edges), tuple(at_rows), tuple(at_values))
-
-    def finish(dot, ids, arrays):
-        return function(dot, *_fetch(ids, arrays))
-
-    @one_loop
-    def last_loop(total, rows_ngl, values_ngl, ids, arrays):
-        return finish(_add_products(total, rows_ngl, values_ngl, ids), ids, arrays)
-
-    starts = range(0, rows.shape[1], MAX_GROUPS)
-    total: Any = None
-    for start in starts:
-        part = rows[:, start : start + MAX_GROUPS], values[:, start : start + MAX_GROUPS]
-        if start == starts[-1] and values.shape[-1] == heads:
-            return last_loop(total, *part, ids, arrays)
-        total = _edge_dots(total, *part, ids)
-    return one_loop(lambda total, *rest: finish(_sum_lanes(total, heads), *rest))(
-        total, ids, arrays
-    )
-
-
-def _add_products(total, rows_ngl, values_ngl, ids):
-    row_ids, value_ids = ids
-    for g in range(values_ngl.shape[1]):
-        term = rows_of(rows_ngl[:, g], row_ids) * rows_of(values_ngl[:, g], value_ids)
-        total = term if total is None else total + term
-    return total
-
-
-_edge_dots = one_loop(_add_products)
-
-
-def node_dots(
-    first: Float[Array, "nodes channels heads"], second: Float[Array, "nodes channels heads"]
-) -> Float[Array, "nodes heads"]:
-    """Return sum_c first[n, c, h] second[n, c, h]."""
-
-    @one_loop
-    def loop(first_ngl, second_ngl):
-        products = (first_ngl[:, g] * second_ngl[:, g] for g in range(first_ngl.shape[1]))
-        return functools.reduce(jnp.add, products)
-
-    return _sum_lanes(loop(_widen(first), _widen(second)), first.shape[-1])
-
-
-def edge_activations(
-    a: Float[Array, "channels heads"],
-    rows: Float[Array, "nodes channels heads"],
-    row_ids: Ids,
-    values: Float[Array, "nodes channels heads"],
-    value_ids: Ids,
-    edges: Float[Array, "edges channels heads"] | None,
-    slope: Float[Array, " heads"],
-    above: float = 1.0,
-) -> Float[Array, "edges heads"]:
-    """Return sum_c a[c, h] f(x), x = rows[row_ids[e]] + values[value_ids[e]] (+ edges[e]).
-
-    f(x) is `above` times x where x >= 0, and the slope times x elsewhere.
-    """
-    heads = rows.shape[-1]
-    a_gl, rows, values = _widen(a), _widen(rows), _widen(values)
-    edges = None if edges is None else _widen(edges)
-    slopes_l = _tile(slope[None], rows), jnp.full((1, rows.shape[-1]), above, slope.dtype)
-    ids = jnp.asarray(row_ids), jnp.asarray(value_ids)
-    total: Any = None
-    for start in range(0, rows.shape[1], MAX_GROUPS):
-        part = slice(start, start + MAX_GROUPS)
-        of_edges = None if edges is None else edges[:, part]
-        term = _edge_activations(
-            a_gl[part], rows[:, part], values[:, part], of_edges, slopes_l, ids
-        )
-        total = term if total is None else total + term
-    return _sum_lanes(total, heads)
-
-
-@one_loop
-def _edge_activations(a_gl, rows_ngl, values_ngl, edges_egl, slopes_l, ids):
-    row_ids, value_ids = ids
-    total = None
-    for g in range(values_ngl.shape[1]):
-        x = rows_of(rows_ngl[:, g], row_ids) + rows_of(values_ngl[:, g], value_ids)
-        if edges_egl is not None:
-            x += edges_egl[:, g]
-        term = a_gl[g][None] * x * slope_at(x, *slopes_l)
-        total = term if total is None else total + term
-    return total
-
-
-# --- lanes ----------------------------------------------------------------------------------------
-
-
-def _num_lanes(channels: int, heads: int) -> int:
-    """Return how many neighbouring channels stand beside the heads."""
-    lanes = 1
-    while lanes * heads < LANES and channels % (2 * lanes) == 0:
-        lanes *= 2
-    return lanes
-
-
-def _widen(values: Float[Array, "*batch channels heads"]) -> Float[Array, "*batch groups lanes"]:
-    *batch, channels, heads = values.shape
-    lanes = _num_lanes(channels, heads)
-    return values.reshape(*batch, channels // lanes, lanes * heads)
-
-
-def _tile(weights: Float[Array, "*batch heads"], wide: Float[Array, "_ groups lanes"]):
-    repeats = wide.shape[-1] // weights.shape[-1]
-    return jnp.tile(weights, repeats) if repeats > 1 else weights
-
-
-def _sum_lanes(values_el: Float[Array, "edges lanes"], heads: int) -> Float[Array, "edges heads"]:
-    parts = jnp.split(values_el, values_el.shape[-1] // heads, axis=1)
-    return functools.reduce(jnp.add, parts)  # spelled out: a reduction would be a loop of its own

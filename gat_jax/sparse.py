@@ -19,7 +19,8 @@ from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from gat_jax import aggregation
-from gat_jax.layouts import BucketedLayout, make_table
+from gat_jax.layouts import BucketedLayout
+from gat_jax.tables import make_table
 
 # Below this share of non-zeros the projection goes by them: on Cora (0.013) that takes about a
 # seventh of the time of the matrix product, and the time grows with the share.

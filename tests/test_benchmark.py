@@ -153,6 +153,7 @@ def wrong_system(problem, name, setting):
     return system._replace(read=read)
 
 
+@pytest.mark.slow
 def test_a_wrong_peer_is_named_and_not_timed():
     def make(problem, name, setting):
         choose = wrong_system if name == JRAPH else layer_measure.make_system
@@ -189,6 +190,7 @@ def test_check_refuses(found, message):
 # --- measuring ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_entries_are_complete_and_finite():
     pytest.importorskip("torch_geometric")
     layer = "GATv2 8x16"  # which jraph lacks
@@ -235,6 +237,7 @@ def test_extra_peak_is_what_a_call_allocates():
     assert 60 < peak < 80  # 64 MiB, given back at once
 
 
+@pytest.mark.slow
 def test_main_writes_entries_a_figure_and_tables(tmp_path, monkeypatch, capsys):
     def call(worker, request, environment):
         request = json.loads(json.dumps(request))

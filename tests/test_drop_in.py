@@ -91,6 +91,7 @@ def test_gat_without_edges_gives_zeros_as_jraph_does():
     np.testing.assert_array_equal(make_layer(drop_in.gat, weights)(none).nodes, 0.0)
 
 
+@pytest.mark.slow
 def test_gat_takes_float32_logits_of_bfloat16_queries():
     def loss(weights, gat):
         layer = gat(

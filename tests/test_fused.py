@@ -11,7 +11,7 @@ import oracle
 import pytest
 from helpers import assert_close
 
-from gat_jax import fused, layouts
+from gat_jax import fused, tables, triton_tiles
 
 NUM_NODES, CHANNELS, HEADS, CHUNK_SIZE = 9, 3, 5, 8
 DEGREES = (5, 5, 8, 18, 18, 6, 0, 0, 0)  # rows of one, of exactly one and of several chunks
@@ -24,7 +24,7 @@ TRITON = "__gpu$xla.gpu.triton"
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
     """Several tiles to a chunk, and to the chunks of a row. For all tests: traces are kept."""
-    monkeypatch.setattr(fused, "MAX_TILE_EDGES", 2)
+    monkeypatch.setattr(triton_tiles, "MAX_TILE_EDGES", 2)
 
 
 def make_graph(seed=0):
@@ -39,7 +39,7 @@ def make_graph(seed=0):
 
 
 def both_rows(receivers, senders, num_nodes=NUM_NODES, chunk_size=CHUNK_SIZE):
-    make = functools.partial(layouts.make_rows, num_nodes=num_nodes, chunk_size=chunk_size)
+    make = functools.partial(tables.make_rows, num_nodes=num_nodes, chunk_size=chunk_size)
     return make(receivers, senders), make(senders, receivers)
 
 
@@ -113,47 +113,6 @@ def check(found, arrays, g, mask, *, ids=IDS, relative=2e-6):
         assert_close(gradient, expected[name], relative)
 
 
-# --- rows -----------------------------------------------------------------------------------------
-
-
-def test_make_rows_by_hand():
-    rows = layouts.make_rows(np.array([2, 0, 2, 2, 0]), np.array([1, 1, 0, 3, 2]), 4, chunk_size=2)
-    expected = {
-        "nodes": [2, 0, 2, 2, 0],
-        "others": [1, 2, 1, 0, 3],
-        "edges": [1, 4, 0, 2, 3],
-        "starts": [0, 2, 2, 4, 5, 5],  # node 2 has two chunks, nodes 1 and 3 an empty one
-        "owners": [0, 1, 2, 2, 3],
-        "places": [-1, -1, 0, 1, -1],
-        "long": [2],
-        "long_starts": [0, 2],
-    }
-    for name, values in expected.items():
-        assert getattr(rows, name).dtype == np.int32
-        np.testing.assert_array_equal(getattr(rows, name), values, err_msg=name)
-    assert (rows.num_nodes, rows.num_parts) == (4, 2)
-
-
-def test_make_rows_bounds_the_chunks_of_a_hub():
-    rows = layouts.make_rows(np.zeros(100_000, int), np.zeros(100_000, int), 2)
-    assert np.diff(rows.starts).max() == layouts.CHUNK_SIZE
-    assert rows.num_parts == -(-100_000 // layouts.CHUNK_SIZE)
-
-
-@pytest.mark.parametrize(
-    ("ids", "options", "message"),
-    [
-        (([0, 1], [0]), {}, "one length"),
-        (([0, 2], [0, 0]), {}, "got 0 to 2"),
-        (([0, 1], [0, -1]), {}, "got -1 to 0"),
-        (([0, 1], [0, 0]), {"chunk_size": 0}, "at least 1"),
-    ],
-)
-def test_make_rows_refuses_what_a_kernel_would_follow(ids, options, message):
-    with pytest.raises(ValueError, match=message):
-        layouts.make_rows(*map(np.array, ids), 2, **options)
-
-
 def test_softmax_sum_refuses_shapes_that_do_not_fit(unchecked):
     x, z, multiplier, _ = draw(0)
     for arrays, message in (
@@ -171,13 +130,13 @@ def test_softmax_sum_refuses_shapes_that_do_not_fit(unchecked):
 @pytest.mark.parametrize(("channels", "heads", "num_masked"), [(3, 5, 17), (4, 6, 8), (4, 8, 0)])
 def test_a_tile_leaves_out_what_the_array_does_not_have(channels, heads, num_masked, monkeypatch):
     # The interpreter does not write there; a GPU would write into the next row.
-    monkeypatch.setattr(fused, "MAX_TILE_WIDTH", 16)
+    monkeypatch.setattr(triton_tiles, "MAX_TILE_WIDTH", 16)
     array = jax.ShapeDtypeStruct((1, channels, heads), jnp.float32)
-    shape = fused._shape_of(channels, heads)
+    shape = triton_tiles.shape_of(channels, heads)
     assert (shape.tile_c, shape.tile_h, shape.num_head_blocks) == (4, 4, 2)
     masks = []
     for block in range(2):
-        index, mask = fused._Tile(shape, block)._at(array, jnp.int32(0), True)
+        index, mask = triton_tiles.Tile(shape, block)._at(array, jnp.int32(0), True)
         assert (mask is True) == (num_masked == 0)  # or numbers are loaded one by one
         mask = np.broadcast_to(mask, (4, 4))
         is_inside = (np.asarray(index[1]) < channels) & (np.asarray(index[2]) < heads)
@@ -251,10 +210,10 @@ def test_softmax_sum_agrees_in_float64(x64):
 @pytest.mark.parametrize(("channels", "heads", "blocks"), [(1, 1, 1), (3, 7, 4)])
 def test_softmax_sum_takes_any_width_in_blocks_of_heads(channels, heads, blocks, monkeypatch):
     # Shapes that no other test has: a trace is kept, with the width it was made for.
-    monkeypatch.setattr(fused, "MAX_TILE_WIDTH", 8)
+    monkeypatch.setattr(triton_tiles, "MAX_TILE_WIDTH", 8)
     *arrays, g = draw(8, channels=channels, heads=heads)
-    assert fused._shape_of(channels, heads).num_head_blocks == blocks
-    rows = both_rows(*IDS, chunk_size=CHUNK_SIZE if blocks > 1 else layouts.CHUNK_SIZE)
+    assert triton_tiles.shape_of(channels, heads).num_head_blocks == blocks
+    rows = both_rows(*IDS, chunk_size=CHUNK_SIZE if blocks > 1 else tables.CHUNK_SIZE)
     found = value_and_gradients(rows, arrays, None, g)
     check(found, arrays, g, np.ones((NUM_EDGES, heads), bool))
 

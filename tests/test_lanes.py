@@ -79,7 +79,7 @@ def facts_of_layers(batch, graph, pairs, config, slope):
     return np.moveaxis(causes, 0, -1), np.moveaxis(gap, 0, -1), np.moveaxis(deficit, 0, -1), out
 
 
-@pytest.mark.parametrize("graph", ["tutorial", "random"])
+@pytest.mark.parametrize("graph", ["tutorial", pytest.param("random", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("options", "slope"),
     [

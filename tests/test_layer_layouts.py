@@ -11,8 +11,15 @@ from gat_jax.layers import LayerSettings
 from gat_jax.params import LayerConfig
 
 
-@pytest.mark.parametrize("has_all", [False, True], ids=["plain", "everything"])
-@pytest.mark.parametrize("layout", ["bucketed", "fused"])
+@pytest.mark.parametrize(
+    ("layout", "has_all"),
+    [
+        ("bucketed", False),
+        ("bucketed", True),
+        ("fused", True),
+        pytest.param("fused", False, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("layer", ["gat", "gatv2", "gcn"])
 def test_layouts_agree_with_segments(layer, layout, has_all, x64):
     num_edge_features = 2 if has_all and layer != "gcn" else 0
@@ -97,6 +104,7 @@ def test_twins_in_a_regime_are_bit_equal_in_every_layout(layout, is_mapped):
     assert count > 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["gat", "gatv2"])
 def test_gradients_have_the_dtype_of_what_they_are_of(layer, x64):
     graph, config = messy_graph(0), LayerConfig(layer=layer, heads=2, channels=3)

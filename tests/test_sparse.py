@@ -139,6 +139,7 @@ def test_dropout_keeps_its_share_of_the_nonzeros():
     assert (first != second).any()
 
 
+@pytest.mark.slow
 def test_networks_train_on_sparse_features():
     configs = models.gat_configs(2, heads=2, channels=3)
     graph = messy_graph(0)._replace(nodes=X[:8])

@@ -59,8 +59,9 @@ def test_momentum_is_optax_sgd_with_momentum():
         logits, _ = models.apply_network(params, TASK.graph, configs)
         return optax.softmax_cross_entropy_with_integer_labels(logits, TASK.labels).mean()
 
+    gradient = jax.jit(jax.grad(loss))
     for _ in range(5):
-        updates, state = optimizer.update(jax.grad(loss)(params), state)
+        updates, state = optimizer.update(gradient(params), state)
         params = optax.apply_updates(params, updates)
     chex.assert_trees_all_close(trained, params, rtol=1e-5)
 

@@ -1,4 +1,4 @@
-"""Sums by table against plain loops over the edge list, and how much memory they take."""
+"""Loops over slots and edges against NumPy over the edge list, and how much memory they take."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import assert_close
 
-from gat_jax import layouts, slots
+from gat_jax import edge_loops, loops, slots, tables
 
 # Widths 4, 8 and 16; up to 19 chunks of the widest, and so chunks of chunks; rows without edges.
 DEGREES = (0, 3, 70, 4, 9, 5, 40, 8, 1, 16, 0, 2, 20, 17, 12, 300, 0)
@@ -14,12 +14,12 @@ NUM_NODES, NUM_EDGES = len(DEGREES), sum(DEGREES)
 _rng = np.random.default_rng(0)
 ROWS = _rng.permutation(np.repeat(np.arange(NUM_NODES), DEGREES)).astype(np.int32)
 OTHERS = _rng.integers(NUM_NODES, size=NUM_EDGES).astype(np.int32)  # with duplicates
-TABLE = layouts.make_table(ROWS, OTHERS, NUM_NODES)
+TABLE = tables.make_table(ROWS, OTHERS, NUM_NODES)
 IS_ROW = np.array(DEGREES) > 0
 
 HEADS, CHANNELS = (1, 2, 3, 8, 9), (1, 3, 8, 17, 40)
 # Lanes of channels beside the heads or none, one group of channels or several.
-FAST = {(1, 1), (1, 8), (1, 17), (1, 40), (2, 3), (2, 8), (3, 8), (3, 17), (8, 1), (8, 40), (9, 3)}
+FAST = {(1, 1), (1, 8), (1, 40), (3, 17), (8, 40)}
 SHAPES = [
     pytest.param(heads, channels, marks=[] if (heads, channels) in FAST else [pytest.mark.slow])
     for heads in HEADS
@@ -57,7 +57,7 @@ def weighted_sum(function, at_edges, values, table=TABLE, **options):
 # --- values ---------------------------------------------------------------------------------------
 
 
-def check_over_edges(dtype, tolerance):
+def check_over_edges(all_heads, dtype, tolerance):
     def term(w, o, s):
         return w * (o - s) + 1.0
 
@@ -66,7 +66,7 @@ def check_over_edges(dtype, tolerance):
         at = {"at_edges": [w], "at_others": [o], "at_nodes": [s]}
         return [slots.over_edges(term, TABLE, **at, largest=x) for x in (False, True)]
 
-    for heads in HEADS:
+    for heads in all_heads:
         x = draw(heads, dtype, w=(NUM_EDGES, heads), o=(NUM_NODES, heads), s=(NUM_NODES, heads))
         total, largest = both(**x)
         assert total.dtype == largest.dtype == dtype
@@ -80,12 +80,12 @@ def check_over_edges(dtype, tolerance):
 
 
 def test_over_edges_agrees_with_loops():
-    check_over_edges(np.float32, 1e-6)
+    check_over_edges((1, 3, 8), np.float32, 1e-6)
 
 
 @pytest.mark.usefixtures("x64")
 def test_over_edges_agrees_with_loops_in_float64():
-    check_over_edges(np.float64, 1e-14)
+    check_over_edges((2,), np.float64, 1e-14)
 
 
 def test_over_edges_of_what_only_some_ends_have():
@@ -125,17 +125,18 @@ def check_sums_of_channels(heads, channels, dtype, tolerance):
             "weighted_sum": weighted_sum(lambda w, d: w * d, [w, d], o),
             "slope_sum": slots.slope_sum(w, n, o, None, slope, TABLE),
             "slope_sum of edges": slots.slope_sum(w, n, o, e, slope, TABLE),
-            "edge_dots": slots.edge_dots(*ends),
-            "function of edge_dots": slots.edge_dots(
+            "node_dots": loops.node_dots(n, o),
+            "edge_dots": edge_loops.edge_dots(*ends),
+            "function of edge_dots": edge_loops.edge_dots(
                 *ends,
                 function=lambda dot, edges, rows, values: edges[0] * (dot - rows[0]) + values[0],
                 at_edges=[w],
                 at_rows=[n[:, 0]],
                 at_values=[o[:, 0]],
             ),
-            "edge_activations": slots.edge_activations(a, *ends, None, slope),
-            "edge_activations of edges": slots.edge_activations(a, *ends, e, slope),
-            "edge_activations below": slots.edge_activations(a, *ends, None, slope, 0.0),
+            "edge_activations": edge_loops.edge_activations(a, *ends, None, slope),
+            "edge_activations of edges": edge_loops.edge_activations(a, *ends, e, slope),
+            "edge_activations below": edge_loops.edge_activations(a, *ends, None, slope, 0.0),
         }
 
     actual = compute(**x, slope=slope)
@@ -146,6 +147,7 @@ def check_sums_of_channels(heads, channels, dtype, tolerance):
         "weighted_sum": add_up((w * d)[:, None] * o[OTHERS]),
         "slope_sum": add_up(w[:, None] * np.where(inner >= 0, 1.0, below)),
         "slope_sum of edges": add_up(w[:, None] * np.where(of_edges >= 0, 1.0, below)),
+        "node_dots": (n * o).sum(1),
         "edge_dots": (n[ROWS] * o[OTHERS]).sum(1),
         "function of edge_dots": w * ((n[ROWS] * o[OTHERS]).sum(1) - n[ROWS, 0]) + o[OTHERS, 0],
         "edge_activations": (a * f(inner, below)).sum(1),
@@ -167,7 +169,7 @@ def test_sums_of_channels_agree_with_loops(heads, channels):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("heads", "channels"), [(1, 8), (2, 17), (8, 40), (9, 3)])
+@pytest.mark.parametrize(("heads", "channels"), [(1, 8), (2, 17)])
 def test_sums_of_channels_agree_with_loops_in_float64(heads, channels):
     check_sums_of_channels(heads, channels, np.float64, 1e-13)
 
@@ -183,12 +185,12 @@ def test_weighted_sum_scaled_by_the_node_itself(channels):
 def test_sums_between_two_kinds_of_nodes():
     num_others = 30  # more than rows; the last are in no row
     others = np.random.default_rng(1).integers(num_others - 5, size=NUM_EDGES).astype(np.int32)
-    table = layouts.make_table(ROWS, others, NUM_NODES)
+    table = tables.make_table(ROWS, others, NUM_NODES)
     x = draw(2, np.float32, w=(NUM_EDGES, 2), n=(NUM_NODES, 3, 2), o=(num_others, 3, 2))
     w, n, o = wide(*x.values())
     total = weighted_sum(lambda w: w, [x["w"]], x["o"], table)
     assert_close(total, add_up(w[:, None] * o[others]), 1e-6)
-    dots = slots.edge_dots(x["n"], ROWS, x["o"], others)
+    dots = edge_loops.edge_dots(x["n"], ROWS, x["o"], others)
     assert_close(dots, (n[ROWS] * o[others]).sum(1), 1e-6)
     total = slots.over_edges(lambda x: x, table, at_others=[x["o"][:, 0]])
     assert_close(total, add_up(o[others, 0]), 1e-6)
@@ -196,9 +198,9 @@ def test_sums_between_two_kinds_of_nodes():
 
 def test_slopes_at_0_are_those_above():
     x = jnp.array([[-1.0], [-0.0], [0.0], [2.0]])
-    np.testing.assert_array_equal(slots.step(x)[:, 0], [0.0, 1.0, 1.0, 1.0])
-    np.testing.assert_array_equal(slots.slope_at(x, 0.5)[:, 0], [0.5, 1.0, 1.0, 1.0])
-    np.testing.assert_array_equal(slots.slope_at(x, 3.0, 2.0)[:, 0], [3.0, 2.0, 2.0, 2.0])
+    np.testing.assert_array_equal(loops.step(x)[:, 0], [0.0, 1.0, 1.0, 1.0])
+    np.testing.assert_array_equal(loops.slope_at(x, 0.5)[:, 0], [0.5, 1.0, 1.0, 1.0])
+    np.testing.assert_array_equal(loops.slope_at(x, 3.0, 2.0)[:, 0], [3.0, 2.0, 2.0, 2.0])
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3)], ids=str)
@@ -247,7 +249,7 @@ def large_arguments() -> dict:
         name: jax.ShapeDtypeStruct(tuple(sizes[a] for a in letters), jnp.float32)
         for name, letters in axes.items()
     }
-    table = layouts.make_table(rows, others, LARGE_NODES)
+    table = tables.make_table(rows, others, LARGE_NODES)
     ids = {"rows": rows, "others": others}
     return {**arrays, **ids, "table": table}
 
@@ -266,7 +268,7 @@ def temporary_bytes(function) -> int:
 def test_over_edges_stores_nothing_by_edge(largest):
     def compute(table, w_eh, o_nh, s_nh):
         def term(w, o, s):
-            return w * slots.step(o + s)
+            return w * loops.step(o + s)
 
         at = {"at_edges": [w_eh], "at_others": [o_nh], "at_nodes": [s_nh]}
         return slots.over_edges(term, table, **at, largest=largest)
@@ -294,7 +296,7 @@ def test_slope_sum_stores_no_gathered_values():
 
 def test_edge_dots_stores_no_gathered_values():
     def compute(r_nch, rows, l_nch, others, w_eh, s_nh):
-        return slots.edge_dots(
+        return edge_loops.edge_dots(
             r_nch,
             rows,
             l_nch,
@@ -309,10 +311,10 @@ def test_edge_dots_stores_no_gathered_values():
 
 def test_edge_activations_stores_no_gathered_values():
     def compute(a_ch, r_nch, rows, l_nch, others, slope_h):
-        return slots.edge_activations(a_ch, r_nch, rows, l_nch, others, None, slope_h)
+        return edge_loops.edge_activations(a_ch, r_nch, rows, l_nch, others, None, slope_h)
 
     def compute_with_edges(a_ch, r_nch, rows, l_nch, others, e_ech, slope_h):
-        return slots.edge_activations(a_ch, r_nch, rows, l_nch, others, e_ech, slope_h)
+        return edge_loops.edge_activations(a_ch, r_nch, rows, l_nch, others, e_ech, slope_h)
 
     assert temporary_bytes(compute) < 0.2 * GATHERED_NCH
     assert temporary_bytes(compute_with_edges) < 0.2 * GATHERED_NCH

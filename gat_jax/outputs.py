@@ -1,0 +1,108 @@
+"""What comes out of the heads: weighted sums over a node's incoming edges, on any layout.
+
+`layers` has the functions these belong to. The edge list wants features [N, H, C], tables want them
+channel-major, [N, C, H]; outputs are [N, H, C] in any case.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+import jraph
+from jaxtyping import Array, Float
+
+from gat_jax import aggregation, attention, fused, gat_aggregation, gatv2_aggregation
+from gat_jax.attention import EdgeMask, Scalar
+from gat_jax.layouts import BucketedLayout, FusedLayout, Layout, SegmentLayout, tables_of
+
+EdgeArray = Float[Array, "edges heads"]
+NodeArray = Float[Array, "nodes heads"]
+ChannelMajor = Float[Array, "nodes channels heads"]
+Outputs = Float[Array, "nodes heads channels"]
+Prepared = BucketedLayout | FusedLayout
+
+
+def gat_outputs(
+    layout: Prepared,
+    receiver_scores: NodeArray,
+    sender_scores: NodeArray,
+    values: ChannelMajor,
+    *,
+    edge_scores: EdgeArray | None,
+    multiplier: EdgeArray | None,
+    mask: EdgeMask | None,
+    slope: Scalar,
+    temperature: Scalar,
+) -> Outputs:
+    """Return GAT's outputs from scores and values; the multiplier is dropout's."""
+    mask_eh = _mask_by_head(mask, receiver_scores)
+    options: dict[str, Any] = {
+        "edge_scores_eh": edge_scores,
+        "mask_eh": mask_eh,
+        "slope": slope,
+        "temperature": temperature,
+    }
+    scores = receiver_scores, sender_scores
+    if isinstance(layout, FusedLayout):
+        x_eh = gat_aggregation.logits(layout.tables, *scores, **options)
+        return _softmax_sum(layout, x_eh, values, multiplier, mask_eh)
+    out_nch = gat_aggregation.gat(layout, *scores, values, multiplier_eh=multiplier, **options)
+    return out_nch.swapaxes(1, 2)
+
+
+def gatv2_outputs(
+    layout: Prepared,
+    a: Float[Array, "heads channels"],
+    right: ChannelMajor,
+    left: ChannelMajor,
+    *,
+    edges: Float[Array, "edges channels heads"] | None,
+    multiplier: EdgeArray | None,
+    mask: EdgeMask | None,
+    slope: Scalar,
+    temperature: Scalar,
+) -> Outputs:
+    """Return GATv2's outputs from the projections of receivers, senders and edges."""
+    a_ch = a.T.astype(left.dtype)
+    s_eh = gatv2_aggregation.scores(tables_of(layout), a_ch, right, left, edges, slope=slope)
+    return _softmax_sum(layout, s_eh / temperature, left, multiplier, _mask_by_head(mask, s_eh))
+
+
+def _softmax_sum(layout: Prepared, x_eh, z_nch, multiplier_eh, mask_eh) -> Outputs:
+    if isinstance(layout, FusedLayout):
+        rows = layout.by_receiver, layout.by_sender
+        out_nch = fused.softmax_sum(*rows, x_eh, z_nch, multiplier_eh, mask_eh)
+    else:
+        out_nch = aggregation.softmax_sum(layout, x_eh, z_nch, multiplier_eh, mask_eh)
+    return out_nch.swapaxes(1, 2)
+
+
+def linear_outputs(
+    layout: Layout,
+    graph: jraph.GraphsTuple,
+    weights: EdgeArray,
+    values: Outputs,
+    *,
+    multiplier: EdgeArray | None = None,
+) -> Outputs:
+    """Return the sum over incoming edges of given weights times values [N, H, C]."""
+    if multiplier is not None:
+        weights = weights * multiplier
+    if isinstance(layout, SegmentLayout):
+        return attention.aggregate(weights, values, graph.senders, graph.receivers)
+    tables = tables_of(layout)
+    return aggregation.linear_sum(tables, weights, values.swapaxes(1, 2)).swapaxes(1, 2)
+
+
+def sum_by_receiver(
+    layout: Layout, graph: jraph.GraphsTuple, values: Float[Array, "edges 1"], num_nodes: int
+) -> Float[Array, "nodes 1"]:
+    """Return the sum over incoming edges of given values."""
+    if isinstance(layout, SegmentLayout):
+        return jnp.zeros((num_nodes, 1), values.dtype).at[graph.receivers].add(values)
+    return linear_outputs(layout, graph, values, jnp.ones((num_nodes, 1, 1), values.dtype))[..., 0]
+
+
+def _mask_by_head(edge_mask: EdgeMask | None, like: Float[Array, "_ heads"]):
+    if edge_mask is None:
+        return None
+    return jnp.broadcast_to(jnp.asarray(edge_mask)[:, None], (len(edge_mask), like.shape[-1]))
