@@ -18,7 +18,7 @@ All arrays end in an axis of heads, which share nothing: `vmap` folds the mapped
 suffixes as in `loops`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -77,10 +77,9 @@ def fold_heads(function: Callable) -> Callable:
 
 
 class NormalisedSum(NamedTuple):
-    """The sum with weights p, divided by their sum, and what its gradient needs."""
+    """The sum with weights alpha, and what its gradient needs."""
 
-    p_eh: EdgeArray
-    inverse_nh: NodeArray  # one over the sum of p at every receiver, 1 without edges
+    alpha_eh: EdgeArray
     z_nch: Features
     multiplier_eh: EdgeArray | None
     out_nch: Features
@@ -89,30 +88,37 @@ class NormalisedSum(NamedTuple):
 def normalised_sum(
     layout: BucketedLayout, p_eh: EdgeArray, z_nch: Features, multiplier_eh: EdgeArray | None
 ) -> NormalisedSum:
-    """Compute out_i = sum_j p_ij d_ij z_j / sum_j p_ij for p >= 0, zeros where all p are 0."""
-    table = layout.by_receiver
-    weights = slots.in_slots(lambda p: p, [p_eh], table)
-    total_nh = slots.total(weights, table)
+    """Compute out_i = sum_j alpha_ij d_ij z_j, alpha_ij = p_ij / sum_j p_ij, for p >= 0.
+
+    Where all p are 0, alpha and out are.
+    """
+    total_nh = over_edges(lambda p: p, layout.by_receiver, at_edges=[p_eh])
     inverse_nh = 1.0 / jnp.where(total_nh > 0, total_nh, 1.0)
-    if multiplier_eh is not None:
-        weights = slots.in_slots(_product, [p_eh, multiplier_eh], table)
     # The weights are divided, not the sum: XLA would contract a product at the end with a caller's
     # difference of two rows, and x y - z w with one rounding is not 0 for twins.
-    out_nch = slots.weighted_sum(weights, z_nch, table, scale=inverse_nh)
-    return NormalisedSum(p_eh, inverse_nh, z_nch, multiplier_eh, out_nch)
+    # In a loop of its own: XLA would repeat the exponentials wherever alpha is fetched.
+    alpha_eh = edge_loops.edge_values(
+        lambda edges, receivers, _: edges[0] * receivers[0],
+        layout.receivers,
+        layout.senders,
+        at_edges=[p_eh],
+        at_rows=[inverse_nh],
+    )
+    weights = [alpha_eh] if multiplier_eh is None else [alpha_eh, multiplier_eh]
+    out_nch = _sum_of(weights, z_nch, layout.by_receiver)
+    return NormalisedSum(alpha_eh, z_nch, multiplier_eh, out_nch)
 
 
 class SumGradient(NamedTuple):
     """The gradients of a normalised sum; make it with `of`."""
 
     saved: NormalisedSum
-    g_nch: Features  # G, divided by the sum of p: times p that is alpha, and divided once per node
-    r_nh: NodeArray  # <G, out>, divided likewise
+    g_nch: Features
+    r_nh: NodeArray  # <G, out>
 
     @classmethod
     def of(cls, saved: NormalisedSum, g_nch: Features) -> "SumGradient":
         """Prepare the gradients for G."""
-        g_nch = g_nch * saved.inverse_nh[:, None]
         return cls(saved, g_nch, loops.node_dots(g_nch, saved.out_nch))
 
     def at_edges(
@@ -122,9 +128,9 @@ class SumGradient(NamedTuple):
         weights = self._weights()
 
         def of_dot(dot, edges, receivers, senders):
-            p, *multiplier = edges[: len(weights)]
+            alpha, *multiplier = edges[: len(weights)]
             r, *receivers = receivers
-            dx = p * (_product(dot, *multiplier) - r)
+            dx = alpha * (_product(dot, *multiplier) - r)
             return function(dx, edges[len(weights) :], receivers, senders)
 
         return self._dots(
@@ -140,16 +146,15 @@ class SumGradient(NamedTuple):
         if self.saved.multiplier_eh is None:
             return None
         return self._dots(
-            layout, function=lambda dot, edges, *_: edges[0] * dot, at_edges=[self.saved.p_eh]
+            layout, function=lambda dot, edges, *_: edges[0] * dot, at_edges=[self.saved.alpha_eh]
         )
 
     def of_values(self, layout: BucketedLayout) -> Features:
         """Return dL/dz."""
-        weights = slots.in_slots(_product, self._weights(), layout.by_sender)
-        return slots.weighted_sum(weights, self.g_nch, layout.by_sender)
+        return _sum_of(self._weights(), self.g_nch, layout.by_sender)
 
     def _weights(self) -> list[EdgeArray]:
-        return [x for x in (self.saved.p_eh, self.saved.multiplier_eh) if x is not None]
+        return [x for x in (self.saved.alpha_eh, self.saved.multiplier_eh) if x is not None]
 
     def _dots(self, layout: BucketedLayout, **options: Any) -> EdgeArray:
         ends = self.g_nch, layout.receivers, self.saved.z_nch, layout.senders
@@ -168,6 +173,13 @@ def row_peak(layout: BucketedLayout, x_eh: EdgeArray, mask_eh: EdgeMask | None) 
     if mask_eh is not None:
         x_eh = jnp.where(mask_eh, x_eh, -jnp.inf)
     return finite(over_edges(lambda x: x, layout.by_receiver, at_edges=[x_eh], largest=True))
+
+
+def _sum_of(
+    weights: Sequence[EdgeArray], values_nch: Float[Array, "others channels heads"], table: Table
+) -> Features:
+    """Add up the product of the weights times the values at the other end."""
+    return slots.weighted_sum(slots.in_slots(_product, weights, table), values_nch, table)
 
 
 def _product(first, *others):
@@ -199,18 +211,13 @@ def linear_sum(
 
 @fold_heads
 def _linear_forward(layout, weights_eh, z_nch):
-    return _sum_of(weights_eh, z_nch, layout.by_receiver)
+    return _sum_of([weights_eh], z_nch, layout.by_receiver)
 
 
 @fold_heads
 def _linear_backward(layout, weights_eh, z_nch, g_nch):
     dw_eh = edge_loops.edge_dots(g_nch, layout.receivers, z_nch, layout.senders)
-    return dw_eh, _sum_of(weights_eh, g_nch, layout.by_sender)
-
-
-def _sum_of(weights_eh, values_nch, table: Table):
-    weights = slots.in_slots(lambda w: w, [weights_eh], table)
-    return slots.weighted_sum(weights, values_nch, table)
+    return dw_eh, _sum_of([weights_eh], g_nch, layout.by_sender)
 
 
 linear_sum.defvjp(

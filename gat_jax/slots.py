@@ -120,27 +120,10 @@ def in_slots(
     return [_in_slots(function, at_edges, bucket) for bucket in table.buckets]
 
 
-def total(
-    weights: Sequence[Float[Array, "_ _ heads"]], table: Table
-) -> Float[Array, "nodes heads"]:
-    """Add up what `in_slots` returned over the slots of every node."""
-    return to_nodes([_total(x) for x in weights], table)
-
-
-@one_loop
-def _total(weights_kwh):
-    result = weights_kwh[:, 0]
-    for w in range(1, weights_kwh.shape[1]):
-        result += weights_kwh[:, w]
-    return result
-
-
 def weighted_sum(
     weights: Sequence[Float[Array, "_ _ heads"]],
     values: Float[Array, "others channels heads"],
     table: Table,
-    *,
-    scale: Float[Array, "nodes heads"] | None = None,
 ) -> Float[Array, "nodes channels heads"]:
     """Add up weight times value of the other node over the edges of every node.
 
@@ -148,7 +131,6 @@ def weighted_sum(
       weights: as `in_slots` returns them.
       values: [M, C, H] of the nodes at the other end.
       table: says which edges a node has.
-      scale: [N, H] by which a node's weights are multiplied.
 
     Returns:
       [N, C, H], 0 at nodes without edges.
@@ -156,8 +138,6 @@ def weighted_sum(
     wide = widen(values)
     chunks = []
     for bucket, weights_kwh in zip(table.buckets, weights, strict=True):
-        if scale is not None:
-            weights_kwh *= rows_of(scale, bucket.nodes)[:, None]
         chunks.append(_weighted_sum(tile(weights_kwh, wide), wide, jnp.asarray(bucket.others)))
     return to_nodes(chunks, table).reshape(-1, *values.shape[1:])
 

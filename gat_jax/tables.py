@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 # Slots of a row that are spelled out in one loop; longer rows are cut into chunks of the last.
-WIDTHS = (4, 8, 16)
+WIDTHS = (4, 8, 16, 32)
 # Edges that one program of a fused kernel adds up, one tile after the other.
 CHUNK_SIZE = 256
 

@@ -104,7 +104,7 @@ def test_make_layout_by_name_and_by_itself():
 
 
 def test_describe_counts_what_a_layout_consists_of():
-    graph = random_graph(0, [20, 3, 1, 0])
+    graph = random_graph(0, [40, 3, 1, 0])
     few = random_graph(0, [2, 1, 0])
     text = layouts.describe(layouts.make_layout(few), device="cpu")
     assert text.startswith("segment: the edge list, with scatters\nauto chooses segment: below 50 ")
@@ -112,12 +112,12 @@ def test_describe_counts_what_a_layout_consists_of():
     assert "auto chooses bucketed: the scatters of a gpu" in text
     assert layouts.describe(layouts.SegmentLayout()) == "segment: the edge list, with scatters"
     fused = layouts.describe(layouts.make_layout(graph, "fused"))
-    assert fused.startswith("fused: 4 nodes, 24 edges")
+    assert fused.startswith("fused: 4 nodes, 44 edges")
     lines = layouts.describe(layouts.make_layout(graph, "bucketed"), device="gpu").splitlines()
-    assert lines[0] == "bucketed: 4 nodes, 24 edges"
-    assert lines[1] == "  by receiver, 1.67 slots an edge:"  # 2 x 4 and 2 x 16 slots
+    assert lines[0] == "bucketed: 4 nodes, 44 edges"
+    assert lines[1] == "  by receiver, 1.64 slots an edge:"  # 2 x 4 and 2 x 32 slots
     assert lines[2] == "    2 rows of up to 4 slots"
-    assert lines[3] == "    1 rows of up to 16 slots in 2 chunks, at most 2 a row"
+    assert lines[3] == "    1 rows of up to 32 slots in 2 chunks, at most 2 a row"
     assert lines[-1].startswith("auto chooses bucketed: ")
 
 

@@ -49,9 +49,9 @@ def add_up(terms) -> np.ndarray:
     return total
 
 
-def weighted_sum(function, at_edges, values, table=TABLE, **options):
+def weighted_sum(function, at_edges, values, table=TABLE):
     weights = slots.in_slots(function, at_edges, table)
-    return slots.weighted_sum(weights, values, table, **options)
+    return slots.weighted_sum(weights, values, table)
 
 
 # --- values ---------------------------------------------------------------------------------------
@@ -157,8 +157,6 @@ def check_sums_of_channels(heads, channels, dtype, tolerance):
     for name, value in expected.items():
         assert actual[name].dtype == dtype, name
         assert_close(actual[name], value, tolerance)
-    total = slots.total(slots.in_slots(lambda w: w, [x["w"]], TABLE), TABLE)
-    assert_close(total, add_up(w), tolerance)
     for name in ("weighted_sum", "slope_sum", "slope_sum of edges"):
         np.testing.assert_array_equal(np.asarray(actual[name])[~IS_ROW], 0.0)
 
@@ -172,14 +170,6 @@ def test_sums_of_channels_agree_with_loops(heads, channels):
 @pytest.mark.parametrize(("heads", "channels"), [(1, 8), (2, 17)])
 def test_sums_of_channels_agree_with_loops_in_float64(heads, channels):
     check_sums_of_channels(heads, channels, np.float64, 1e-13)
-
-
-@pytest.mark.parametrize("channels", [3, 8])
-def test_weighted_sum_scaled_by_the_node_itself(channels):
-    x = draw(4, np.float32, w=(NUM_EDGES, 2), s=(NUM_NODES, 2), o=(NUM_NODES, channels, 2))
-    compute = jax.jit(lambda w, s, o: weighted_sum(lambda w: w, [w], o, scale=s))
-    w, s, o = wide(*x.values())
-    assert_close(compute(**x), add_up((w * s[ROWS])[:, None] * o[OTHERS]), 1e-6)
 
 
 def test_sums_between_two_kinds_of_nodes():
