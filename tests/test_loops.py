@@ -8,8 +8,8 @@ from helpers import assert_close
 
 from gat_jax import edge_loops, loops, slots, tables
 
-# Widths 4, 8 and 16; up to 19 chunks of the widest, and so chunks of chunks; rows without edges.
-DEGREES = (0, 3, 70, 4, 9, 5, 40, 8, 1, 16, 0, 2, 20, 17, 12, 300, 0)
+# Every width; up to 35 chunks of the widest, and so chunks of chunks; rows without edges.
+DEGREES = (0, 3, 70, 4, 9, 5, 40, 8, 1, 16, 0, 2, 20, 17, 12, 1100, 0)
 NUM_NODES, NUM_EDGES = len(DEGREES), sum(DEGREES)
 _rng = np.random.default_rng(0)
 ROWS = _rng.permutation(np.repeat(np.arange(NUM_NODES), DEGREES)).astype(np.int32)
