@@ -46,8 +46,10 @@ def as_primals(gradients: Any, primals: Any) -> Any:
 def fold_heads(function: Callable) -> Callable:
     """Let `vmap` fold the mapped axis into the heads, the last axis of all arrays but the layout's.
 
-    A mapped layout, one graph per lane, is mapped as ever.
+    A mapped layout, one graph per lane, is mapped as ever. The function is compiled as a whole:
+    its loops are closures, new with every call, and outside of `jit` each would compile again.
     """
+    function = jax.jit(function)
     mapped = custom_vmap(function)
 
     @mapped.def_vmap

@@ -292,7 +292,6 @@ def _check(layout: tuple[Rows, Rows], x_eh, z_nch, multiplier_eh, mask_eh) -> No
 
 
 @fold_heads
-@jax.jit
 def _forward(layout: tuple[Rows, Rows], x_eh, z_nch, multiplier_eh):
     """Return the outputs, and of every receiver the largest logit and one over the total."""
     arrays = [x for x in (x_eh, z_nch, multiplier_eh) if x is not None]
@@ -313,7 +312,6 @@ def _forward(layout: tuple[Rows, Rows], x_eh, z_nch, multiplier_eh):
 
 
 @fold_heads
-@jax.jit
 def _backward(layout: tuple[Rows, Rows], x_eh, z_nch, multiplier_eh, peak_nh, inverse_nh, g_nch):
     """Return the gradients of x, z and the multiplier."""
     if len(x_eh) == 0:

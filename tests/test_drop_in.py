@@ -35,6 +35,16 @@ def shuffled(graph, seed=1):
     )
 
 
+def test_gat_outside_of_jit_compiles_once(caplog):
+    net = make_layer(drop_in.gat, draw_weights())
+    gradient = jax.grad(lambda x: jnp.sum(net(GRAPH._replace(nodes=x)).nodes ** 2))
+    nodes = jnp.asarray(GRAPH.nodes)
+    gradient(nodes)
+    with jax.log_compiles():
+        gradient(nodes)
+    assert not [r for r in caplog.records if "Finished XLA compilation" in r.getMessage()]
+
+
 @pytest.mark.parametrize("graph", [GRAPH, shuffled(GRAPH)], ids=["sorted", "any order"])
 def test_gat_is_jraphs(graph):
     weights = draw_weights()

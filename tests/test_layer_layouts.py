@@ -75,6 +75,21 @@ def test_layouts_by_name_need_a_concrete_graph():
 
 
 @pytest.mark.parametrize("layout", ["bucketed", "fused"])
+@pytest.mark.parametrize("layer", ["gat", "gatv2", "gcn"])
+def test_layers_outside_of_jit_compile_once(layer, layout, caplog):
+    graph, config = messy_graph(0), LayerConfig(layer=layer, heads=1, channels=3)
+    params, prepared = random_params(0, config, 3), layouts.make_layout(graph, layout)
+    gradient = jax.grad(
+        lambda params: jnp.sum(layers.apply_layer(params, graph, layout=prepared)[0] ** 2)
+    )
+
+    gradient(params)
+    with jax.log_compiles():
+        gradient(params)
+    assert not [r for r in caplog.records if "Finished XLA compilation" in r.getMessage()]
+
+
+@pytest.mark.parametrize("layout", ["bucketed", "fused"])
 @pytest.mark.parametrize("is_mapped", [False, True], ids=["single", "mapped"])
 def test_twins_in_a_regime_are_bit_equal_in_every_layout(layout, is_mapped):
     graph = graphs.random_graph(0, num_nodes=40, num_edges=250, num_features=3, num_twins=20)
