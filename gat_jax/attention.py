@@ -113,7 +113,9 @@ def shifted_logits(
     mixed = slope * logits - (c + m)
     shifted = jnp.where(logits >= 0, same_piece, mixed)
     shifted = jnp.where(is_negative_row, slope * same_piece, shifted)
-    return jnp.where(slope == 1, same_piece, shifted)
+    # For a slope of 1 the second term is 0, and so is its gradient to c; that to the slope is not.
+    linear = same_piece + (slope - 1) * (jnp.minimum(logits, 0) - jnp.minimum(c + m, 0))
+    return jnp.where(slope == 1, linear, shifted)
 
 
 def _segment_max(data_eh, receivers, num_nodes: int, mask) -> Float[Array, "nodes heads"]:

@@ -3,9 +3,10 @@
     out_i = sum_j alpha_ij d_ij z_j,   alpha_ij = softmax_j f(c_i + t_ij) / temperature,
     t_ij = n_j + e_ij, f the LeakyReLU, d what dropout multiplies by
 
-A row of the logits' gradient sums to 0. dL/dc_i is therefore (1 - slope) / temperature times the
-sum over positive logits alone, and exactly 0 in a row whose logits have one sign, where adding up
-the whole row would leave rounding. Everything else as in `aggregation`.
+A row of dL/dx, x what the softmax is taken of, sums to 0. dL/dc_i is therefore (slope - 1) /
+temperature times the sum of dL/dx over negative logits alone: exactly 0 in a row whose logits have
+one sign, where adding up the whole row would leave rounding; and without cancellation where logits
+are large, for negative ones have hardly any attention then. Everything else as in `aggregation`.
 """
 
 import functools
@@ -246,20 +247,23 @@ def _logits_backward(
 
     dt_eh = at_edges(through_slope, at_rows=[c_nh], **_terms_of_t(inputs))
     dn_nh = over_edges(lambda x: x, layout.by_sender, at_edges=[dt_eh])
-    positive_nh = over_edges(
-        lambda dt, *logit: dt * loops.step(_sum(*logit)),
+    dx_eh = at_edges(lambda dx, *_: dx)  # a loop of its own, left out of the program if not used
+    # At negative logits dL/dt is slope / temperature times dL/dx, which spares that loop.
+    is_from_dt = isinstance(slope, float) and slope != 0
+    negative_nh = over_edges(
+        lambda d, *logit: d * (1.0 - loops.step(_sum(*logit))),
         layout.by_receiver,
-        at_edges=[dt_eh, *_terms_of_t(inputs)["at_edges"]],
+        at_edges=[dt_eh if is_from_dt else dx_eh, *_terms_of_t(inputs)["at_edges"]],
         at_others=[inputs.n_nh],
         at_nodes=[c_nh],
     )
+    factor = (slope - 1.0) / (slope if is_from_dt else temperature)
     lowest_nh = -_largest_t(layout, inputs, mask_eh, sign=-1.0)
     is_mixed = (c_nh + m_nh >= 0) & (c_nh + lowest_nh < 0)
-    dc_nh = jnp.where(is_mixed, (1.0 - slope) * positive_nh, 0.0)
+    dc_nh = jnp.where(is_mixed, factor * negative_nh, 0.0)
     de_eh = None if inputs.e_eh is None else dt_eh
     d_settings = None, None
     if inputs.slope_h is not None or inputs.temperature_h is not None:
-        dx_eh = at_edges(lambda dx, *_: dx)
         d_settings = _settings_backward(layout, inputs, mask_eh, m_nh, slope, temperature, dx_eh)
     return _Inputs(dc_nh, dn_nh, None, de_eh, None, *d_settings)
 

@@ -463,6 +463,28 @@ def test_gat_gives_c_a_gradient_in_rows_of_both_signs_alone(layer, mask, slopes)
         np.testing.assert_array_equal(np.asarray(gradient["c_nh"]) != 0, is_mixed)
 
 
+@pytest.mark.parametrize(
+    ("layer", "slope"),
+    [(static, 0.2), (traced, 0.2), (traced, 0.0)],
+    ids=["static", "traced", "traced 0"],
+)
+def test_gat_gives_c_a_gradient_to_rounding_at_large_logits(layer, slope):
+    # Negative logits have hardly any attention there: the gradient is far below the rounding of
+    # what positive ones add up to.
+    inputs = draw_gat(61)
+    inputs |= {name: 12 * inputs[name] for name in ("c_nh", "n_nh", "edge_scores_eh")}
+    _, gradient = layer(LAYOUT, inputs, None, slope, 1.0)
+    fixed = {name: np.asarray(value, np.float64) for name, value in inputs.items()}
+
+    def reference(arrays):
+        return oracle_gat(fixed | arrays, None, slope, 1.0)
+
+    _, expected = oracle_gradient(reference, {"c_nh": fixed["c_nh"]})
+    size = np.abs(expected["c_nh"])
+    assert np.sum((size > 1e-14) & (size < 1e-8)) > 3
+    np.testing.assert_allclose(gradient["c_nh"], expected["c_nh"], rtol=1e-2, atol=1e-15)
+
+
 @pytest.mark.parametrize("layer", [static, traced], ids=["static", "traced"])
 def test_gat_at_slope_1_drops_the_receiver(layer):
     inputs = draw_gat(21)

@@ -154,6 +154,22 @@ def test_gat_attention_at_slope_1_drops_the_receiver_everywhere(layer):
         np.testing.assert_array_equal(actual, expected)
 
 
+@pytest.mark.parametrize("slope", SLOPES)
+def test_gat_attention_has_the_gradient_of_a_traced_slope(slope):
+    c_nh, t_eh = draw_scores(15)  # a row with logits of both signs has one, at a slope of 1 too
+    weights = draw_scores(16)[1]
+    logits = np.asarray(c_nh, np.float64)[RECEIVERS] + np.asarray(t_eh, np.float64)
+
+    def total(slope):
+        alpha = dense_softmax(oracle.leaky_relu(logits, slope), RECEIVERS, MASK)
+        return np.sum(np.asarray(weights, np.float64) * alpha)
+
+    _, _, gradient, _ = gradient_of_weighted_sum(c_nh, t_eh, slope, MASK, weights)
+    expected = (total(slope + 1e-5) - total(slope - 1e-5)) / 2e-5
+    assert abs(expected) > 0.01
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5)
+
+
 def test_gat_attention_on_the_boundary_belongs_to_both_regimes():
     # Rows whose least or largest logit is exactly 0, beside one deep inside the same regime.
     t_eh = jnp.tile(jnp.array([[0.1], [0.7], [0.4]], jnp.float32), (4, 1))
