@@ -1,4 +1,4 @@
-"""Weighted sums over a node's edges on a bucketed layout: no scatter, forward or backward.
+"""Weighted sums over a node's edges on a layout with tables: no scatter, forward or backward.
 
     linear_sum     out_i = sum_j w_ij z_j
     softmax_sum    out_i = sum_j alpha_ij d_ij z_j,   alpha_ij = softmax_j x_ij
@@ -18,7 +18,8 @@ All arrays end in an axis of heads, which share nothing: `vmap` folds the mapped
 suffixes as in `loops`.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -26,11 +27,10 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float
 
-from gat_jax import edge_loops, loops, slots
-from gat_jax.layouts import BucketedLayout
+from gat_jax import loops, sums
+from gat_jax.layouts import Prepared
 from gat_jax.loops import rows_of
-from gat_jax.slots import over_edges
-from gat_jax.tables import Table
+from gat_jax.sums import over_edges
 
 EdgeArray = Float[Array, "edges heads"]
 NodeArray = Float[Array, "nodes heads"]
@@ -88,7 +88,7 @@ class NormalisedSum(NamedTuple):
 
 
 def normalised_sum(
-    layout: BucketedLayout, p_eh: EdgeArray, z_nch: Features, multiplier_eh: EdgeArray | None
+    layout: Prepared, p_eh: EdgeArray, z_nch: Features, multiplier_eh: EdgeArray | None
 ) -> NormalisedSum:
     """Compute out_i = sum_j alpha_ij d_ij z_j, alpha_ij = p_ij / sum_j p_ij, for p >= 0.
 
@@ -99,15 +99,14 @@ def normalised_sum(
     # The weights are divided, not the sum: XLA would contract a product at the end with a caller's
     # difference of two rows, and x y - z w with one rounding is not 0 for twins.
     # In a loop of its own: XLA would repeat the exponentials wherever alpha is fetched.
-    alpha_eh = edge_loops.edge_values(
+    alpha_eh = sums.edge_values(
         lambda edges, receivers, _: edges[0] * receivers[0],
-        layout.receivers,
-        layout.senders,
+        layout,
         at_edges=[p_eh],
         at_rows=[inverse_nh],
     )
     weights = [alpha_eh] if multiplier_eh is None else [alpha_eh, multiplier_eh]
-    out_nch = _sum_of(weights, z_nch, layout.by_receiver)
+    out_nch = sums.weighted_sum(weights, z_nch, layout.by_receiver)
     return NormalisedSum(alpha_eh, z_nch, multiplier_eh, out_nch)
 
 
@@ -124,7 +123,7 @@ class SumGradient(NamedTuple):
         return cls(saved, g_nch, loops.node_dots(g_nch, saved.out_nch))
 
     def at_edges(
-        self, layout: BucketedLayout, function: Callable, *, at_edges=(), at_rows=(), at_values=()
+        self, layout: Prepared, function: Callable, *, at_edges=(), at_rows=(), at_values=()
     ) -> EdgeArray:
         """Return a function of dL/dx, x = log p, and of what `edge_loops.edge_values` passes."""
         weights = self._weights()
@@ -132,7 +131,7 @@ class SumGradient(NamedTuple):
         def of_dot(dot, edges, receivers, senders):
             alpha, *multiplier = edges[: len(weights)]
             r, *receivers = receivers
-            dx = alpha * (_product(dot, *multiplier) - r)
+            dx = alpha * (math.prod(multiplier, start=dot) - r)
             return function(dx, edges[len(weights) :], receivers, senders)
 
         return self._dots(
@@ -143,7 +142,7 @@ class SumGradient(NamedTuple):
             at_values=at_values,
         )
 
-    def of_multiplier(self, layout: BucketedLayout) -> EdgeArray | None:
+    def of_multiplier(self, layout: Prepared) -> EdgeArray | None:
         """Return dL/dd; a loop of its own, left out of a program that does not use it."""
         if self.saved.multiplier_eh is None:
             return None
@@ -151,16 +150,15 @@ class SumGradient(NamedTuple):
             layout, function=lambda dot, edges, *_: edges[0] * dot, at_edges=[self.saved.alpha_eh]
         )
 
-    def of_values(self, layout: BucketedLayout) -> Features:
+    def of_values(self, layout: Prepared) -> Features:
         """Return dL/dz."""
-        return _sum_of(self._weights(), self.g_nch, layout.by_sender)
+        return sums.weighted_sum(self._weights(), self.g_nch, layout.by_sender)
 
     def _weights(self) -> list[EdgeArray]:
         return [x for x in (self.saved.alpha_eh, self.saved.multiplier_eh) if x is not None]
 
-    def _dots(self, layout: BucketedLayout, **options: Any) -> EdgeArray:
-        ends = self.g_nch, layout.receivers, self.saved.z_nch, layout.senders
-        return edge_loops.edge_dots(*ends, **options)
+    def _dots(self, layout: Prepared, **options: Any) -> EdgeArray:
+        return sums.edge_dots(layout, self.g_nch, self.saved.z_nch, **options)
 
 
 def exponentials(x_eh: EdgeArray, mask_eh: EdgeMask | None) -> EdgeArray:
@@ -170,24 +168,11 @@ def exponentials(x_eh: EdgeArray, mask_eh: EdgeMask | None) -> EdgeArray:
     return jnp.where(mask_eh, jnp.exp(jnp.where(mask_eh, x_eh, 0.0)), 0.0)
 
 
-def row_peak(layout: BucketedLayout, x_eh: EdgeArray, mask_eh: EdgeMask | None) -> NodeArray:
+def row_peak(layout: Prepared, x_eh: EdgeArray, mask_eh: EdgeMask | None) -> NodeArray:
     """Return the largest x of every receiver's real edges, 0 without any."""
     if mask_eh is not None:
         x_eh = jnp.where(mask_eh, x_eh, -jnp.inf)
     return finite(over_edges(lambda x: x, layout.by_receiver, at_edges=[x_eh], largest=True))
-
-
-def _sum_of(
-    weights: Sequence[EdgeArray], values_nch: Float[Array, "others channels heads"], table: Table
-) -> Features:
-    """Add up the product of the weights times the values at the other end."""
-    return slots.weighted_sum(slots.in_slots(_product, weights, table), values_nch, table)
-
-
-def _product(first, *others):
-    for other in others:
-        first = first * other
-    return first
 
 
 def finite(peak: Array) -> Array:
@@ -200,7 +185,7 @@ def finite(peak: Array) -> Array:
 
 @jax.custom_vjp
 def linear_sum(
-    layout: BucketedLayout,
+    layout: Prepared,
     weights_eh: EdgeArray,
     z_nch: Float[Array, "others channels heads"],
 ) -> Features:
@@ -213,13 +198,13 @@ def linear_sum(
 
 @fold_heads
 def _linear_forward(layout, weights_eh, z_nch):
-    return _sum_of([weights_eh], z_nch, layout.by_receiver)
+    return sums.weighted_sum([weights_eh], z_nch, layout.by_receiver)
 
 
 @fold_heads
 def _linear_backward(layout, weights_eh, z_nch, g_nch):
-    dw_eh = edge_loops.edge_dots(g_nch, layout.receivers, z_nch, layout.senders)
-    return dw_eh, _sum_of([weights_eh], g_nch, layout.by_sender)
+    dw_eh = sums.edge_dots(layout, g_nch, z_nch)
+    return dw_eh, sums.weighted_sum([weights_eh], g_nch, layout.by_sender)
 
 
 linear_sum.defvjp(
@@ -233,7 +218,7 @@ linear_sum.defvjp(
 
 @jax.custom_vjp
 def softmax_sum(
-    layout: BucketedLayout,
+    layout: Prepared,
     x_eh: EdgeArray,
     z_nch: Features,
     multiplier_eh: EdgeArray | None = None,

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float
 
-from gat_jax import aggregation, layouts, slots
+from gat_jax import aggregation, layouts, outputs, sums
 from gat_jax.layouts import Layout, SegmentLayout
-from gat_jax.tables import Ids, Table
+from gat_jax.tables import Ids, Rows, Table
 
 
 def gat(
@@ -60,15 +60,16 @@ def gat(
         update = _default_update if node_update_fn is None else node_update_fn
         if isinstance(prepared, SegmentLayout):  # there are no edges
             return graph._replace(nodes=update(jnp.zeros_like(queries_nhc)))
-        tables = layouts.tables_of(prepared)
-        sent = _at_edges(tables.by_sender, graph.senders, queries_nhc)
-        received = _at_edges(tables.by_receiver, graph.receivers, queries_nhc)
+        sent = _at_edges(prepared.by_sender, graph.senders, queries_nhc)
+        received = _at_edges(prepared.by_receiver, graph.receivers, queries_nhc)
         logits = attention_logit_fn(sent, received, graph.edges)
         expected = (len(graph.senders), queries_nhc.shape[1], 1)
         if logits.shape != expected:
             raise ValueError(f"logits: expected shape {expected}, got {logits.shape}")
-        out_nch = aggregation.softmax_sum(tables, logits[..., 0], queries_nhc.swapaxes(1, 2))
-        return graph._replace(nodes=update(out_nch.swapaxes(1, 2)))
+        values = queries_nhc.swapaxes(1, 2)
+        return graph._replace(
+            nodes=update(outputs.softmax_outputs(prepared, logits[..., 0], values))
+        )
 
     return apply
 
@@ -79,20 +80,20 @@ def _default_update(nodes_nhc):
 
 @jax.custom_vjp
 def _at_edges(
-    table: Table, ids: Ids, nodes_nhc: Float[Array, "nodes heads channels"]
+    table: Table | Rows, ids: Ids, nodes_nhc: Float[Array, "nodes heads channels"]
 ) -> Float[Array, "edges heads channels"]:
     """Return the node's row at every edge; its gradient is a sum over the node's edges."""
     return nodes_nhc[ids]
 
 
-def _at_edges_backward(table: Table, g_ehc):
+def _at_edges_backward(table: Table | Rows, g_ehc):
     flat = g_ehc.reshape(len(g_ehc), -1)
     return None, None, _sum_over_edges(table, flat).reshape(-1, *g_ehc.shape[1:])
 
 
 @aggregation.fold_heads
-def _sum_over_edges(table: Table, values):
-    return slots.over_edges(lambda x: x, table, at_edges=[values])
+def _sum_over_edges(table: Table | Rows, values):
+    return sums.over_edges(lambda x: x, table, at_edges=[values])
 
 
 _at_edges.defvjp(

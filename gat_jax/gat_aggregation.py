@@ -1,4 +1,4 @@
-"""GAT's attention on a bucketed layout, from the scores of the nodes.
+"""GAT's attention on a layout with tables, from the scores of the nodes.
 
     out_i = sum_j alpha_ij d_ij z_j,   alpha_ij = softmax_j f(c_i + t_ij) / temperature,
     t_ij = n_j + e_ij, f the LeakyReLU, d what dropout multiplies by
@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gat_jax import edge_loops, loops
+from gat_jax import loops, sums
 from gat_jax.aggregation import (
     EdgeArray,
     EdgeMask,
@@ -32,9 +32,9 @@ from gat_jax.aggregation import (
     row_peak,
 )
 from gat_jax.attention import Scalar, leaky_relu
-from gat_jax.layouts import BucketedLayout
+from gat_jax.layouts import Prepared
 from gat_jax.loops import rows_of
-from gat_jax.slots import over_edges
+from gat_jax.sums import over_edges
 
 
 class _Inputs(NamedTuple):
@@ -50,7 +50,7 @@ class _Inputs(NamedTuple):
 
 
 def gat(
-    layout: BucketedLayout,
+    layout: Prepared,
     c_nh: NodeArray,
     n_nh: NodeArray,
     z_nch: Features,
@@ -83,7 +83,7 @@ def gat(
 
 
 def logits(
-    layout: BucketedLayout,
+    layout: Prepared,
     c_nh: NodeArray,
     n_nh: NodeArray,
     *,
@@ -186,10 +186,9 @@ def _logits_function(slope: float | None, temperature: float | None) -> Callable
 
     def backward(layout, inputs: _Inputs, mask_eh, m_nh, dx_eh):
         def at_edges(function, *, at_edges=(), **at_ends):
-            return edge_loops.edge_values(
+            return sums.edge_values(
                 lambda edges, *ends: function(edges[0], edges[1:], *ends),
-                layout.receivers,
-                layout.senders,
+                layout,
                 at_edges=[dx_eh, *at_edges],
                 **at_ends,
             )
@@ -200,7 +199,7 @@ def _logits_function(slope: float | None, temperature: float | None) -> Callable
     return _with_gradient(forward, backward)
 
 
-def _shifted_logits(layout: BucketedLayout, inputs: _Inputs, mask_eh, m_nh, slope, temperature):
+def _shifted_logits(layout: Prepared, inputs: _Inputs, mask_eh, m_nh, slope, temperature):
     """Return f(c + t) / temperature less its largest value in the row.
 
     For a slope >= 0 that is f(c + m) for the row's largest t = m, and the difference is taken so
@@ -218,9 +217,7 @@ def _shifted_logits(layout: BucketedLayout, inputs: _Inputs, mask_eh, m_nh, slop
         return scale * (t - m) - bend * jnp.minimum(c + t, 0.0)
 
     at_rows = [c_nh, m_nh, scale_nh, bend_nh]
-    x_eh = edge_loops.edge_values(
-        shifted, layout.receivers, layout.senders, at_rows=at_rows, **_terms_of_t(inputs)
-    )
+    x_eh = sums.edge_values(shifted, layout, at_rows=at_rows, **_terms_of_t(inputs))
     if not isinstance(slope, float) or slope < 0:
         # f is not monotone for a negative slope: its maximum has to be looked for.
         f_eh = leaky_relu(_raw_logits(layout, inputs), slope)
@@ -230,7 +227,7 @@ def _shifted_logits(layout: BucketedLayout, inputs: _Inputs, mask_eh, m_nh, slop
 
 
 def _logits_backward(
-    layout: BucketedLayout,
+    layout: Prepared,
     inputs: _Inputs,
     mask_eh,
     m_nh,
@@ -286,25 +283,24 @@ def _settings_backward(layout, inputs: _Inputs, mask_eh, m_nh, slope, temperatur
     return d_slope, d_temperature
 
 
-def _raw_logits(layout: BucketedLayout, inputs: _Inputs) -> EdgeArray:
+def _raw_logits(layout: Prepared, inputs: _Inputs) -> EdgeArray:
     """Return c + t, added in this order everywhere: a logit near 0 has one sign."""
-    return edge_loops.edge_values(
+    return sums.edge_values(
         lambda edges, receivers, senders: receivers[0] + _sum(*senders, *edges),
-        layout.receivers,
-        layout.senders,
+        layout,
         at_rows=[inputs.c_nh],
         **_terms_of_t(inputs),
     )
 
 
 def _terms_of_t(inputs: _Inputs) -> dict[str, list]:
-    """Return where `edge_loops.edge_values` finds n and e."""
+    """Return where `sums.edge_values` finds n and e."""
     at_edges = [] if inputs.e_eh is None else [inputs.e_eh]
     return {"at_edges": at_edges, "at_values": [inputs.n_nh]}
 
 
 def _largest_t(
-    layout: BucketedLayout, inputs: _Inputs, mask_eh: EdgeMask | None, *, sign: float = 1.0
+    layout: Prepared, inputs: _Inputs, mask_eh: EdgeMask | None, *, sign: float = 1.0
 ) -> NodeArray:
     """Return the largest sign * t of every receiver's real edges; 0 without any."""
     at_edges = [] if inputs.e_eh is None else [sign * inputs.e_eh]
@@ -317,7 +313,5 @@ def _largest_t(
     )
 
 
-def _sum(first, *others):
-    for other in others:
-        first = first + other
-    return first
+def _sum(*terms):
+    return functools.reduce(jnp.add, terms)

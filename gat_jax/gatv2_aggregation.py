@@ -1,4 +1,4 @@
-"""GATv2's scores on a bucketed layout; `aggregation.softmax_sum` makes attention of them.
+"""GATv2's scores on a layout with tables; `aggregation.softmax_sum` makes attention of them.
 
     s_ij = sum_c a_c f(r_ic + l_jc + e_ijc),   f the LeakyReLU
 
@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gat_jax import edge_loops, loops, slots
+from gat_jax import loops, sums
 from gat_jax.aggregation import EdgeArray, Features, as_primals, fold_heads
 from gat_jax.attention import Scalar
-from gat_jax.layouts import BucketedLayout
+from gat_jax.layouts import Prepared
 from gat_jax.loops import rows_of
 
 
@@ -28,7 +28,7 @@ class _Inputs(NamedTuple):
 
 
 def scores(
-    layout: BucketedLayout,
+    layout: Prepared,
     a_ch: Float[Array, "channels heads"],
     r_nch: Features,
     l_nch: Features,
@@ -47,14 +47,13 @@ def _scores(layout, inputs):
 
 
 @fold_heads
-def _forward(layout: BucketedLayout, inputs: _Inputs):
+def _forward(layout: Prepared, inputs: _Inputs):
     return _activations(layout, inputs, inputs.slope_h)
 
 
-def _activations(layout: BucketedLayout, inputs: _Inputs, slope_h, above: float = 1.0):
+def _activations(layout: Prepared, inputs: _Inputs, slope_h, above: float = 1.0):
     a_ch, r_nch, l_nch, edges_ech, _ = inputs
-    ends = r_nch, layout.receivers, l_nch, layout.senders
-    return edge_loops.edge_activations(a_ch, *ends, edges_ech, slope_h, above)
+    return sums.edge_activations(layout, a_ch, r_nch, l_nch, edges_ech, slope_h, above)
 
 
 def _save(layout, inputs):
@@ -66,12 +65,12 @@ def _pull_back(saved, ds_eh):
 
 
 @fold_heads
-def _backward(layout: BucketedLayout, inputs: _Inputs, ds_eh):
+def _backward(layout: Prepared, inputs: _Inputs, ds_eh):
     a_ch, r_nch, l_nch, edges_ech, slope_h = inputs
     # Sums of ds f', so that a is multiplied in once per node; and because f(x) = x f'(x), the same
     # sums give the gradient of a.
-    r_sum_nch = slots.slope_sum(ds_eh, r_nch, l_nch, edges_ech, slope_h, layout.by_receiver)
-    l_sum_nch = slots.slope_sum(ds_eh, l_nch, r_nch, edges_ech, slope_h, layout.by_sender)
+    r_sum_nch = sums.slope_sum(ds_eh, r_nch, l_nch, edges_ech, slope_h, layout.by_receiver)
+    l_sum_nch = sums.slope_sum(ds_eh, l_nch, r_nch, edges_ech, slope_h, layout.by_sender)
     da_ch = jnp.sum(r_nch * r_sum_nch + l_nch * l_sum_nch, axis=0)
     d_edges = None
     if edges_ech is not None:

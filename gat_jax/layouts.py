@@ -4,8 +4,8 @@ XLA runs a scatter on one thread of a CPU, and with atomics (in no fixed order) 
 layouts with tables (`tables`), one by receivers and one by senders, need none.
 
     segment   no table: jraph's segment sums over the edge list. The reference.
-    bucketed  rows of slots, for loops that XLA compiles (`slots`).
-    fused     bucketed, with softmax and sum in one kernel of Pallas (`fused`), for NVIDIA GPUs.
+    bucketed  rows of slots, for loops that XLA compiles (`slots`, `edge_loops`).
+    fused     rows without padding, for kernels of Pallas on NVIDIA GPUs (`row_kernels`, `fused`).
 
 Twins are summed in the same order in each, so that equal rows come out equal to the last bit.
 """
@@ -24,9 +24,9 @@ from gat_jax.tables import Bucket, IdsField, Rows, Table, make_rows, make_table
 
 LayoutName = Literal["auto", "segment", "bucketed", "fused"]
 
-# From so many edges on a CPU gains by tables. Measured with 8 heads of 8 channels, forward and
-# backward: 64 mapped runs gain from 60 edges on, where milliseconds are at stake; a single run
-# gains from 2,000 on, and loses a tenth of a millisecond below.
+# Edges from which tables pay on a CPU, measured with 8 heads of 8 channels, forward and backward.
+# For 64 mapped runs that is 60 edges, and they gain milliseconds; a single run gains from 2,000
+# edges on, and loses a tenth of a millisecond below.
 MIN_BUCKETED_EDGES = 50
 
 
@@ -55,19 +55,21 @@ class BucketedLayout:
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["tables", "by_receiver", "by_sender"],
+    data_fields=["senders", "receivers", "by_receiver", "by_sender"],
     meta_fields=[],
 )
 @dataclasses.dataclass(frozen=True)
 class FusedLayout:
-    """What the kernels of `fused` read, and tables for what they leave to XLA."""
+    """Two lists of the same edges, as kernels read them."""
 
-    tables: BucketedLayout
+    senders: IdsField  # [E]
+    receivers: IdsField  # [E]
     by_receiver: Rows
     by_sender: Rows
 
 
-Layout = SegmentLayout | BucketedLayout | FusedLayout
+Prepared = BucketedLayout | FusedLayout  # has tables
+Layout = SegmentLayout | Prepared
 
 
 def make_layout(graph: jraph.GraphsTuple, name: LayoutName = "auto") -> Layout:
@@ -125,11 +127,6 @@ def _check_ids(senders: np.ndarray, receivers: np.ndarray, num_nodes: int) -> No
             raise ValueError(f"{field}: expected ids in [0, {num_nodes}), got {bad}")
 
 
-def tables_of(layout: BucketedLayout | FusedLayout) -> BucketedLayout:
-    """Return the tables of a layout that has some."""
-    return layout.tables if isinstance(layout, FusedLayout) else layout
-
-
 def check_fits(layout: Layout, graph: jraph.GraphsTuple) -> None:
     """Check that a layout was made for a graph of this size.
 
@@ -138,8 +135,7 @@ def check_fits(layout: Layout, graph: jraph.GraphsTuple) -> None:
     """
     found = expected = (len(graph.nodes), len(graph.senders))
     if not isinstance(layout, SegmentLayout):
-        layout = tables_of(layout)
-        found = len(layout.by_receiver.places), len(layout.senders)
+        found = layout.by_receiver.num_nodes, len(layout.senders)
     if found != expected:
         raise ValueError(
             "layout: expected one made for {} nodes and {} edges, got one for {} and {}".format(
@@ -155,9 +151,9 @@ def choose(num_edges: int, *, device: str | None = None) -> tuple[LayoutName, st
 
     Args:
       num_edges: of the graph.
-      device: "cpu", "gpu" or "tpu"; by default what JAX computes on.
+      device: "cpu", "gpu" (of NVIDIA), "rocm" or "tpu"; by default what JAX computes on.
     """
-    device = jax.default_backend() if device is None else device
+    device = _default_device() if device is None else device
     if num_edges == 0:
         return "segment", "there are no edges"
     if device == "cpu" and num_edges < MIN_BUCKETED_EDGES:
@@ -165,7 +161,16 @@ def choose(num_edges: int, *, device: str | None = None) -> tuple[LayoutName, st
         return "segment", reason
     if device == "cpu":
         return "bucketed", "the scatters of a CPU run on one thread"
-    return "bucketed", f"the scatters of a {device} add up in no fixed order"
+    if device == "gpu":
+        return "fused", "its kernels are faster than scatters, which add up in no fixed order"
+    return "bucketed", f"the scatters of a {device} may add up in no fixed order"
+
+
+def _default_device() -> str:
+    device = jax.default_backend()
+    if device == "gpu" and "cuda" not in jax.local_devices()[0].client.platform_version.lower():
+        return "rocm"
+    return device
 
 
 def describe(layout: Layout, *, device: str | None = None) -> str:
@@ -185,10 +190,12 @@ def describe(layout: Layout, *, device: str | None = None) -> str:
         name, reason = choose(layout.num_edges, device=device)
         return f"{text}\nauto chooses {name}: {reason}"
     kind = "fused" if isinstance(layout, FusedLayout) else "bucketed"
-    layout = tables_of(layout)
-    num_nodes, num_edges = len(layout.by_receiver.places), len(layout.senders)
+    num_nodes, num_edges = layout.by_receiver.num_nodes, len(layout.senders)
     lines = [f"{kind}: {num_nodes:,} nodes, {num_edges:,} edges"]
     for name, table in (("receiver", layout.by_receiver), ("sender", layout.by_sender)):
+        if isinstance(table, Rows):
+            lines.append(f"  by {name}: {_describe_rows(table)}")
+            continue
         slots = sum(bucket.edges.size for bucket in table.buckets)
         lines.append(f"  by {name}, {slots / num_edges:.2f} slots an edge:")
         lines += [f"    {_describe_bucket(bucket)}" for bucket in table.buckets]
@@ -198,25 +205,32 @@ def describe(layout: Layout, *, device: str | None = None) -> str:
 
 def _describe_bucket(bucket: Bucket) -> str:
     num_chunks = np.unique(np.asarray(bucket.nodes), return_counts=True)[1]
-    text = f"{len(num_chunks):,} rows of up to {bucket.edges.shape[1]} slots"
+    text = f"{_count(len(num_chunks), 'row')} of up to {bucket.edges.shape[1]} slots"
     if num_chunks.max() == 1:
         return text
-    return f"{text} in {num_chunks.sum():,} chunks, at most {num_chunks.max():,} a row"
+    return f"{text} in {_count(int(num_chunks.sum()), 'chunk')}, at most {num_chunks.max():,} a row"
+
+
+def _describe_rows(rows: Rows) -> str:
+    num_chunks = np.bincount(np.asarray(rows.owners))
+    text = f"{_count(len(num_chunks), 'row')} in {_count(len(rows.owners), 'chunk')}"
+    return f"{text}, at most {num_chunks.max():,} a row"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("s" if number != 1 else "")
 
 
 def _make(senders, receivers, num_nodes: int, name: str) -> Layout:
     if name == "segment" or len(senders) == 0:  # there is nothing to lay out
         return SegmentLayout(len(senders))
-    tables = BucketedLayout(
-        senders,
-        receivers,
-        by_receiver=make_table(receivers, senders, num_nodes),
-        by_sender=make_table(senders, receivers, num_nodes),
-    )
-    if name == "bucketed":
-        return tables
-    return FusedLayout(
-        tables,
-        by_receiver=make_rows(receivers, senders, num_nodes),
-        by_sender=make_rows(senders, receivers, num_nodes),
-    )
+    if name == "fused":
+        rows = (make_rows(*ends, num_nodes) for ends in _both_ends(senders, receivers))
+        return FusedLayout(senders, receivers, *rows)
+    tables = (make_table(*ends, num_nodes) for ends in _both_ends(senders, receivers))
+    return BucketedLayout(senders, receivers, *tables)
+
+
+def _both_ends(senders, receivers):
+    """Return the end to list by and the other one, by receiver and by sender."""
+    return (receivers, senders), (senders, receivers)

@@ -12,13 +12,12 @@ from jaxtyping import Array, Float
 
 from gat_jax import aggregation, attention, fused, gat_aggregation, gatv2_aggregation
 from gat_jax.attention import EdgeMask, Scalar
-from gat_jax.layouts import BucketedLayout, FusedLayout, Layout, SegmentLayout, tables_of
+from gat_jax.layouts import FusedLayout, Layout, Prepared, SegmentLayout
 
 EdgeArray = Float[Array, "edges heads"]
 NodeArray = Float[Array, "nodes heads"]
 ChannelMajor = Float[Array, "nodes channels heads"]
 Outputs = Float[Array, "nodes heads channels"]
-Prepared = BucketedLayout | FusedLayout
 
 
 def gat_outputs(
@@ -43,8 +42,8 @@ def gat_outputs(
     }
     scores = receiver_scores, sender_scores
     if isinstance(layout, FusedLayout):
-        x_eh = gat_aggregation.logits(layout.tables, *scores, **options)
-        return _softmax_sum(layout, x_eh, values, multiplier, mask_eh)
+        x_eh = gat_aggregation.logits(layout, *scores, **options)
+        return softmax_outputs(layout, x_eh, values, multiplier, mask_eh)
     out_nch = gat_aggregation.gat(layout, *scores, values, multiplier_eh=multiplier, **options)
     return out_nch.swapaxes(1, 2)
 
@@ -63,17 +62,21 @@ def gatv2_outputs(
 ) -> Outputs:
     """Return GATv2's outputs from the projections of receivers, senders and edges."""
     a_ch = a.T.astype(left.dtype)
-    s_eh = gatv2_aggregation.scores(tables_of(layout), a_ch, right, left, edges, slope=slope)
-    return _softmax_sum(layout, s_eh / temperature, left, multiplier, _mask_by_head(mask, s_eh))
+    s_eh = gatv2_aggregation.scores(layout, a_ch, right, left, edges, slope=slope)
+    mask_eh = _mask_by_head(mask, s_eh)
+    return softmax_outputs(layout, s_eh / temperature, left, multiplier, mask_eh)
 
 
-def _softmax_sum(layout: Prepared, x_eh, z_nch, multiplier_eh, mask_eh) -> Outputs:
-    if isinstance(layout, FusedLayout):
-        rows = layout.by_receiver, layout.by_sender
-        out_nch = fused.softmax_sum(*rows, x_eh, z_nch, multiplier_eh, mask_eh)
-    else:
-        out_nch = aggregation.softmax_sum(layout, x_eh, z_nch, multiplier_eh, mask_eh)
-    return out_nch.swapaxes(1, 2)
+def softmax_outputs(
+    layout: Prepared,
+    logits: EdgeArray,
+    values: ChannelMajor,
+    multiplier: EdgeArray | None = None,
+    mask: aggregation.EdgeMask | None = None,
+) -> Outputs:
+    """Return the sum of values with the softmax of any logits over a receiver's edges."""
+    function = fused.softmax_sum if isinstance(layout, FusedLayout) else aggregation.softmax_sum
+    return function(layout, logits, values, multiplier, mask).swapaxes(1, 2)
 
 
 def linear_outputs(
@@ -89,8 +92,7 @@ def linear_outputs(
         weights = weights * multiplier
     if isinstance(layout, SegmentLayout):
         return attention.aggregate(weights, values, graph.senders, graph.receivers)
-    tables = tables_of(layout)
-    return aggregation.linear_sum(tables, weights, values.swapaxes(1, 2)).swapaxes(1, 2)
+    return aggregation.linear_sum(layout, weights, values.swapaxes(1, 2)).swapaxes(1, 2)
 
 
 def sum_by_receiver(

@@ -6,7 +6,8 @@ node's edges is then a sum over the slots of a row.
     Table   for loops that XLA compiles (`slots`): rows grouped by degree into buckets, padded to
             one of a few widths; a row of more slots than the widest bucket is cut into chunks,
             whose sums are added up by a table of their own
-    Rows    for programs of a kernel (`fused`): row after row without padding, cut into chunks
+    Rows    for programs of a kernel (`row_kernels`, `fused`): row after row without padding, cut
+            into chunks
 
 Edges of a row keep the order of the edge list, and rows of equal degree are cut alike: twins are
 summed in the same order.
@@ -22,7 +23,7 @@ from jaxtyping import Array, Int
 
 # Slots of a row that are spelled out in one loop; longer rows are cut into chunks of the last.
 WIDTHS = (4, 8, 16, 32)
-# Edges that one program of a fused kernel adds up, one tile after the other.
+# Edges that one program of a kernel adds up, one tile after the other.
 CHUNK_SIZE = 256
 
 Ids = Int[Array | np.ndarray, "..."]
@@ -60,17 +61,21 @@ class Table:
     places: IdsField  # [N] index of each node's row: buckets in a line, then `longer`; -1: no row
     longer: Any  # Table | None
 
+    @property
+    def num_nodes(self) -> int:
+        """N."""
+        return len(self.places)
+
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["nodes", "others", "edges", "starts", "owners", "places", "long", "long_starts"],
+    data_fields=["others", "edges", "starts", "owners", "places", "long", "long_starts"],
     meta_fields=["num_nodes", "num_parts"],
 )
 @dataclasses.dataclass(frozen=True)
 class Rows:
     """The edges by one of their ends, in slots: row after row, as the edge list orders them."""
 
-    nodes: IdsField  # [E] row of every edge, in the order of the edge list
     others: IdsField  # [E] node at the other end, by slot
     edges: IdsField  # [E] position in the edge list, by slot
     starts: IdsField  # [K + 1] first slot of each of the K chunks; an empty row is one empty chunk
@@ -164,7 +169,6 @@ def make_rows(
     order = np.argsort(row_ids, kind="stable")  # keeps the order within a row
     long_starts = np.append(0, np.cumsum(chunks[is_long]))
     arrays = {
-        "nodes": row_ids,
         "others": other_ids[order],
         "edges": order,
         "starts": starts,

@@ -1,8 +1,8 @@
 """Tiles of numbers, as programs of a Pallas kernel for Triton load and store them.
 
 One program takes one chunk of a row (`tables.Rows`), tile by tile: some edges, all channels, one
-block of heads. `fused` says what it does with the numbers. Local suffixes: b edges (or chunks) of a
-tile, c channels, h heads.
+block of heads. `row_kernels` and `fused` say what it does with the numbers. Local suffixes: b edges
+(or chunks) of a tile, c channels, h heads.
 """
 
 import dataclasses
@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
-from jaxtyping import Array
 
 from gat_jax.tables import IdsField
 
@@ -26,11 +25,6 @@ MAX_TILE_WIDTH = 1024  # numbers of a tile's [c, h]; further heads go to other p
 def _wide(dtype) -> jnp.dtype:
     """Return the dtype to compute in."""
     return jnp.promote_types(dtype, jnp.float32)
-
-
-def zero_unless_real(x: Array, values: Array) -> Array:
-    """Put 0 where an edge is masked, its logit minus infinity: values may be anything there."""
-    return jnp.where(x > -jnp.inf, values, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,30 +128,30 @@ class ChunkIds(NamedTuple):
 
 
 class Chunk:
-    """A program's chunk of a row, and the logits, multipliers and nodes of its edges."""
+    """A program's chunk of a row."""
 
-    def __init__(self, ids: ChunkIds, tile: Tile, x_ref, d_ref):
+    def __init__(self, ids: ChunkIds, tile: Tile):
         number = pl.program_id(0)
-        self.ids, self.tile, self.x_ref, self.d_ref = ids, tile, x_ref, d_ref
+        self.ids, self.tile = ids, tile
         self.start, self.stop = ids.starts[number], ids.starts[number + 1]
         self.owner, self.place = ids.owners[number], ids.places[number]
 
-    def loop(self, body: Callable, state):
-        """Return the state after state = body(edges, others, mask, x, d, state), tile by tile.
+    def own(self, ref):
+        """Return what ref [N, ...] has of the row's node, in the dtype to compute in."""
+        return self.tile.load(ref, self.owner, True)
 
-        `body` gets [b] positions in the edge list, nodes at the other end and whether there is an
-        edge; and [b, h] logits (minus infinity: no edge, or masked) and multipliers.
+    def loop(self, body: Callable, state):
+        """Return the state after state = body(edges, others, mask, state), tile by tile.
+
+        `body` gets [b] positions in the edge list, nodes at the other end, and whether there is an
+        edge.
         """
 
         def step(slots_b, mask_b, state):
-            end = self.x_ref.shape[0]
+            end = self.ids.edges.shape[0]
             edges_b = triton.load(self.ids.edges.at[slots_b], mask=mask_b, other=end)
             others_b = triton.load(self.ids.others.at[slots_b], mask=mask_b, other=0)
-            x_bh = self.tile.load(self.x_ref, edges_b, mask_b, -jnp.inf)
-            d_bh = jnp.ones_like(x_bh)
-            if self.d_ref is not None:
-                d_bh = zero_unless_real(x_bh, self.tile.load(self.d_ref, edges_b, mask_b))
-            return body(edges_b, others_b, mask_b, x_bh, d_bh, state)
+            return body(edges_b, others_b, mask_b, state)
 
         return self.tile.loop(self.start, self.stop, step, state)
 

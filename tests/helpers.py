@@ -12,6 +12,7 @@ from gat_jax import graphs, initializers
 from gat_jax.params import GATParams, GATv2Params, LayerConfig, LayerParams
 
 SLOPES = (-0.5, 0.0, 0.2, 1.0, 2.0)
+TRITON = "__gpu$xla.gpu.triton"  # what a kernel of Triton is in a lowered program
 
 
 def messy_graph(
@@ -121,3 +122,19 @@ def assert_close(actual: Any, expected: Any, relative: float) -> None:
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.shape == expected.shape
     assert np.abs(actual - expected).max() <= relative * np.abs(expected).max()
+
+
+def cuda_export(function, *args, **kwargs) -> str:
+    """Lower a function for CUDA, with its Triton kernels, and return the program's text.
+
+    No GPU is needed, but from JAX 0.11 on a kind of GPU to lower for.
+    """
+    device = jax.sharding.AbstractDevice("NVIDIA H100", None, "gpu")
+    mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
+    with jax.sharding.use_abstract_mesh(mesh):
+        exported = jax.export.export(
+            jax.jit(function),
+            platforms=("cuda",),
+            disabled_checks=[jax.export.DisabledSafetyCheck.custom_call(TRITON)],
+        )(*args, **kwargs)
+    return exported.mlir_module()

@@ -1,5 +1,6 @@
 """The kernels against a dense softmax in float64, interpreted; and that they lower for CUDA."""
 
+import dataclasses
 import functools
 import re
 
@@ -9,16 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from helpers import assert_close
+from helpers import TRITON, assert_close, cuda_export
 
-from gat_jax import fused, tables, triton_tiles
+from gat_jax import fused, layouts, tables, triton_tiles
 
 NUM_NODES, CHANNELS, HEADS, CHUNK_SIZE = 9, 3, 5, 8
 DEGREES = (5, 5, 8, 18, 18, 6, 0, 0, 0)  # rows of one, of exactly one and of several chunks
 TWINS = ((0, 1), (3, 4))  # with equal edges and logits
 LOOP_ROW, MASKED_ROW, HIDDEN_SENDER = 2, 5, 7
 NAMES = ("x", "z", "multiplier")
-TRITON = "__gpu$xla.gpu.triton"
 
 
 @pytest.fixture(autouse=True)
@@ -38,14 +38,15 @@ def make_graph(seed=0):
     return np.repeat(np.arange(NUM_NODES), DEGREES), np.concatenate(senders)
 
 
-def both_rows(receivers, senders, num_nodes=NUM_NODES, chunk_size=CHUNK_SIZE):
+def layout_of(receivers, senders, num_nodes=NUM_NODES, chunk_size=CHUNK_SIZE):
     make = functools.partial(tables.make_rows, num_nodes=num_nodes, chunk_size=chunk_size)
-    return make(receivers, senders), make(senders, receivers)
+    rows = make(receivers, senders), make(senders, receivers)
+    return layouts.FusedLayout(senders.astype(np.int32), receivers.astype(np.int32), *rows)
 
 
 IDS = RECEIVERS, SENDERS = make_graph()
 NUM_EDGES = len(SENDERS)
-ROWS = both_rows(*IDS)
+LAYOUT = layout_of(*IDS)
 ALL = np.ones((NUM_EDGES, HEADS), bool)
 SOME = np.random.default_rng(1).uniform(size=ALL.shape) < 0.7
 SOME[(RECEIVERS == MASKED_ROW) | (SENDERS == HIDDEN_SENDER)] = False
@@ -67,9 +68,9 @@ def draw(seed, *, channels=CHANNELS, heads=HEADS, scale=1.0):
     return [jnp.asarray(a, jnp.float32) for a in arrays]
 
 
-def evaluate(rows, arrays, mask, g):
+def evaluate(layout, arrays, mask, g):
     """The outputs, and the gradients of x, z (and the multiplier)."""
-    out, pull_back = jax.vjp(lambda *a: softmax_sum(rows, a, mask), *arrays)
+    out, pull_back = jax.vjp(lambda *a: softmax_sum(layout, a, mask), *arrays)
     return out, pull_back(g)
 
 
@@ -78,9 +79,9 @@ jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_lev
 value_and_gradients = jit(evaluate)
 
 
-def softmax_sum(rows, arrays, mask=None):
+def softmax_sum(layout, arrays, mask=None):
     x, z, *multiplier = arrays
-    return fused.softmax_sum(*rows, x, z, *(multiplier or [None]), mask)
+    return fused.softmax_sum(layout, x, z, *(multiplier or [None]), mask)
 
 
 def dense(arrays, ids, mask):
@@ -121,7 +122,7 @@ def test_softmax_sum_refuses_shapes_that_do_not_fit(unchecked):
         ((x, z, multiplier[:, :2]), r"multiplier: expected shape \(60, 5\), got \(60, 2\)"),
     ):
         with pytest.raises(ValueError, match=message):
-            softmax_sum(ROWS, arrays)
+            softmax_sum(LAYOUT, arrays)
 
 
 # --- tiles ----------------------------------------------------------------------------------------
@@ -149,8 +150,9 @@ def test_a_tile_leaves_out_what_the_array_does_not_have(channels, heads, num_mas
 
 
 def test_the_graph_has_rows_of_several_chunks_at_both_ends():
-    assert [rows.num_parts for rows in ROWS] == [6, 6]
-    assert [len(rows.long) for rows in ROWS] == [2, 2]
+    rows = LAYOUT.by_receiver, LAYOUT.by_sender
+    assert [x.num_parts for x in rows] == [6, 6]
+    assert [len(x.long) for x in rows] == [2, 2]
     assert len(np.unique(np.stack(IDS), axis=1).T) < NUM_EDGES
 
 
@@ -158,7 +160,7 @@ def test_the_graph_has_rows_of_several_chunks_at_both_ends():
 @pytest.mark.parametrize("mask", [ALL, SOME], ids=["all", "some"])
 def test_softmax_sum_agrees_with_a_dense_softmax(mask, scale):
     *arrays, g = draw(2, scale=scale)
-    found = value_and_gradients(ROWS, arrays, mask, g)
+    found = value_and_gradients(LAYOUT, arrays, mask, g)
     check(found, arrays, g, mask, relative=2e-6 * scale)
     is_empty = ~np.isin(np.arange(NUM_NODES), RECEIVERS[mask.any(axis=1)])
     assert np.sum(is_empty) == (3 if mask is ALL else 4)
@@ -167,16 +169,16 @@ def test_softmax_sum_agrees_with_a_dense_softmax(mask, scale):
 
 def test_softmax_sum_without_options_agrees_with_a_dense_softmax():
     *arrays, _, g = draw(3)
-    check(value_and_gradients(ROWS, arrays, None, g), arrays, g, ALL)
+    check(value_and_gradients(LAYOUT, arrays, None, g), arrays, g, ALL)
 
 
 def test_softmax_sum_ignores_the_numbers_of_masked_edges():
     *arrays, g = draw(4)
-    expected = value_and_gradients(ROWS, arrays, SOME, g)
+    expected = value_and_gradients(LAYOUT, arrays, SOME, g)
     x, z, multiplier = arrays
     spoilt = [jnp.where(SOME, a, jnp.nan) for a in (x, multiplier)]
     spoilt.insert(1, z.at[HIDDEN_SENDER].set(jnp.nan))
-    found = value_and_gradients(ROWS, spoilt, SOME, g)
+    found = value_and_gradients(LAYOUT, spoilt, SOME, g)
     chex.assert_trees_all_equal(found, expected)
     for gradient in (found[1][0], found[1][2]):
         np.testing.assert_array_equal(gradient[~SOME], 0.0)
@@ -187,7 +189,7 @@ def test_softmax_sum_gives_twins_equal_bits():
     x, z, multiplier = arrays
     for first, second in TWINS:
         multiplier = multiplier.at[of(second)].set(multiplier[of(first)])
-    out, (dx, _, dm) = value_and_gradients(ROWS, [x, z, multiplier], ALL, g)
+    out, (dx, _, dm) = value_and_gradients(LAYOUT, [x, z, multiplier], ALL, g)
     for first, second in TWINS:
         np.testing.assert_array_equal(out[first], out[second])
         for gradient in (dx, dm):
@@ -196,13 +198,13 @@ def test_softmax_sum_gives_twins_equal_bits():
 
 def test_softmax_sum_gives_equal_bits_in_every_run():
     *arrays, g = draw(6)
-    runs = [value_and_gradients(ROWS, arrays, SOME, g) for _ in range(2)]
+    runs = [value_and_gradients(LAYOUT, arrays, SOME, g) for _ in range(2)]
     chex.assert_trees_all_equal(*runs)
 
 
 def test_softmax_sum_agrees_in_float64(x64):
     *arrays, g = (a.astype(jnp.float64) for a in draw(7))
-    found = value_and_gradients(ROWS, arrays, SOME, g)
+    found = value_and_gradients(LAYOUT, arrays, SOME, g)
     chex.assert_trees_all_equal_dtypes(found, (g, tuple(arrays)))
     check(found, arrays, g, SOME, relative=1e-13)
 
@@ -213,8 +215,8 @@ def test_softmax_sum_takes_any_width_in_blocks_of_heads(channels, heads, blocks,
     monkeypatch.setattr(triton_tiles, "MAX_TILE_WIDTH", 8)
     *arrays, g = draw(8, channels=channels, heads=heads)
     assert triton_tiles.shape_of(channels, heads).num_head_blocks == blocks
-    rows = both_rows(*IDS, chunk_size=CHUNK_SIZE if blocks > 1 else tables.CHUNK_SIZE)
-    found = value_and_gradients(rows, arrays, None, g)
+    layout = layout_of(*IDS, chunk_size=CHUNK_SIZE if blocks > 1 else tables.CHUNK_SIZE)
+    found = value_and_gradients(layout, arrays, None, g)
     check(found, arrays, g, np.ones((NUM_EDGES, heads), bool))
 
 
@@ -223,20 +225,13 @@ def test_softmax_sum_accumulates_bfloat16_in_float32():
     z = jnp.array([[[0.6]], [[0.7]]], jnp.bfloat16)
     arrays = [jnp.zeros((400, 1), jnp.bfloat16), z, jnp.ones((400, 1), jnp.bfloat16)]
     g = jnp.array([[[1.3]], [[0.0]]], jnp.bfloat16)
-    found = value_and_gradients(both_rows(*ids, num_nodes=2, chunk_size=64), arrays, None, g)
+    found = value_and_gradients(layout_of(*ids, num_nodes=2, chunk_size=64), arrays, None, g)
     chex.assert_trees_all_equal_dtypes(found, (g, tuple(arrays)))
     check(found, arrays, g, np.ones((400, 1), bool), ids=ids, relative=2.0**-8)
     # The logits' gradients are differences of dots, each rounded once, at the end.
     mean, dots = np.asarray(z, np.float64).mean(), np.asarray(z, np.float64)[ids[1], 0]
     expected = (dots - mean) * float(g[0, 0, 0]) / 400
     np.testing.assert_allclose(np.asarray(found[1][0], np.float64), expected, rtol=2.0**-8)
-
-
-def test_softmax_sum_without_edges_is_zero():
-    empty = np.zeros(0, int)
-    arrays = [jnp.zeros((0, 2)), jnp.ones((3, 4, 2)), jnp.zeros((0, 2))]
-    out, gradients = value_and_gradients(both_rows(empty, empty, 3), arrays, None, arrays[1])
-    chex.assert_trees_all_equal((out, gradients[1]), (jnp.zeros_like(arrays[1]),) * 2)
 
 
 # --- transformations ------------------------------------------------------------------------------
@@ -247,7 +242,7 @@ def test_softmax_sum_twice_in_one_program():
 
     @jit
     def twice(x, z):
-        return softmax_sum(ROWS, (2.0 * x, softmax_sum(ROWS, (x, z))))
+        return softmax_sum(LAYOUT, (2.0 * x, softmax_sum(LAYOUT, (x, z))))
 
     once = {**exact((2.0 * x, z)), "z": dense(exact((x, z)), IDS, ALL)}
     assert_close(twice(x, z), dense(once, IDS, ALL), 2e-6)
@@ -256,8 +251,8 @@ def test_softmax_sum_twice_in_one_program():
 def test_softmax_sum_folds_a_mapped_axis_into_the_heads():
     (x, z, _, g), (other, *_) = draw(10), draw(11)
     lanes = jnp.stack([x, other])
-    mapped = jax.vmap(lambda x: evaluate(ROWS, [x, z], None, g))
-    single = [value_and_gradients(ROWS, [x, z], None, g) for x in lanes]
+    mapped = jax.vmap(lambda x: evaluate(LAYOUT, [x, z], None, g))
+    single = [value_and_gradients(LAYOUT, [x, z], None, g) for x in lanes]
     expected = jax.tree.map(lambda *a: jnp.stack(a), *single)
     jax.tree.map(lambda a, b: assert_close(a, b, 1e-6), jit(mapped)(lanes), expected)
     # Chunks and blocks of heads: no kernel has an axis of lanes.
@@ -268,8 +263,13 @@ def test_softmax_sum_folds_a_mapped_axis_into_the_heads():
 def test_softmax_sum_maps_over_graphs():
     x, z, *_ = draw(12)
     ids = [make_graph(seed) for seed in (0, 1)]
-    stacked = jax.tree.map(lambda *a: np.stack(a), *(both_rows(*pair)[0] for pair in ids))
-    out = jit(jax.vmap(lambda rows: softmax_sum((rows, ROWS[1]), (x, z))))(stacked)
+    rows = (layout_of(*pair).by_receiver for pair in ids)
+    stacked = jax.tree.map(lambda *a: np.stack(a), *rows)
+
+    def of_rows(rows):
+        return softmax_sum(dataclasses.replace(LAYOUT, by_receiver=rows), (x, z))
+
+    out = jit(jax.vmap(of_rows))(stacked)
     for lane, pair in zip(out, ids, strict=True):
         assert_close(lane, dense(exact((x, z)), pair, ALL), 2e-6)
 
@@ -283,13 +283,9 @@ def test_softmax_sum_and_its_gradients_export_for_cuda(channels, heads, dtype, m
     monkeypatch.undo()  # the tiles of users
     *arrays, g = (a.astype(dtype) for a in draw(13, channels=channels, heads=heads))
     mask = jnp.ones((NUM_EDGES, heads), bool)
-    exported = jax.export.export(
-        value_and_gradients,
-        platforms=("cuda",),
-        disabled_checks=[jax.export.DisabledSafetyCheck.custom_call(TRITON)],
-    )(ROWS, arrays, mask, g)
-    text = exported.mlir_module()
-    names = ["softmax", "combine", "dots", "add", "values", "add"]
+    text = cuda_export(evaluate, LAYOUT, arrays, mask, g)
+    # The softmax; dots, the sum over a row, and the sum over a sender's.
+    names = ["softmax", "combine", "dots", "reduce", "combine", "weighted", "combine"]
     assert re.findall(r' name = "(\w+)_kernel"', text) == names
     assert text.count(TRITON) == len(names)
     assert "stablehlo.while" not in text  # nothing is interpreted

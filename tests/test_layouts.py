@@ -82,7 +82,8 @@ def test_choose_goes_by_edges_and_device():
         (0, "gpu", "segment"),
         (edges - 1, "cpu", "segment"),
         (edges, "cpu", "bucketed"),
-        (1, "gpu", "bucketed"),
+        (1, "gpu", "fused"),
+        (1, "rocm", "bucketed"),
         (1, "tpu", "bucketed"),
     ):
         name, reason = layouts.choose(num_edges, device=device)
@@ -98,26 +99,31 @@ def test_make_layout_by_name_and_by_itself():
     large = random_graph(0, [layouts.MIN_BUCKETED_EDGES, 0, 1])
     assert layouts.make_layout(large) is layouts.make_layout(large, "bucketed")
     fused = layouts.make_layout(large, "fused")
-    chex.assert_trees_all_equal(layouts.tables_of(fused), layouts.make_layout(large, "bucketed"))
-    np.testing.assert_array_equal(fused.by_receiver.nodes, large.receivers)
-    np.testing.assert_array_equal(fused.by_sender.nodes, large.senders)
+    assert isinstance(fused, layouts.FusedLayout)
+    np.testing.assert_array_equal(fused.by_receiver.others, large.senders)  # sorted by receiver
+    order = np.argsort(large.senders, kind="stable")
+    np.testing.assert_array_equal(fused.by_sender.others, large.receivers[order])
 
 
 def test_describe_counts_what_a_layout_consists_of():
     graph = random_graph(0, [40, 3, 1, 0])
-    few = random_graph(0, [2, 1, 0])
+    few, large = random_graph(0, [2, 1, 0]), random_graph(0, [300, 3, 1, 0])
     text = layouts.describe(layouts.make_layout(few), device="cpu")
     assert text.startswith("segment: the edge list, with scatters\nauto chooses segment: below 50 ")
-    text = layouts.describe(layouts.make_layout(few, "segment"), device="gpu")
-    assert "auto chooses bucketed: the scatters of a gpu" in text
+    text = layouts.describe(layouts.make_layout(few, "segment"), device="tpu")
+    assert "auto chooses bucketed: the scatters of a tpu" in text
     assert layouts.describe(layouts.SegmentLayout()) == "segment: the edge list, with scatters"
-    fused = layouts.describe(layouts.make_layout(graph, "fused"))
-    assert fused.startswith("fused: 4 nodes, 44 edges")
-    lines = layouts.describe(layouts.make_layout(graph, "bucketed"), device="gpu").splitlines()
+    lines = layouts.describe(layouts.make_layout(large, "fused"), device="gpu").splitlines()
+    assert lines[:2] == [
+        "fused: 4 nodes, 304 edges",
+        "  by receiver: 4 rows in 5 chunks, at most 2 a row",
+    ]
+    assert lines[-1].startswith("auto chooses fused: ")
+    lines = layouts.describe(layouts.make_layout(graph, "bucketed"), device="rocm").splitlines()
     assert lines[0] == "bucketed: 4 nodes, 44 edges"
     assert lines[1] == "  by receiver, 1.64 slots an edge:"  # 2 x 4 and 2 x 32 slots
     assert lines[2] == "    2 rows of up to 4 slots"
-    assert lines[3] == "    1 rows of up to 32 slots in 2 chunks, at most 2 a row"
+    assert lines[3] == "    1 row of up to 32 slots in 2 chunks, at most 2 a row"
     assert lines[-1].startswith("auto chooses bucketed: ")
 
 
@@ -134,7 +140,7 @@ def test_make_layout_prepares_the_same_arrays_once(name):
         assert layouts.make_layout(mixed, name) is not layout
     more_nodes = graph._replace(nodes=np.ones((4, 1), np.float32))
     table = layouts.make_layout(more_nodes, name)
-    assert len(layouts.tables_of(table).by_receiver.places) == 4
+    assert table.by_receiver.num_nodes == 4
 
 
 @pytest.mark.parametrize("name", ["fused", "bucketed"])

@@ -130,7 +130,6 @@ def test_make_table_without_edges():
 def test_make_rows_by_hand():
     rows = tables.make_rows(np.array([2, 0, 2, 2, 0]), np.array([1, 1, 0, 3, 2]), 4, chunk_size=2)
     expected = {
-        "nodes": [2, 0, 2, 2, 0],
         "others": [1, 2, 1, 0, 3],
         "edges": [1, 4, 0, 2, 3],
         "starts": [0, 2, 2, 4, 5, 5],  # node 2 has two chunks, nodes 1 and 3 an empty one
