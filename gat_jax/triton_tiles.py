@@ -20,6 +20,7 @@ TILE_SIZE = 2048  # numbers of a tile [b, c, h] where it can be chosen
 MAX_TILE_EDGES = 16  # rows are mostly short
 MIN_TILE_EDGES = 4  # of wide rows, at the cost of larger tiles
 MAX_TILE_WIDTH = 1024  # numbers of a tile's [c, h]; further heads go to other programs
+WARP_SIZE = 512  # numbers of a tile for each warp of a program
 
 
 def _wide(dtype) -> jnp.dtype:
@@ -44,8 +45,8 @@ class TileShape:
 
     @property
     def num_warps(self) -> int:
-        """Of a program: 512 numbers of a tile for each."""
-        return min(8, max(1, self.tile_b * self.tile_c * self.tile_h // 512))
+        """Of a program."""
+        return min(8, max(1, self.tile_b * self.tile_c * self.tile_h // WARP_SIZE))
 
 
 def shape_of(channels: int, heads: int) -> TileShape:

@@ -12,8 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
+# Several processes share a GPU, and torch computes there too. To be set before JAX is imported.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
 import jax
 import numpy as np
+
+
+def is_on_gpu() -> bool:
+    """Whether JAX computes on a GPU; torch does then too."""
+    return jax.default_backend() == "gpu"
 
 
 def describe_machine() -> dict[str, str]:
@@ -21,7 +29,9 @@ def describe_machine() -> dict[str, str]:
     names = ("gat_jax", "jax", "jaxlib", "torch", "torch_geometric", "numpy")
     versions = {name: _version(name) for name in names}
     return {
+        "backend": jax.default_backend(),
         "device": jax.local_devices()[0].device_kind,
+        "platform": " ".join(jax.local_devices()[0].client.platform_version.split()),
         "devices": str(jax.local_device_count()),
         "cores": str(len(os.sched_getaffinity(0))),
         "processor": platform.processor() or platform.machine(),
@@ -89,11 +99,13 @@ def ratio(times: list[float], ours: list[float]) -> float:
 
 
 def bandwidth(num_bytes: int = 2**28, repeats: int = 5) -> float:
-    """Return the bytes per second, read and written, of copying an array on all cores.
+    """Return the bytes per second, read and written, of copying an array.
 
-    The best of several copies between arrays that exist already: no page is new. A write may
-    first read its line, which is not counted.
+    On a CPU on all cores, the best of several copies between arrays that exist already: no page is
+    new. A write may first read its line, which is not counted.
     """
+    if is_on_gpu():
+        return _gpu_bandwidth(4 * num_bytes, repeats)
     cores = len(os.sched_getaffinity(0))
     source, target = (np.ones(num_bytes // 8) for _ in range(2))
     parts = list(zip(np.array_split(target, cores), np.array_split(source, cores), strict=True))
@@ -104,6 +116,14 @@ def bandwidth(num_bytes: int = 2**28, repeats: int = 5) -> float:
             list(pool.map(lambda pair: np.copyto(*pair), parts))
             best = min(best, time.perf_counter() - start)
     return 2 * source.nbytes / best
+
+
+def _gpu_bandwidth(num_bytes: int, repeats: int) -> float:
+    source = jax.numpy.ones(num_bytes // 4, jax.numpy.float32)
+    copy = jax.jit(lambda x: 1.5 * x)
+    copy(source).block_until_ready()
+    seconds = (_seconds_of(lambda: copy(source).block_until_ready(), 1) for _ in range(repeats))
+    return 2 * source.nbytes / min(seconds)
 
 
 # --- memory -------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from typing import Any
 import bench_common
 import layer_cases
 import layer_report
+import layer_softmax
 import layer_workers
 from layer_cases import CORA, PASSES
 from rich.console import Console
@@ -34,11 +35,12 @@ HOW = {
     "peak_mib": (
         "one call in a process of its own, in the default environment: largest resident memory "
         "(VmHWM, set back before the call) less what was resident before it; inputs are resident, "
-        "and a call before it has compiled"
+        "and a call before it has compiled. On a GPU what tensors take at most (torch), or what "
+        "XLA plans for temporary arrays and results"
     ),
     "temporary_mib": "what XLA plans for temporary arrays: memory_analysis().temp_size_in_bytes",
     "max_relative_error": "against float64 NumPy, relative to the largest value of each array",
-    "bound_seconds": "layer_cases.bytes_to_move by the bandwidth of copying",
+    "bound_seconds": "bytes_to_move (layer_cases, layer_softmax) by the bandwidth of copying",
     "prepare_in_steps_saved": "prepare_seconds / (step of segments - our step)",
     "edges": "all systems get the same edges, self-loops included; PyG's add_self_loops is off",
     "setting": "the fastest of settings_tried (seconds forward and backward) is measured",
@@ -114,7 +116,7 @@ def _check(options: Options) -> None:
     if _has_cora(options):
         datasets.load(options.data_dir / "cora.npz")
     if not _cases(options):
-        names = "; ".join(layer_cases.case_names(has_cora=_has_cora(options)))
+        names = "; ".join(_all_cases(options))
         raise ValueError(f"only: expected part of one of {names}; got {options.only!r}")
     store.check_writable(options.json.parent)
 
@@ -123,8 +125,12 @@ def _has_cora(options: Options) -> bool:
     return (options.data_dir / "cora.npz").exists()
 
 
+def _all_cases(options: Options) -> list[str]:
+    return [*layer_cases.case_names(has_cora=_has_cora(options)), layer_softmax.CASE]
+
+
 def _cases(options: Options) -> list[str]:
-    names = layer_cases.case_names(has_cora=_has_cora(options))
+    names = _all_cases(options)
     return [name for name in names if any(part in name for part in options.only.split("|"))]
 
 
@@ -166,9 +172,12 @@ def _measure(environment: str, options: Options) -> Iterator[tuple[str, Any]]:
     shared = {"repeats": options.repeats}
     for name in _cases(options):
         say(name)
+        bandwidth = described["copy_bytes_per_second"]
+        if name == layer_softmax.CASE:
+            yield "entries", call("softmax", is_small=options.small, bandwidth=bandwidth, **shared)
+            continue
         with tempfile.TemporaryDirectory() as folder:
             case = {"is_small": options.small, "data_dir": str(options.data_dir)}
-            bandwidth = described["copy_bytes_per_second"]
             case |= {"name": name, "folder": folder, "bandwidth": bandwidth}
             entries = call("case", **case, **shared)
             if options.memory and environment == "default":

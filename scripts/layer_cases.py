@@ -84,6 +84,12 @@ def power_law_graph(seed: int, num_nodes: int, num_edges: int, offset: float = 3
     return _from_pairs(rng, rng.permutation(pairs)[:num_pairs], num_nodes)
 
 
+def arxiv_like_graph(*, is_small: bool) -> Edges:
+    """Draw a power-law graph of the size of ogbn-arxiv, or a small one."""
+    sizes = (2_000, 20_000) if is_small else (169_343, 2_484_941)
+    return power_law_graph(0, *sizes)
+
+
 def hub_graph(seed: int, num_nodes: int, num_edges: int, hub_degrees: list[int]) -> Edges:
     """Draw a power-law graph as above in which the first nodes have the given degrees and more.
 
@@ -194,8 +200,7 @@ def make_case(name: str, *, is_small: bool, data_dir: Path) -> Problem:
         edges = np.asarray(looped.senders), np.asarray(looped.receivers), len(task.graph.nodes)
         return make_problem(name, CORA_LAYERS[layer], edges, x=np.asarray(looped.nodes))
     if graph == ARXIV:
-        sizes = (2_000, 20_000) if is_small else (169_343, 2_484_941)
-        return make_problem(name, LAYERS[layer], power_law_graph(0, *sizes))
+        return make_problem(name, LAYERS[layer], arxiv_like_graph(is_small=is_small))
     sizes = (2_000, 20_000) if is_small else (100_000, 1_500_000)
     degrees = np.geomspace(sizes[0] / 10, sizes[0] * 0.95, 6).astype(int).tolist()
     return make_problem(name, LAYERS[layer], hub_graph(0, *sizes, degrees))

@@ -12,11 +12,13 @@ import layer_reference
 import layer_systems
 from layer_cases import LAYERS, PASSES, Pass, Problem
 from layer_systems import (
+    BUCKETED,
     BY_RECEIVER,
     BY_SENDER,
     DENSE_FEATURES,
     EDGE_INDEX,
     JRAPH,
+    LAYOUTS,
     OURS,
     PYG_COMPILED,
     PYG_EAGER,
@@ -31,11 +33,11 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     OURS: ("",),
     DENSE_FEATURES: ("",),
     SEGMENTS: ("",),
+    BUCKETED: ("",),
     PYG_EAGER: (BY_SENDER, BY_RECEIVER, EDGE_INDEX),
     PYG_COMPILED: (BY_RECEIVER, EDGE_INDEX),
     JRAPH: (BY_RECEIVER,),
 }
-OUR_SYSTEMS = (OURS, DENSE_FEATURES, SEGMENTS)
 
 
 # --- one case -----------------------------------------------------------------------------------
@@ -52,7 +54,7 @@ class Chosen(NamedTuple):
 
 def make_system(problem: Problem, name: str, setting: str) -> System:
     """Make a system by its name."""
-    if name in OUR_SYSTEMS:
+    if name in LAYOUTS:
         return layer_systems.make_ours(problem, name)
     if name == JRAPH:
         return layer_systems.make_jraph(problem)
@@ -87,6 +89,8 @@ def measure_case(
     chosen, failed = {}, {}
     for name in settings:
         if name == DENSE_FEATURES and problem.has_learned_x:
+            continue
+        if name == BUCKETED and layouts.choose(len(problem.senders))[0] == "bucketed":
             continue
         found = _fastest(problem, name, settings[name], expected, make)
         (chosen if isinstance(found, Chosen) else failed)[name] = found
@@ -165,7 +169,7 @@ def _fastest(
             system = make(problem, name, setting)
             errors = check(system, name, expected)
         except Exception as error:
-            if name in OUR_SYSTEMS:
+            if name in LAYOUTS:
                 raise
             # Whatever a peer's compiler raises is its own failure, and goes into the results.
             tried[setting] = bench_common.reason(error)
@@ -215,7 +219,14 @@ def measure_preparation(problem: Problem) -> dict[str, Any]:
 def measure_memory(folder: str, name: str, setting: str) -> dict[str, float]:
     """Return the peak of each pass of one system, in this process."""
     system = make_system(Problem.load(Path(folder)), name, setting)
-    return {of: bench_common.extra_peak_mib(system.run[of]) for of in PASSES}
+    if not bench_common.is_on_gpu():
+        return {of: bench_common.extra_peak_mib(system.run[of]) for of in PASSES}
+    if name in (*LAYOUTS, JRAPH):
+        numbers = {of: system.extras[of] for of in PASSES}
+        return {of: x["temporary_mib"] + x["output_mib"] for of, x in numbers.items()}
+    import torch_devices
+
+    return {of: torch_devices.extra_peak_mib(system.run[of]) for of in PASSES}
 
 
 # --- growth -------------------------------------------------------------------------------------

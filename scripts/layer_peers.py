@@ -8,6 +8,7 @@ import torch
 import torch_geometric
 from layer_cases import SLOPE, Pass, Problem
 from layer_systems import BY_SENDER, EDGE_INDEX, System
+from torch_devices import DEVICE, wait
 from torch_geometric.nn import GATConv, GATv2Conv
 
 
@@ -30,32 +31,36 @@ def make_pyg(problem: Problem, setting: str, *, is_compiled: bool) -> System:
         bias=False,
     )
     names = copy_parameters(conv, problem.params)
+    conv = conv.to(DEVICE)
     edges = make_edges(problem.senders, problem.receivers, len(problem.x), setting)
-    x = torch.from_numpy(problem.x.copy()).requires_grad_(problem.has_learned_x)
-    cotangent = torch.from_numpy(problem.cotangent)
+    x = torch.from_numpy(problem.x.copy()).to(DEVICE).requires_grad_(problem.has_learned_x)
+    cotangent = torch.from_numpy(problem.cotangent).to(DEVICE)
     if is_compiled:
         torch.compiler.reset()  # or the shapes of the case before are taken to vary
     network = torch.compile(conv, dynamic=False) if is_compiled else conv
 
     def forward():
         with torch.no_grad():
-            return network(x, edges)
+            out = network(x, edges)
+        wait()
+        return out
 
     def gradients():
         conv.zero_grad(set_to_none=True)
         x.grad = None
         (network(x, edges) * cotangent).sum().backward()
+        wait()
         grads = {name: parameter.grad for name, parameter in conv.named_parameters()}
         return grads | ({"x": x.grad} if problem.has_learned_x else {})
 
     def read(of: Pass, result) -> dict[str, np.ndarray]:
         if of == "forward":
-            return {"outputs": result.numpy()}
-        found = {ours: result[theirs].numpy() for ours, theirs in names.items()}
+            return {"outputs": result.cpu().numpy()}
+        found = {ours: result[theirs].cpu().numpy() for ours, theirs in names.items()}
         shapes = {name: array.shape for name, array in problem.params.items()}
         for name, shape in shapes.items():  # torch's kernels are [H C, F]
             found[name] = (found[name].T if len(shape) == 3 else found[name]).reshape(shape)
-        return found | ({"x": result["x"].numpy()} if problem.has_learned_x else {})
+        return found | ({"x": result["x"].cpu().numpy()} if problem.has_learned_x else {})
 
     forward()
     gradients()
@@ -85,7 +90,7 @@ def make_edges(senders: np.ndarray, receivers: np.ndarray, num_nodes: int, setti
     if setting == BY_SENDER:
         order = np.lexsort((receivers, senders))
         senders, receivers = senders[order], receivers[order]
-    pairs = torch.from_numpy(np.stack([senders, receivers]).astype(np.int64))
+    pairs = torch.from_numpy(np.stack([senders, receivers]).astype(np.int64)).to(DEVICE)
     if setting != EDGE_INDEX:
         return pairs
     size = (num_nodes, num_nodes)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 from jaxtyping import Float
-from layer_cases import SLOPE, Pass, Problem
+from layer_cases import SLOPE, Edges, Pass, Problem
 
 MAX_ERROR = 1e-4
 CHUNK = 2**18  # edges whose rows are held at once
@@ -42,7 +42,7 @@ def check(name: str, found: dict[str, np.ndarray], expected: dict[str, np.ndarra
 def expected(problem: Problem) -> dict[Pass, dict[str, np.ndarray]]:
     """Return the outputs, and the gradients of sum(outputs * cotangent), a head at a time."""
     params = {name: array.astype(np.float64) for name, array in problem.params.items()}
-    edges = _Edges.of(problem)
+    edges = _Edges.of(problem.senders, problem.receivers, len(problem.x))
     x, cotangent = problem.x.astype(np.float64), problem.cotangent.astype(np.float64)
     outputs = np.empty_like(cotangent)
     grads = {name: np.zeros_like(array) for name, array in params.items()} | {"x": 0.0 * x}
@@ -51,19 +51,34 @@ def expected(problem: Problem) -> dict[Pass, dict[str, np.ndarray]]:
         of_head = {name: array[..., head, :] for name, array in params.items()}
         score = _gat if problem.layer.layer == "gat" else _gatv2
         logits, values, pull_back = score(of_head, x, edges)
-        alpha = _softmax(logits, edges)
-        attention = scipy.sparse.csr_array((alpha, edges.senders, edges.starts), [len(x)] * 2)
-        outputs[:, columns] = attention @ values
-        g = cotangent[:, columns]
-        dot = _edge_dots(g, values, edges)
-        total = edges.by_receiver @ (alpha * dot)
-        found = pull_back(alpha * (dot - total[edges.receivers]), attention.T @ g)
+        outputs[:, columns], *gradients = _attend(logits, values, cotangent[:, columns], edges)
+        found = pull_back(*gradients)
         grads["x"] += found.pop("x")
         for name, grad in found.items():
             grads[name][..., head, :] += grad
     if not problem.has_learned_x:
         del grads["x"]
     return {"forward": {"outputs": outputs}, "forward+backward": grads}
+
+
+def softmax_sum(logits, values, cotangent, edges: Edges) -> dict[Pass, dict[str, np.ndarray]]:
+    """Return the sum of values [N, H, C] weighted by the softmax of logits [E, H]: `expected`."""
+    known, heads = _Edges.of(*edges), logits.shape[1]
+    logits, values, cotangent = (np.asarray(x, np.float64) for x in (logits, values, cotangent))
+    found = [_attend(logits[:, h], values[:, h], cotangent[:, h], known) for h in range(heads)]
+    outputs, d_logits, d_values = (np.stack(x, axis=1) for x in zip(*found, strict=True))
+    gradients = {"logits": d_logits, "values": d_values}
+    return {"forward": {"outputs": outputs}, "forward+backward": gradients}
+
+
+def _attend(logits, values, g, edges: "_Edges"):
+    """Return one head's outputs [N, C], and the gradients of logits [E] and values [N, C]."""
+    alpha = _softmax(logits, edges)
+    size = [len(edges.starts) - 1] * 2
+    attention = scipy.sparse.csr_array((alpha, edges.senders, edges.starts), size)
+    dot = _edge_dots(g, values, edges)
+    total = edges.by_receiver @ (alpha * dot)
+    return attention @ values, alpha * (dot - total[edges.receivers]), attention.T @ g
 
 
 class _Edges(NamedTuple):
@@ -74,15 +89,14 @@ class _Edges(NamedTuple):
     by_sender: Any
 
     @classmethod
-    def of(cls, problem: Problem) -> "_Edges":
-        nodes, edges = len(problem.x), len(problem.senders)
-        starts = np.searchsorted(problem.receivers, np.arange(nodes + 1))
-        ones, ids = np.ones(edges), np.arange(edges)
+    def of(cls, senders, receivers, nodes: int) -> "_Edges":
+        starts = np.searchsorted(receivers, np.arange(nodes + 1))
+        ones, ids = np.ones(len(senders)), np.arange(len(senders))
         incidence = (
-            scipy.sparse.csr_array((ones, (rows, ids)), shape=(nodes, edges))
-            for rows in (problem.receivers, problem.senders)
+            scipy.sparse.csr_array((ones, (rows, ids)), shape=(nodes, len(senders)))
+            for rows in (receivers, senders)
         )
-        return cls(problem.senders, problem.receivers, starts, *incidence)
+        return cls(senders, receivers, starts, *incidence)
 
 
 def _softmax(logits, edges: _Edges) -> Float[np.ndarray, " edges"]:

@@ -19,10 +19,17 @@ from gat_jax.params import GATParams, GATv2Params
 
 OURS = "gat_jax"
 SEGMENTS = "gat_jax, segments"
+BUCKETED = "gat_jax, bucketed"  # where it is not what "auto" takes
 DENSE_FEATURES = "gat_jax, dense features"
 PYG_EAGER = "PyG eager"
 PYG_COMPILED = "PyG compiled"
 JRAPH = "jraph.GAT"
+LAYOUTS: dict[str, layouts.LayoutName] = {
+    OURS: "auto",
+    DENSE_FEATURES: "auto",
+    SEGMENTS: "segment",
+    BUCKETED: "bucketed",
+}
 # Settings of the peers.
 BY_SENDER = "edges sorted by sender"
 BY_RECEIVER = "edges sorted by receiver"
@@ -46,7 +53,7 @@ def make_ours(problem: Problem, name: str) -> System:
     if not problem.has_learned_x and name == OURS:
         nodes = sparse.from_dense(problem.x)
     graph = make_graph(problem)._replace(nodes=nodes)
-    layout = layouts.make_layout(make_graph(problem), "segment" if name == SEGMENTS else "auto")
+    layout = layouts.make_layout(make_graph(problem), LAYOUTS[name])
     fields = GATParams if problem.layer.layer == "gat" else GATv2Params
 
     def forward(params, nodes, rest):
@@ -73,7 +80,8 @@ def make_jraph(problem: Problem) -> System:
     def forward(params, nodes, graph):
         def query(nodes):
             width = heads * channels
-            z = nodes @ params["kernel"].reshape(-1, width)
+            kernel = params["kernel"].reshape(-1, width)
+            z = jnp.dot(nodes, kernel, precision="highest")  # a GPU would round to TF32
             return z.reshape(-1, heads, channels)
 
         def logits(sent, received, _):
@@ -114,9 +122,9 @@ def _jax_system(problem: Problem, forward: Callable, nodes, rest) -> System:
 
     inputs = jax.device_put((problem.params, nodes, rest))
     cotangent = jax.device_put(problem.cotangent)
-    programs: dict[Pass, _Program] = {
-        "forward": _compile(forward, inputs),
-        "forward+backward": _compile(jax.value_and_grad(loss, wanted), (*inputs, cotangent)),
+    programs: dict[Pass, Program] = {
+        "forward": compile_program(forward, inputs),
+        "forward+backward": compile_program(jax.value_and_grad(loss, wanted), (*inputs, cotangent)),
     }
 
     def read(of: Pass, result) -> dict[str, np.ndarray]:
@@ -132,15 +140,19 @@ def _jax_system(problem: Problem, forward: Callable, nodes, rest) -> System:
     )
 
 
-class _Program(NamedTuple):
-    run: Callable[[], Any]
+class Program(NamedTuple):
+    """A compiled function of given arguments."""
+
+    run: Callable[[], Any]  # returns the results once they are there
     numbers: dict[str, float]
 
 
-def _compile(function: Callable, arguments: tuple) -> _Program:
+def compile_program(function: Callable, arguments: tuple) -> Program:
+    """Compile a function for its arguments; returns also what that took, and plans to take."""
     start = time.perf_counter()
     program = jax.jit(function).lower(*arguments).compile()
     seconds = time.perf_counter() - start
     memory: Any = program.memory_analysis()
     numbers = {"compile_seconds": seconds, "temporary_mib": memory.temp_size_in_bytes / 2**20}
-    return _Program(lambda: jax.block_until_ready(program(*arguments)), numbers)
+    numbers["output_mib"] = memory.output_size_in_bytes / 2**20
+    return Program(lambda: jax.block_until_ready(program(*arguments)), numbers)

@@ -17,6 +17,7 @@ from layer_training import (
     Trainer,
     configs_for,
 )
+from torch_devices import DEVICE
 from torch_geometric.nn import GATConv
 
 
@@ -66,9 +67,10 @@ def _train(task: Task, network, inputs, num_steps: int) -> list[float]:
 
 
 def _inputs(task: Task, setting: str, dtype: str = "float32"):
-    x = torch.from_numpy(task.graph.nodes.astype(dtype))
-    labels = torch.from_numpy(task.labels.astype(np.int64))
-    return x, edges_of(task.graph, setting), labels, torch.from_numpy(task.train_ids.astype(int))
+    x = torch.from_numpy(task.graph.nodes.astype(dtype)).to(DEVICE)
+    labels = torch.from_numpy(task.labels.astype(np.int64)).to(DEVICE)
+    ids = torch.from_numpy(task.train_ids.astype(int)).to(DEVICE)
+    return x, edges_of(task.graph, setting), labels, ids
 
 
 def losses(
@@ -81,7 +83,7 @@ def losses(
     is_compiled: bool = False,
 ) -> np.ndarray:
     """Return the first losses of one seed, without dropout."""
-    network: Any = Network(task, params).to(getattr(torch, dtype)).eval()
+    network: Any = Network(task, params).to(DEVICE, getattr(torch, dtype)).eval()
     if is_compiled:
         network = torch.compile(network, dynamic=False)
     return np.array(_train(task, network, _inputs(task, setting, dtype), num_steps))
@@ -116,7 +118,7 @@ def _trainer(
     task: Task, params: tuple, edges: str, is_compiled: bool, num_seeds: int, num_steps: int
 ) -> Trainer:
     inputs = _inputs(task, edges)
-    network: Any = Network(task, params).train()
+    network: Any = Network(task, params).to(DEVICE).train()
     start = {name: array.clone() for name, array in network.state_dict().items()}
     module = network
     if is_compiled:

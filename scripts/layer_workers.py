@@ -14,6 +14,7 @@ from typing import Any
 import bench_common
 import layer_cases
 import layer_measure
+import layer_softmax
 
 # Tunables of the C library.
 ENVIRONMENTS = {"default": (), "huge pages": ("glibc.malloc.hugetlb=1",)}
@@ -74,6 +75,7 @@ def measure_training(data_dir: str, **sizes: int) -> list[dict[str, Any]]:
 WORKERS = {
     "describe": describe,
     "case": measure_case,
+    "softmax": layer_softmax.measure,
     "memory": layer_measure.measure_memory,
     "growth": layer_measure.measure_growth,
     "training": measure_training,

@@ -311,7 +311,8 @@ def synthetic_document(ratio, peaks, prepare_seconds=0.5):
     growth = {"edges": 1_000, "nodes": 60, "median_seconds": 1.0, "ns_per_edge": 10.0}
     growth |= {"system": OURS, "environment": "default"}
     environments = {"default": {}, "huge pages": {}}
-    return {"entries": entries, "environments": environments, "growth": [growth], "notes": []}
+    document = {"entries": entries, "environments": environments, "growth": [growth], "notes": []}
+    return document | {"machine": {"backend": "cpu"}}
 
 
 def verdicts(document):
