@@ -18,6 +18,7 @@ from typing import Any
 
 import bench_common
 import layer_cases
+import layer_measure
 import layer_report
 import layer_softmax
 import layer_workers
@@ -68,6 +69,9 @@ class Options:
     """time graphs from 1e4 to 1e7 edges too"""
     memory: bool = True
     """measure memory too"""
+    systems: str = ""
+    """compare only with systems that have this in their name, or one of several texts separated by
+    |; ours is always there"""
     only: str = ""
     """run only cases with this in their name, or with one of several texts separated by |"""
 
@@ -131,7 +135,11 @@ def _all_cases(options: Options) -> list[str]:
 
 def _cases(options: Options) -> list[str]:
     names = _all_cases(options)
-    return [name for name in names if any(part in name for part in options.only.split("|"))]
+    return [name for name in names if _is_named(name, options.only)]
+
+
+def _is_named(name: str, texts: str) -> bool:
+    return any(text in name for text in texts.split("|"))
 
 
 def _new_document(options: Options) -> dict[str, Any]:
@@ -170,6 +178,7 @@ def _measure(environment: str, options: Options) -> Iterator[tuple[str, Any]]:
     described = call("describe")
     yield "environments", described
     shared = {"repeats": options.repeats}
+    systems = [name for name in layer_measure.SETTINGS if _is_named(name, options.systems)]
     for name in _cases(options):
         say(name)
         bandwidth = described["copy_bytes_per_second"]
@@ -178,7 +187,7 @@ def _measure(environment: str, options: Options) -> Iterator[tuple[str, Any]]:
             continue
         with tempfile.TemporaryDirectory() as folder:
             case = {"is_small": options.small, "data_dir": str(options.data_dir)}
-            case |= {"name": name, "folder": folder, "bandwidth": bandwidth}
+            case |= {"name": name, "folder": folder, "bandwidth": bandwidth, "systems": systems}
             entries = call("case", **case, **shared)
             if options.memory and environment == "default":
                 say(f"{name}: memory")
@@ -196,8 +205,9 @@ def _measure(environment: str, options: Options) -> Iterator[tuple[str, Any]]:
 
 
 def _add_memory(entries: list[dict[str, Any]], folder: str, call: Any) -> None:
-    """Fill in the peaks of all systems that were timed."""
-    timed = {entry["system"]: entry["setting"] for entry in entries if entry["median_seconds"]}
+    """Fill in the peaks of all systems that were timed, where they are not known."""
+    unknown = [entry for entry in entries if entry["median_seconds"] and entry["peak_mib"] is None]
+    timed = {entry["system"]: entry["setting"] for entry in unknown}
     for system, setting in timed.items():
         try:
             peaks = call("memory", folder=folder, name=system, setting=setting)

@@ -12,7 +12,6 @@ import layer_reference
 import layer_systems
 from layer_cases import LAYERS, PASSES, Pass, Problem
 from layer_systems import (
-    BUCKETED,
     BY_RECEIVER,
     BY_SENDER,
     DENSE_FEATURES,
@@ -33,7 +32,6 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     OURS: ("",),
     DENSE_FEATURES: ("",),
     SEGMENTS: ("",),
-    BUCKETED: ("",),
     PYG_EAGER: (BY_SENDER, BY_RECEIVER, EDGE_INDEX),
     PYG_COMPILED: (BY_RECEIVER, EDGE_INDEX),
     JRAPH: (BY_RECEIVER,),
@@ -90,8 +88,6 @@ def measure_case(
     for name in settings:
         if name == DENSE_FEATURES and problem.has_learned_x:
             continue
-        if name == BUCKETED and layouts.choose(len(problem.senders))[0] == "bucketed":
-            continue
         found = _fastest(problem, name, settings[name], expected, make)
         (chosen if isinstance(found, Chosen) else failed)[name] = found
     del expected
@@ -124,6 +120,7 @@ def _time_pass(
                 "seconds": times[name],
                 "ratio_to_peer": bench_common.ratio(times[name], times[OURS]),
                 "max_relative_error": choice.errors[of],
+                "peak_mib": planned_peak_mib(choice.system.extras.get(of, {})),
                 **choice.system.extras.get(of, {}),
             }
         )
@@ -219,14 +216,19 @@ def measure_preparation(problem: Problem) -> dict[str, Any]:
 def measure_memory(folder: str, name: str, setting: str) -> dict[str, float]:
     """Return the peak of each pass of one system, in this process."""
     system = make_system(Problem.load(Path(folder)), name, setting)
-    if not bench_common.is_on_gpu():
-        return {of: bench_common.extra_peak_mib(system.run[of]) for of in PASSES}
-    if name in (*LAYOUTS, JRAPH):
-        numbers = {of: system.extras[of] for of in PASSES}
-        return {of: x["temporary_mib"] + x["output_mib"] for of, x in numbers.items()}
-    import torch_devices
+    measure = bench_common.extra_peak_mib
+    if bench_common.is_on_gpu():
+        import torch_devices
 
-    return {of: torch_devices.extra_peak_mib(system.run[of]) for of in PASSES}
+        measure = torch_devices.extra_peak_mib
+    return {of: measure(system.run[of]) for of in PASSES}
+
+
+def planned_peak_mib(numbers: Mapping[str, float]) -> float | None:
+    """Return what a program of XLA takes on a GPU beyond its inputs, from its plan; else None."""
+    if not bench_common.is_on_gpu() or "temporary_mib" not in numbers:
+        return None
+    return numbers["temporary_mib"] + numbers["output_mib"]
 
 
 # --- growth -------------------------------------------------------------------------------------

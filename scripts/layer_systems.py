@@ -19,7 +19,6 @@ from gat_jax.params import GATParams, GATv2Params
 
 OURS = "gat_jax"
 SEGMENTS = "gat_jax, segments"
-BUCKETED = "gat_jax, bucketed"  # where it is not what "auto" takes
 DENSE_FEATURES = "gat_jax, dense features"
 PYG_EAGER = "PyG eager"
 PYG_COMPILED = "PyG compiled"
@@ -28,7 +27,6 @@ LAYOUTS: dict[str, layouts.LayoutName] = {
     OURS: "auto",
     DENSE_FEATURES: "auto",
     SEGMENTS: "segment",
-    BUCKETED: "bucketed",
 }
 # Settings of the peers.
 BY_SENDER = "edges sorted by sender"

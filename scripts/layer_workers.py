@@ -15,6 +15,7 @@ import bench_common
 import layer_cases
 import layer_measure
 import layer_softmax
+import layer_systems
 
 # Tunables of the C library.
 ENVIRONMENTS = {"default": (), "huge pages": ("glibc.malloc.hugetlb=1",)}
@@ -57,12 +58,24 @@ def describe() -> dict[str, Any]:
 
 
 def measure_case(
-    name: str, *, is_small: bool, data_dir: str, folder: str, repeats: int, bandwidth: float
+    name: str,
+    *,
+    systems: list[str],
+    is_small: bool,
+    data_dir: str,
+    folder: str,
+    repeats: int,
+    bandwidth: float,
 ) -> list[dict[str, Any]]:
-    """Time a case; its problem is left in the folder."""
+    """Time ours and other systems on a case; its problem is left in the folder."""
     problem = layer_cases.make_case(name, is_small=is_small, data_dir=Path(data_dir))
     problem.save(Path(folder))
-    return layer_measure.measure_case(problem, layer_measure.SETTINGS, repeats, bandwidth)
+    settings = {
+        name: tried
+        for name, tried in layer_measure.SETTINGS.items()
+        if name in (layer_systems.OURS, *systems)
+    }
+    return layer_measure.measure_case(problem, settings, repeats, bandwidth)
 
 
 def measure_training(data_dir: str, **sizes: int) -> list[dict[str, Any]]:
