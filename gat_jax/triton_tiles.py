@@ -18,7 +18,7 @@ from gat_jax.tables import IdsField
 
 # Measured on an H200 with rows of 15 edges on average, most of them shorter.
 TILE_SIZE = 1024  # numbers of a tile [b, c, h] where it can be chosen
-MAX_TILE_EDGES = 16
+MAX_TILE_EDGES = 8
 MIN_TILE_EDGES = 4  # of wide rows, at the cost of larger tiles
 MAX_TILE_WIDTH = 1024  # numbers of a tile's [c, h]; further heads go to other programs
 WARP_SIZE = 512  # numbers of a tile for each warp of a program

@@ -105,7 +105,7 @@ def bandwidth(num_bytes: int = 2**28, repeats: int = 5) -> float:
     new. A write may first read its line, which is not counted.
     """
     if is_on_gpu():
-        return _gpu_bandwidth(4 * num_bytes, repeats)
+        return _gpu_bandwidth(16 * num_bytes, repeats)
     cores = len(os.sched_getaffinity(0))
     source, target = (np.ones(num_bytes // 8) for _ in range(2))
     parts = list(zip(np.array_split(target, cores), np.array_split(source, cores), strict=True))

@@ -130,7 +130,7 @@ def _has_cora(options: Options) -> bool:
 
 
 def _all_cases(options: Options) -> list[str]:
-    return [*layer_cases.case_names(has_cora=_has_cora(options)), layer_softmax.CASE]
+    return [layer_softmax.CASE, *layer_cases.case_names(has_cora=_has_cora(options))]
 
 
 def _cases(options: Options) -> list[str]:
