@@ -46,8 +46,10 @@ def as_primals(gradients: Any, primals: Any) -> Any:
 def fold_heads(function: Callable) -> Callable:
     """Let `vmap` fold the mapped axis into the heads, the last axis of all arrays but the layout's.
 
-    A mapped layout, one graph per lane, is mapped as ever. The function is compiled as a whole:
-    its loops are closures, new with every call, and outside of `jit` each would compile again.
+    A mapped layout, one graph per lane, is mapped as ever. The function is compiled as a whole: its
+    loops are closures, new with every call, and outside of `jit` each would compile again. It is
+    part of a function with a gradient of its own; what would differentiate it a second time is
+    refused in words.
     """
     function = jax.jit(function)
     mapped = custom_vmap(function)
@@ -72,7 +74,15 @@ def fold_heads(function: Callable) -> Callable:
             out = jax.tree.map(unfold, mapped(layout, *folded))
         return out, jax.tree.map(lambda _: True, out)
 
-    return mapped
+    once_differentiable = jax.custom_jvp(mapped)
+    once_differentiable.defjvp(_refuse_derivatives)
+    return once_differentiable
+
+
+def _refuse_derivatives(*_):
+    raise NotImplementedError(
+        "second derivatives: expected layout 'segment', which alone has them, got one with tables"
+    )
 
 
 # --- what all share: a sum with weights p, divided by their sum -----------------------------------

@@ -75,7 +75,8 @@ def gat(
 
 
 def _default_update(nodes_nhc):
-    return jax.nn.leaky_relu(nodes_nhc).reshape(len(nodes_nhc), -1)
+    num_nodes, heads, channels = nodes_nhc.shape
+    return jax.nn.leaky_relu(nodes_nhc).reshape(num_nodes, heads * channels)
 
 
 @jax.custom_vjp

@@ -338,7 +338,8 @@ def _drop(key, stream: int, rate: Scalar, values: Array) -> Array:
 
 
 def _merge(out_nhc, params: LayerParams, x, *, concat: bool):
-    merged = out_nhc.reshape(len(out_nhc), -1) if concat else jnp.mean(out_nhc, axis=1)
+    num_nodes, heads, channels = out_nhc.shape  # a graph without nodes has no size to infer
+    merged = out_nhc.reshape(num_nodes, heads * channels) if concat else jnp.mean(out_nhc, axis=1)
     if params.residual_kernel is not None:
         residual = params.residual_kernel[:, None, :]
         merged += projections.project(x, residual, None)[:, 0, :]

@@ -93,24 +93,18 @@ def make_layout(graph: jraph.GraphsTuple, name: LayoutName = "auto") -> Layout:
         raise ValueError(f"layout: expected one of {names}, got {name!r}")
     if name == "segment":
         return SegmentLayout(len(graph.senders))
-    if any(isinstance(ids, jax.core.Tracer) for ids in (graph.senders, graph.receivers)):
-        raise ValueError(
-            "layout: expected a layout made before tracing (layouts.make_layout) where the graph "
-            f"is traced, got {name!r}"
-        )
-    if not all(isinstance(ids, np.ndarray | jax.Array) for ids in (graph.senders, graph.receivers)):
-        raise ValueError("senders, receivers: expected arrays, got other kinds of sequences")
-    num_nodes = len(graph.nodes)
+    ids = _ids_of(graph, name)
+    num_nodes = _num_nodes(graph)
     if name == "auto":
         name, _ = choose(len(graph.senders))
-    key = (id(graph.senders), id(graph.receivers), num_nodes, name)
+    key = (*map(id, ids), num_nodes, name)
     if key not in _CACHE:
+        for field, array in zip(("senders", "receivers"), ids, strict=True):
+            _check_range(field, np.asarray(array), num_nodes)
         # Copies: a layout that held the arrays would keep them, and itself, for ever.
-        senders, receivers = (np.array(x, np.int32) for x in (graph.senders, graph.receivers))
-        _check_ids(senders, receivers, num_nodes)
-        layout = _make(senders, receivers, num_nodes, name)
+        layout = _make(*(np.array(array, np.int32) for array in ids), num_nodes, name)
         # An id is another array's once the array is gone.
-        for array in (graph.senders, graph.receivers):
+        for array in ids:
             weakref.finalize(array, _CACHE.pop, key, None)
         _CACHE[key] = layout
     return _CACHE[key]
@@ -119,12 +113,38 @@ def make_layout(graph: jraph.GraphsTuple, name: LayoutName = "auto") -> Layout:
 _CACHE: dict[tuple, Layout] = {}
 
 
-def _check_ids(senders: np.ndarray, receivers: np.ndarray, num_nodes: int) -> None:
+def _ids_of(graph: jraph.GraphsTuple, name: LayoutName):
+    """Return senders and receivers, if tables can be made of them."""
+    ids = graph.senders, graph.receivers
+    for field, array in zip(("senders", "receivers"), ids, strict=True):
+        if isinstance(array, jax.core.Tracer):
+            raise ValueError(
+                "layout: expected a layout made before tracing (layouts.make_layout) where the "
+                f"graph is traced, got {name!r}"
+            )
+        if not isinstance(array, np.ndarray | jax.Array) or array.dtype.kind not in "iu":
+            kind = getattr(array, "dtype", type(array).__name__)
+            raise ValueError(f"{field}: expected an array of whole numbers, got {kind}")
+    shapes = [array.shape for array in ids]
+    if len(shapes[0]) != 1 or shapes[0] != shapes[1]:
+        raise ValueError(
+            "senders, receivers: expected two vectors of one length, got {} and {}".format(*shapes)
+        )
+    return ids
+
+
+def _num_nodes(graph: jraph.GraphsTuple) -> int:
+    if not hasattr(graph.nodes, "shape"):
+        kind = type(graph.nodes).__name__
+        raise ValueError(f"nodes: expected an array or SparseFeatures, got {kind}")
+    return len(graph.nodes)
+
+
+def _check_range(field: str, ids: np.ndarray, num_nodes: int) -> None:
     """Refuse ids that a kernel would follow out of its arrays."""
-    for field, ids in (("senders", senders), ("receivers", receivers)):
-        if len(ids) and not (ids.min() >= 0 and ids.max() < num_nodes):
-            bad = ids[(ids < 0) | (ids >= num_nodes)][0]
-            raise ValueError(f"{field}: expected ids in [0, {num_nodes}), got {bad}")
+    if len(ids) and not (ids.min() >= 0 and ids.max() < num_nodes):
+        bad = ids[(ids < 0) | (ids >= num_nodes)][0]
+        raise ValueError(f"{field}: expected ids in [0, {num_nodes}), got {bad}")
 
 
 def check_fits(layout: Layout, graph: jraph.GraphsTuple) -> None:
@@ -133,7 +153,7 @@ def check_fits(layout: Layout, graph: jraph.GraphsTuple) -> None:
     Raises:
       ValueError: if not; ids are not compared.
     """
-    found = expected = (len(graph.nodes), len(graph.senders))
+    found = expected = (_num_nodes(graph), len(graph.senders))
     if not isinstance(layout, SegmentLayout):
         found = layout.by_receiver.num_nodes, len(layout.senders)
     if found != expected:

@@ -253,7 +253,10 @@ def draw(document: Document) -> Figure:
     colors = PALETTES["light"]
     num_cases = len({e["case"] for e in document["entries"] if e["pass"] == BOTH})
     fig = new_figure("One layer, forward and backward", 2.5 + 0.9 * num_cases, colors)
-    fig.set_figwidth(12.0)
+    fig.set_figwidth(12.0 if document["growth"] else 8.0)
+    if not document["growth"]:
+        _draw_ratios(fig.subplots(), document)
+        return fig
     left, right = fig.subplots(1, 2, width_ratios=(1.25, 1))
     _draw_ratios(left, document)
     _draw_growth(right, document)
@@ -310,9 +313,6 @@ def _draw_growth(ax: Axes, document: Document) -> None:
                 label = f"{system}, {environment}" if environment != "default" else system
                 ax.plot(edges, times, style, marker=marker, color=color, markersize=5, label=label)
     style_axes(ax, colors, "edges (mean degree 15)", "ns per edge, GAT 8x16")
-    if not document["growth"]:
-        ax.annotate("not measured", (0.5, 0.5), xycoords="axes fraction", ha="center")
-        return
     ax.set_xscale("log")
     ax.set_ylim(0, 1.08 * max(row["ns_per_edge"] for row in document["growth"]))
     _legend_above(ax)

@@ -73,7 +73,7 @@ def make_jraph(problem: Problem) -> System:
     heads, channels = problem.layer.heads, problem.layer.channels
     if heads == 1 and len(problem.senders) > 1_000_000:
         # It sums over channels with one head as the last axis.
-        raise NotImplementedError("left out: measured once, a step took 40 s and 17 GiB")
+        raise NotImplementedError("left out: measured once on a CPU, a step took 40 s and 17 GiB")
 
     def forward(params, nodes, graph):
         def query(nodes):

@@ -13,7 +13,14 @@ import oracle
 import pytest
 from helpers import SLOPES, assert_close
 
-from gat_jax import aggregation, gat_aggregation, gatv2_aggregation, graphs, layouts
+from gat_jax import (
+    aggregation,
+    gat_aggregation,
+    gatv2_aggregation,
+    graphs,
+    layouts,
+    outputs,
+)
 
 # Every width, one chunk to three, by both ends; parallel edges; isolated nodes.
 DEGREES = (37, 4, 17, 0, 1, 10, 7, 3, 5, 2, 1, 4, 0)
@@ -868,3 +875,16 @@ def test_forward_mode_is_refused():
     ):
         with pytest.raises(TypeError, match="forward-mode"):
             jax.make_jaxpr(jax.jacfwd(function))(x)
+
+
+@pytest.mark.parametrize("name", ["bucketed", "fused"])
+def test_second_derivatives_are_refused_in_words(name):
+    layout, inputs = layouts.make_layout(SMALL, name), draw_small(53, BARE)
+
+    def total(n_nh):
+        x_eh = gat_aggregation.logits(layout, inputs["c_nh"], n_nh)
+        return jnp.sum(outputs.softmax_outputs(layout, x_eh, inputs["z_nch"]) ** 2)
+
+    for twice in (jax.hessian(total), jax.grad(lambda n: jnp.sum(jax.grad(total)(n) ** 2))):
+        with pytest.raises(NotImplementedError, match="expected layout 'segment'"):
+            jax.make_jaxpr(twice)(inputs["n_nh"])

@@ -380,6 +380,20 @@ def test_layers_have_finite_gradients_where_all_is_masked(name):
     np.testing.assert_array_equal(info.head_outputs, np.zeros_like(info.head_outputs))
 
 
+@pytest.mark.parametrize("layout", ["auto", "segment", "bucketed", "fused"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_of_a_graph_without_nodes(name, layout):
+    params, graph, options = case(CONFIGS[name])
+    none = graph._replace(
+        nodes=graph.nodes[:0],
+        edges=None if graph.edges is None else graph.edges[:0],
+        senders=graph.senders[:0],
+        receivers=graph.receivers[:0],
+    )
+    expected = apply(params, graph, **options)[0]
+    assert apply_layer(params, none, layout=layout, **options)[0].shape == (0, expected.shape[1])
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_give_isolated_nodes_their_bias_and_residual(name):
     params, graph, options = case(CONFIGS[name], 12)

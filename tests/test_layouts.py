@@ -231,7 +231,11 @@ def test_layouts_are_pytrees_of_arrays():
     [
         (np.array([0, 5], np.int32), r"senders: expected ids in \[0, 2\), got 5"),
         (np.array([-1, 0], np.int32), r"senders: expected ids in \[0, 2\), got -1"),
-        ([0, 1], "senders, receivers: expected arrays, got other kinds of sequences"),
+        (np.array([0, 2**32], np.int64), r"senders: expected ids in \[0, 2\), got 4294967296"),
+        ([0, 1], "senders: expected an array of whole numbers, got list"),
+        (np.array([0.0, 1.5]), "senders: expected an array of whole numbers, got float64"),
+        (np.array([0], np.int32), r"expected two vectors of one length, got \(1,\) and \(2,\)"),
+        (np.zeros((2, 1), np.int32), r"two vectors of one length, got \(2, 1\) and \(2,\)"),
     ],
 )
 def test_make_layout_refuses_ids_that_a_kernel_would_follow(senders, message):
@@ -240,3 +244,11 @@ def test_make_layout_refuses_ids_that_a_kernel_would_follow(senders, message):
     with pytest.raises(ValueError, match=message):
         layouts.make_layout(graph._replace(senders=senders), "bucketed")
     assert len(layouts._CACHE) == before
+
+
+@pytest.mark.parametrize("nodes", [None, {"x": np.zeros((3, 1))}], ids=["none", "dict"])
+def test_make_layout_refuses_nodes_without_a_number(nodes):
+    graph = random_graph(0, [60, 0, 2])
+    kind = type(nodes).__name__
+    with pytest.raises(ValueError, match=f"nodes: expected an array or SparseFeatures, got {kind}"):
+        layouts.make_layout(graph._replace(nodes=nodes))
