@@ -54,7 +54,7 @@ def gat(
         layouts.check_fits(prepared, graph)
         if isinstance(prepared, SegmentLayout) and len(graph.senders):
             raise ValueError("layout: expected a bucketed one, got segment")
-        queries_nhc = attention_query_fn(graph.nodes)
+        queries_nhc = jnp.asarray(attention_query_fn(graph.nodes))
         if queries_nhc.ndim != 3:
             raise ValueError(f"queries: expected shape [N, H, C], got {queries_nhc.shape}")
         update = _default_update if node_update_fn is None else node_update_fn

@@ -102,7 +102,8 @@ def make_layout(graph: jraph.GraphsTuple, name: LayoutName = "auto") -> Layout:
         for field, array in zip(("senders", "receivers"), ids, strict=True):
             _check_range(field, np.asarray(array), num_nodes)
         # Copies: a layout that held the arrays would keep them, and itself, for ever.
-        layout = _make(*(np.array(array, np.int32) for array in ids), num_nodes, name)
+        senders, receivers = (np.array(array, np.int32) for array in ids)
+        layout = _make(senders, receivers, num_nodes, name)
         # An id is another array's once the array is gone.
         for array in ids:
             weakref.finalize(array, _CACHE.pop, key, None)
