@@ -27,8 +27,8 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float
 
-from gat_jax import loops, sums
-from gat_jax.layouts import Prepared
+from gat_jax import edge_loops, loops, sums
+from gat_jax.layouts import BucketedLayout, Prepared
 from gat_jax.loops import rows_of
 from gat_jax.sums import over_edges
 
@@ -98,7 +98,7 @@ class NormalisedSum(NamedTuple):
 
 
 def normalised_sum(
-    layout: Prepared, p_eh: EdgeArray, z_nch: Features, multiplier_eh: EdgeArray | None
+    layout: BucketedLayout, p_eh: EdgeArray, z_nch: Features, multiplier_eh: EdgeArray | None
 ) -> NormalisedSum:
     """Compute out_i = sum_j alpha_ij d_ij z_j, alpha_ij = p_ij / sum_j p_ij, for p >= 0.
 
@@ -133,7 +133,7 @@ class SumGradient(NamedTuple):
         return cls(saved, g_nch, loops.node_dots(g_nch, saved.out_nch))
 
     def at_edges(
-        self, layout: Prepared, function: Callable, *, at_edges=(), at_rows=(), at_values=()
+        self, layout: BucketedLayout, function: Callable, *, at_edges=(), at_rows=(), at_values=()
     ) -> EdgeArray:
         """Return a function of dL/dx, x = log p, and of what `edge_loops.edge_values` passes."""
         weights = self._weights()
@@ -152,7 +152,7 @@ class SumGradient(NamedTuple):
             at_values=at_values,
         )
 
-    def of_multiplier(self, layout: Prepared) -> EdgeArray | None:
+    def of_multiplier(self, layout: BucketedLayout) -> EdgeArray | None:
         """Return dL/dd; a loop of its own, left out of a program that does not use it."""
         if self.saved.multiplier_eh is None:
             return None
@@ -160,15 +160,16 @@ class SumGradient(NamedTuple):
             layout, function=lambda dot, edges, *_: edges[0] * dot, at_edges=[self.saved.alpha_eh]
         )
 
-    def of_values(self, layout: Prepared) -> Features:
+    def of_values(self, layout: BucketedLayout) -> Features:
         """Return dL/dz."""
         return sums.weighted_sum(self._weights(), self.g_nch, layout.by_sender)
 
     def _weights(self) -> list[EdgeArray]:
         return [x for x in (self.saved.alpha_eh, self.saved.multiplier_eh) if x is not None]
 
-    def _dots(self, layout: Prepared, **options: Any) -> EdgeArray:
-        return sums.edge_dots(layout, self.g_nch, self.saved.z_nch, **options)
+    def _dots(self, layout: BucketedLayout, **options: Any) -> EdgeArray:
+        ends = self.g_nch, layout.receivers, self.saved.z_nch, layout.senders
+        return edge_loops.edge_dots(*ends, **options)
 
 
 def exponentials(x_eh: EdgeArray, mask_eh: EdgeMask | None) -> EdgeArray:
@@ -228,7 +229,7 @@ linear_sum.defvjp(
 
 @jax.custom_vjp
 def softmax_sum(
-    layout: Prepared,
+    layout: BucketedLayout,
     x_eh: EdgeArray,
     z_nch: Features,
     multiplier_eh: EdgeArray | None = None,

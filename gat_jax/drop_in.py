@@ -35,9 +35,10 @@ def gat(
       attention_logit_fn: from senders' queries [E, H, C], receivers' queries [E, H, C] and edge
         features to logits [E, H, 1].
       node_update_fn: from [N, H, C] to new node features; by default LeakyReLU, then concatenation.
-      layout: `layouts.make_layout(graph, "bucketed")`; needed where the graph is traced. Another
-        graph has another one, and a program is compiled for one list of bucket sizes: under `jit`
-        this suits one graph, or few, rather than a new one with every batch.
+      layout: `layouts.make_layout(graph, "bucketed")`, or "fused" on a GPU of NVIDIA, as is made by
+        default; needed where the graph is traced. Another graph has another one, and a program is
+        compiled for one list of bucket sizes: under `jit` this suits one graph, or few, rather than
+        a new one with every batch.
 
     Returns:
       The function; it agrees with jraph's to rounding where logits are finite. Edges may be in any
@@ -50,10 +51,10 @@ def gat(
     """
 
     def apply(graph: jraph.GraphsTuple) -> jraph.GraphsTuple:
-        prepared = layouts.make_layout(graph, "bucketed") if layout is None else layout
+        prepared = layouts.make_layout(graph, _default_name()) if layout is None else layout
         layouts.check_fits(prepared, graph)
         if isinstance(prepared, SegmentLayout) and len(graph.senders):
-            raise ValueError("layout: expected a bucketed one, got segment")
+            raise ValueError("layout: expected a bucketed or fused one, got segment")
         queries_nhc = jnp.asarray(attention_query_fn(graph.nodes))
         if queries_nhc.ndim != 3:
             raise ValueError(f"queries: expected shape [N, H, C], got {queries_nhc.shape}")
@@ -72,6 +73,12 @@ def gat(
         )
 
     return apply
+
+
+def _default_name() -> layouts.LayoutName:
+    """Return what "auto" chooses for a graph of any size, if that has tables."""
+    name, _ = layouts.choose(layouts.MIN_BUCKETED_EDGES)
+    return name
 
 
 def _default_update(nodes_nhc):

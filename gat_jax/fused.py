@@ -13,8 +13,7 @@ With G = dL/dout the gradients are
     dL/dx_ij = alpha_ij (d_ij <G_i, z_j> - r_i),  dL/dd_ij = alpha_ij <G_i, z_j>
     dL/dz_j = sum_i alpha_ij d_ij G_i
 
-and alpha is recomputed from x and two numbers per receiver. What is smaller than float32 is added
-up in float32.
+and alpha is recomputed from x and two numbers per receiver.
 
 Local suffixes: n nodes, e edges, b edges (or chunks) of a tile, c channels, h heads.
 """

@@ -32,7 +32,7 @@ from gat_jax.aggregation import (
     row_peak,
 )
 from gat_jax.attention import Scalar, leaky_relu
-from gat_jax.layouts import Prepared
+from gat_jax.layouts import BucketedLayout, Prepared
 from gat_jax.loops import rows_of
 from gat_jax.sums import over_edges
 
@@ -50,7 +50,7 @@ class _Inputs(NamedTuple):
 
 
 def gat(
-    layout: Prepared,
+    layout: BucketedLayout,
     c_nh: NodeArray,
     n_nh: NodeArray,
     z_nch: Features,

@@ -19,6 +19,7 @@ from typing import NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import jraph
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from gat_jax import attention as attn
@@ -301,9 +302,9 @@ def _inputs(params: LayerParams, kernel, graph: jraph.GraphsTuple, *, concat: bo
             shape = (num_features, heads, channels)
         if array.shape != shape:
             raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
-    if edge_mask is not None and edge_mask.shape != graph.receivers.shape:
+    if edge_mask is not None and np.shape(edge_mask) != graph.receivers.shape:
         expected = graph.receivers.shape
-        raise ValueError(f"edge_mask: expected shape {expected}, got {edge_mask.shape}")
+        raise ValueError(f"edge_mask: expected shape {expected}, got {np.shape(edge_mask)}")
     x = graph.nodes if isinstance(graph.nodes, SparseFeatures) else jnp.asarray(graph.nodes)
     if x.ndim != 2 or x.shape[1] != kernel.shape[0]:
         raise ValueError(f"nodes: expected shape [N, {kernel.shape[0]}], got {x.shape}")

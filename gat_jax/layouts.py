@@ -20,6 +20,7 @@ import jax.core
 import jraph
 import numpy as np
 
+from gat_jax.loops import platform
 from gat_jax.tables import Bucket, IdsField, Rows, Table, make_rows, make_table
 
 LayoutName = Literal["auto", "segment", "bucketed", "fused"]
@@ -154,6 +155,9 @@ def check_fits(layout: Layout, graph: jraph.GraphsTuple) -> None:
     Raises:
       ValueError: if not; ids are not compared.
     """
+    if not isinstance(layout, Layout):
+        kind = type(layout).__name__
+        raise ValueError(f"layout: expected a name or one of make_layout, got {kind}")
     found = expected = (_num_nodes(graph), len(graph.senders))
     if not isinstance(layout, SegmentLayout):
         found = layout.by_receiver.num_nodes, len(layout.senders)
@@ -188,7 +192,7 @@ def choose(num_edges: int, *, device: str | None = None) -> tuple[LayoutName, st
 
 
 def _default_device() -> str:
-    device = jax.default_backend()
+    device = platform()
     if device == "gpu" and "cuda" not in jax.local_devices()[0].client.platform_version.lower():
         return "rocm"
     return device

@@ -16,6 +16,7 @@ c channels, h heads, g groups of channels, l lanes.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,16 +28,24 @@ from gat_jax.tables import Ids
 LANES = 8  # numbers that a loop should have side by side at least
 
 
+def platform() -> str:
+    """Return what JAX computes on if nothing else is said: "cpu", "gpu" or "tpu"."""
+    config: Any = jax.config  # its fields are made at run time
+    device = config.jax_default_device
+    return jax.default_backend() if device is None else getattr(device, "platform", device)
+
+
 def one_loop(function: Callable) -> Callable:
     """Compile a function of arrays apart from its surroundings, within the same program.
 
-    On a CPU alone: XLA for GPUs fuses nothing in a function that it may not inline.
+    Where it is traced for a CPU alone: XLA for GPUs fuses nothing in a function that it may not
+    inline. So a program exported for another platform is slower than one traced there.
     """
     inner = jax.jit(function)
 
     @functools.wraps(function)
     def call(*args):
-        if jax.default_backend() != "cpu":
+        if platform() != "cpu":
             return function(*args)
         with set_xla_metadata(inlineable="false"):
             return inner(*args)

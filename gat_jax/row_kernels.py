@@ -37,35 +37,29 @@ def over_rows(
     args: Sequence[Any],
     whole: Sequence[jax.ShapeDtypeStruct],
     dtype: jnp.dtype,
-    extra: Sequence[jax.ShapeDtypeStruct] = (),
 ) -> Sequence[Array]:
     """Return what a kernel writes, with the rows of several chunks combined.
 
     Args:
-      kernels: of (chunks, *args, *extra, whole, part), and of (whole, long, part, whole).
+      kernels: of (chunks, *args, whole, part), and of (whole, long, part, whole).
       rows: whose chunks they are.
       shape: of the tiles.
       args: inputs of the first kernel.
       whole: [N, ...] results of the rows.
       dtype: of the partial results, which are otherwise alike.
-      extra: further outputs of the first kernel.
-
-    Returns:
-      The further outputs, and then the results.
     """
     over_chunks, combine = kernels
     # Never an empty array, so that a graph without long rows needs no form of its own.
     num_parts = max(1, rows.num_parts)
     part = [jax.ShapeDtypeStruct((num_parts, *x.shape[1:]), dtype) for x in whole]
-    out = [*extra, list(whole), part]
     args = _chunks_of(rows), *args
-    *extras, result, parts = _call(over_chunks, len(rows.owners), shape, args, out)
+    result, parts = _call(over_chunks, len(rows.owners), shape, args, [list(whole), part])
     if rows.num_parts > 0:
         inputs = (result, (rows.long, rows.long_starts), parts)
         [result] = _call(
             combine, len(rows.long), shape, inputs, [list(whole)], num_replaced=len(whole)
         )
-    return *extras, *result
+    return result
 
 
 def _call(kernel: Callable, programs: int, shape: TileShape, args, out, *, num_replaced: int = 0):
@@ -308,7 +302,10 @@ def edge_activations(
     above: float = 1.0,
 ) -> Float[Array, "edges heads"]:
     """Return sum_c a[c, h] f(x), x as in `slope_sum`; f as in `edge_loops.edge_activations`."""
-    shape, dtype = shape_of(*nodes.shape[1:]), jnp.result_type(a, nodes, others)
+    shape, dtype = (
+        shape_of(*nodes.shape[1:]),
+        jnp.result_type(*(x for x in (a, nodes, others, edges) if x is not None)),
+    )
     kernel = functools.partial(_activations_kernel, above=above)
     args = [(nodes, others, edges), a[None], slope[None]]
     return _of_edges(kernel, rows, shape, args, dtype)

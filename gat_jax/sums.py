@@ -92,31 +92,11 @@ def edge_values(
     return edge_loops.edge_values(function, layout.receivers, layout.senders, **ends)
 
 
-def edge_dots(
-    layout: Prepared,
-    rows: Features,
-    values: OtherFeatures,
-    *,
-    function: Callable = lambda dot, *_: dot,
-    at_edges: Sequence[EdgeArray] = (),
-    at_rows: Sequence[Float[Array, "nodes heads"]] = (),
-    at_values: Sequence[Float[Array, "others heads"]] = (),
-) -> EdgeArray:
-    """Return a function of sum_c rows[receiver, c, h] values[sender, c, h].
-
-    The function is elementwise, of the dot product and of the three tuples of `edge_values`.
-    """
+def edge_dots(layout: Prepared, rows: Features, values: OtherFeatures) -> EdgeArray:
+    """Return sum_c rows[receiver, c, h] values[sender, c, h] of every edge."""
     if isinstance(layout.by_receiver, Rows):
-        return edge_values(
-            lambda edges, *ends: function(edges[0], edges[1:], *ends),
-            layout,
-            at_edges=[row_kernels.edge_dots(rows, values, layout.by_receiver), *at_edges],
-            at_rows=at_rows,
-            at_values=at_values,
-        )
-    ends = rows, layout.receivers, values, layout.senders
-    others = {"at_edges": at_edges, "at_rows": at_rows, "at_values": at_values}
-    return edge_loops.edge_dots(*ends, function=function, **others)
+        return row_kernels.edge_dots(rows, values, layout.by_receiver)
+    return edge_loops.edge_dots(rows, layout.receivers, values, layout.senders)
 
 
 def edge_activations(

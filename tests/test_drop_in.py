@@ -88,7 +88,7 @@ def test_gat_refuses_what_does_not_fit(unchecked):
     flat = drop_in.gat(lambda x: x[:, None], lambda sent, *_: sent[..., 0])
     with pytest.raises(ValueError, match=r"logits: expected shape \(16, 1, 1\), got \(16, 1\)"):
         flat(GRAPH)
-    with pytest.raises(ValueError, match="layout: expected a bucketed one, got segment"):
+    with pytest.raises(ValueError, match="layout: expected a bucketed or fused one, got segment"):
         make_layer(drop_in.gat, weights, layout=layouts.SegmentLayout())(GRAPH)
 
 

@@ -197,6 +197,7 @@ def test_softmax_sum_gives_twins_equal_bits():
 
 
 def test_softmax_sum_gives_equal_bits_in_every_run():
+    # Hardly to be missed where kernels are interpreted; on a GPU atomics would be seen here.
     *arrays, g = draw(6)
     runs = [value_and_gradients(LAYOUT, arrays, SOME, g) for _ in range(2)]
     chex.assert_trees_all_equal(*runs)

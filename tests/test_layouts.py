@@ -252,3 +252,15 @@ def test_make_layout_refuses_nodes_without_a_number(nodes):
     kind = type(nodes).__name__
     with pytest.raises(ValueError, match=f"nodes: expected an array or SparseFeatures, got {kind}"):
         layouts.make_layout(graph._replace(nodes=nodes))
+
+
+def test_choose_goes_by_the_default_device(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert "tpu" in layouts.choose(1_000)[1]
+    with jax.default_device(jax.devices("cpu")[0]):
+        assert "CPU" in layouts.choose(1_000)[1]
+
+
+def test_check_fits_refuses_what_is_no_layout(unchecked):
+    with pytest.raises(ValueError, match="layout: expected a name or one of make_layout, got None"):
+        layouts.check_fits(None, random_graph(0, [1, 2]))
