@@ -80,7 +80,12 @@ def check_over_edges(all_heads, dtype, tolerance):
 
 
 def test_over_edges_agrees_with_loops():
-    check_over_edges((1, 3, 8), np.float32, 1e-6)
+    check_over_edges((1, 8), np.float32, 1e-6)
+
+
+@pytest.mark.slow
+def test_over_edges_agrees_with_loops_for_an_odd_number_of_heads():
+    check_over_edges((3,), np.float32, 1e-6)
 
 
 @pytest.mark.usefixtures("x64")

@@ -112,6 +112,7 @@ def test_kernels_agree_with_numpy(channels, heads, width, monkeypatch):
     assert {x.dtype for x in actual.values()} == {jnp.dtype(jnp.float32)}
 
 
+@pytest.mark.slow
 def test_kernels_agree_with_numpy_in_float64(x64):
     actual = check(draw(2, 1, jnp.float64), 1e-13)
     assert {x.dtype for x in actual.values()} == {jnp.dtype(jnp.float64)}
