@@ -275,6 +275,18 @@ def test_softmax_sum_maps_over_graphs():
         assert_close(lane, dense(exact((x, z)), pair, ALL), 2e-6)
 
 
+@pytest.mark.slow
+def test_softmax_sum_has_gradients_with_mapped_graphs():
+    x, z, _, g = draw(14)
+    order = np.random.default_rng(3).permutation(NUM_NODES)
+    ids = [IDS, (order[RECEIVERS], order[SENDERS])]  # alike in all sizes
+    stacked = jax.tree.map(lambda *a: np.stack(a), *(layout_of(*pair) for pair in ids))
+    mapped = jit(jax.vmap(lambda layout: evaluate(layout, [x, z], None, g)))
+    for k, pair in enumerate(ids):
+        found = jax.tree.map(lambda a, k=k: a[k], mapped(stacked))
+        check(found, [x, z], g, ALL, ids=pair)
+
+
 # --- CUDA -----------------------------------------------------------------------------------------
 
 
