@@ -82,8 +82,7 @@ def _default_name() -> layouts.LayoutName:
 
 
 def _default_update(nodes_nhc):
-    num_nodes, heads, channels = nodes_nhc.shape
-    return jax.nn.leaky_relu(nodes_nhc).reshape(num_nodes, heads * channels)
+    return outputs.side_by_side(jax.nn.leaky_relu(nodes_nhc))
 
 
 @jax.custom_vjp

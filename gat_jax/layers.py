@@ -339,8 +339,7 @@ def _drop(key, stream: int, rate: Scalar, values: Array) -> Array:
 
 
 def _merge(out_nhc, params: LayerParams, x, *, concat: bool):
-    num_nodes, heads, channels = out_nhc.shape  # a graph without nodes has no size to infer
-    merged = out_nhc.reshape(num_nodes, heads * channels) if concat else jnp.mean(out_nhc, axis=1)
+    merged = outputs.side_by_side(out_nhc) if concat else jnp.mean(out_nhc, axis=1)
     if params.residual_kernel is not None:
         residual = params.residual_kernel[:, None, :]
         merged += projections.project(x, residual, None)[:, 0, :]

@@ -79,6 +79,12 @@ def softmax_outputs(
     return function(layout, logits, values, multiplier, mask).swapaxes(1, 2)
 
 
+def side_by_side(outputs: Outputs) -> Float[Array, "nodes outputs"]:
+    """Return the heads' outputs one after the other."""
+    num_nodes, heads, channels = outputs.shape  # a graph without nodes has no size to infer
+    return outputs.reshape(num_nodes, heads * channels)
+
+
 def linear_outputs(
     layout: Layout,
     graph: jraph.GraphsTuple,

@@ -123,7 +123,7 @@ def over_edges(
     at_nodes: Sequence[Float[Array, "nodes heads"]] = (),
     largest: bool = False,
 ) -> Float[Array, "nodes heads"]:
-    """Add up a function over the edges of every node; as `slots.over_edges`."""
+    """Add up a function over the edges of every node; as `sums.over_edges`."""
     refs = tuple(at_edges), tuple(at_others), tuple(at_nodes)
     arrays = [x for xs in refs for x in xs]
     dtype = dtype_of(*arrays)
@@ -302,13 +302,11 @@ def edge_activations(
     above: float = 1.0,
 ) -> Float[Array, "edges heads"]:
     """Return sum_c a[c, h] f(x), x as in `slope_sum`; f as in `edge_loops.edge_activations`."""
-    shape, dtype = (
-        shape_of(*nodes.shape[1:]),
-        jnp.result_type(*(x for x in (a, nodes, others, edges) if x is not None)),
-    )
+    arrays = (x for x in (a, nodes, others, edges) if x is not None)
     kernel = functools.partial(_activations_kernel, above=above)
     args = [(nodes, others, edges), a[None], slope[None]]
-    return _of_edges(kernel, rows, shape, args, dtype)
+    shape = shape_of(*nodes.shape[1:])
+    return _of_edges(kernel, rows, shape, args, jnp.result_type(*arrays))
 
 
 def _activations_kernel(ids, refs, a_ref, slope_ref, out_ref, *, shape: TileShape, above: float):

@@ -74,19 +74,7 @@ def over_edges(
     at_nodes: Sequence[Float[Array, "nodes heads"]] = (),
     largest: bool = False,
 ) -> Float[Array, "nodes heads"]:
-    """Add up a function over the edges of every node, or take the largest value.
-
-    Args:
-      function: elementwise, of the arrays below in their order.
-      table: says which edges a node has.
-      at_edges: [E, H] values of the edge.
-      at_others: [N, H] values of the node at its other end.
-      at_nodes: [N, H] values of the node itself.
-      largest: instead of the sum.
-
-    Returns:
-      [N, H], 0 at nodes without edges; their largest value is minus infinity.
-    """
+    """Add up a function over the edges of every node; as `sums.over_edges`."""
     combine = jnp.maximum if largest else jnp.add
 
     @one_loop

@@ -98,6 +98,17 @@ def ratio(times: list[float], ours: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(times, ours, strict=True))
 
 
+def timing(seconds: list[float], ours: list[float], num_edges: int) -> dict[str, object]:
+    """Return what an entry of the results says of a system's time, round by round and in all."""
+    median = statistics.median(seconds)
+    return {
+        "median_seconds": median,
+        "throughput": num_edges / median,
+        "seconds": seconds,
+        "ratio_to_peer": ratio(seconds, ours),
+    }
+
+
 def bandwidth(num_bytes: int = 2**28, repeats: int = 5) -> float:
     """Return the bytes per second, read and written, of copying an array.
 
@@ -105,7 +116,7 @@ def bandwidth(num_bytes: int = 2**28, repeats: int = 5) -> float:
     new. A write may first read its line, which is not counted.
     """
     if is_on_gpu():
-        return _gpu_bandwidth(16 * num_bytes, repeats)
+        return _gpu_bandwidth(16 * num_bytes, repeats)  # or a launch would count for much of it
     cores = len(os.sched_getaffinity(0))
     source, target = (np.ones(num_bytes // 8) for _ in range(2))
     parts = list(zip(np.array_split(target, cores), np.array_split(source, cores), strict=True))

@@ -109,16 +109,12 @@ def _time_pass(
     times = bench_common.interleave({n: c.system.run[of] for n, c in chosen.items()}, repeats)
     entries = []
     for name, choice in chosen.items():
-        seconds = statistics.median(times[name])
         entries.append(
             _entry(problem, of, name)
             | {
                 "setting": choice.setting,
                 "settings_tried": choice.tried,
-                "median_seconds": seconds,
-                "throughput": len(problem.senders) / seconds,
-                "seconds": times[name],
-                "ratio_to_peer": bench_common.ratio(times[name], times[OURS]),
+                **bench_common.timing(times[name], times[OURS], len(problem.senders)),
                 "max_relative_error": choice.errors[of],
                 "peak_mib": planned_peak_mib(choice.system.extras.get(of, {})),
                 **choice.system.extras.get(of, {}),
