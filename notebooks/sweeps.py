@@ -31,7 +31,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 
-from gat_jax import sweep
+from gat_jax.sweeps import runner as sweep
 
 folder = tempfile.TemporaryDirectory()
 path = Path(folder.name) / "small.zarr"

@@ -48,23 +48,16 @@ import networkx as nx
 import numpy as np
 from matplotlib.colors import BoundaryNorm, ListedColormap
 
-from gat_jax import (
-    datasets,
-    engine,
-    escape,
-    graphs,
-    probability,
-    study_training,
-    symmetry,
-    twins,
-)
-from gat_jax.initializers import init_layer
-from gat_jax.layers import gat
-from gat_jax.metrics import binomial_interval, normalised_entropy
-from gat_jax.params import GATParams, LayerConfig
-from gat_jax.sampling import Cell
-from gat_jax.study_init import PRINTED_OUTPUTS, article_params, two_head_params
+from gat_jax.graphs import build as graphs
+from gat_jax.graphs import datasets, twins
+from gat_jax.layers import GATParams, LayerConfig, gat, init_layer
+from gat_jax.sampling import Cell, engine
+from gat_jax.studies import tutorial_training as study_training
+from gat_jax.studies.tutorial_init import PRINTED_OUTPUTS, article_params, two_head_params
+from gat_jax.symmetry import binomial_interval, normalised_entropy, probability
+from gat_jax.symmetry import nodes as symmetry
 from gat_jax.training import TrainConfig
+from gat_jax.training import survival as escape
 
 # The programs here are small: to compile them takes longer than to run them.
 jax.config.update("jax_disable_most_optimizations", True)

@@ -10,10 +10,10 @@ medians of ratios within a round, for a shared machine drifts. Needs `pip instal
 import sys
 from collections.abc import Sequence
 
-import benchmark_layer
-import benchmark_sweep
+from bench import layer as benchmark_layer
+from bench import sweep as benchmark_sweep
 
-from gat_jax import cli
+from gat_jax.runtime import cli
 
 BENCHMARKS = {"sweep": benchmark_sweep.main, "layer": benchmark_layer.main}
 

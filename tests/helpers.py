@@ -8,8 +8,8 @@ import jraph
 import numpy as np
 import oracle
 
-from gat_jax import graphs, initializers
-from gat_jax.params import GATParams, GATv2Params, LayerConfig, LayerParams
+from gat_jax.graphs import build as graphs
+from gat_jax.layers import GATParams, GATv2Params, LayerConfig, LayerParams, initializers
 
 SLOPES = (-0.5, 0.0, 0.2, 1.0, 2.0)
 TRITON = "__gpu$xla.gpu.triton"  # what a kernel of Triton is in a lowered program

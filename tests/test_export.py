@@ -7,19 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gat_jax import (
-    graphs,
-    initializers,
-    layers,
-    models,
-    sampling,
-    study_init,
-    study_training,
-    training,
-    twins,
-)
-from gat_jax.params import LayerConfig
+from gat_jax.graphs import build as graphs
+from gat_jax.graphs import twins
+from gat_jax.layers import LayerConfig, initializers
+from gat_jax.layers import gat_layer as layers
+from gat_jax.layers import networks as models
 from gat_jax.sampling import Cell
+from gat_jax.sampling import sampler as sampling
+from gat_jax.studies import tutorial_init as study_init
+from gat_jax.studies import tutorial_training as study_training
+from gat_jax.training import trainer as training
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 GRAPH, PAIRS = study_init.tutorial_twins()

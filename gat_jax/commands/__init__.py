@@ -1,0 +1,1 @@
+"""Command lines: options, a call, and what is printed and saved."""

@@ -1,0 +1,1 @@
+"""The edge list and jraph's segment sums: the reference."""

@@ -1,0 +1,61 @@
+"""The products of a layer: from features to the heads' values, and from values to scores."""
+
+import jax
+import jax.numpy as jnp
+import jraph
+from jaxtyping import Array, Float
+
+from gat_jax.kernels import sparse
+from gat_jax.kernels.sparse import SparseFeatures
+
+
+def project(x, kernel, bias) -> Float[Array, "rows heads channels"]:
+    """Return x W + b, never in TF32 or bfloat16, where rounding would change signs of scores."""
+    dtype = jnp.promote_types(jnp.promote_types(x.dtype, kernel.dtype), jnp.float32)
+    x, kernel = x.astype(dtype), kernel.astype(dtype)
+    if isinstance(x, SparseFeatures):
+        z = sparse.project(x, kernel)
+    else:
+        # As matrices: the gradient of a product with [F, H, C] copies what is as large as z.
+        flat = jnp.dot(x, kernel.reshape(len(kernel), -1), precision=jax.lax.Precision.HIGHEST)
+        z = flat.reshape(len(x), *kernel.shape[1:])
+    return z if bias is None else z + bias[None].astype(dtype)
+
+
+def project_channel_major(x, kernel, bias) -> Float[Array, "rows channels heads"]:
+    """Return x W + b as [N, C, H]: the weights are reordered, not the rows."""
+    return project(x, kernel.swapaxes(1, 2), None if bias is None else bias.T)
+
+
+def edge_scores(edge_kernel, a_edge, graph: jraph.GraphsTuple) -> Float[Array, "edges heads"]:
+    """Return a_edge . e_ij W_edge; weights are multiplied first, so nothing has [E, H, C]."""
+    dtype = jnp.promote_types(edge_kernel.dtype, jnp.float32)
+    weights_dh = jnp.sum(edge_kernel.astype(dtype) * a_edge[None].astype(dtype), axis=-1)
+    edges = edge_features(edge_kernel, graph)
+    return project(edges, weights_dh[..., None], None)[..., 0]
+
+
+def edge_features(edge_kernel, graph: jraph.GraphsTuple) -> Float[Array, "edges features"]:
+    """Return the graph's edge features; ValueError if the kernel [D, H, C] does not fit them."""
+    shape = None if graph.edges is None else graph.edges.shape
+    if shape is None or len(shape) != 2 or shape[1] != edge_kernel.shape[0]:
+        raise ValueError(f"edges: expected shape [E, {edge_kernel.shape[0]}], got {shape}")
+    return jnp.asarray(graph.edges)
+
+
+def thin_scores(z_nch, *vectors_hc: Float[Array, "heads channels"]):
+    """Return <a_h, z_nh> [N, H] for each of some vectors a, all in one thin matrix product.
+
+    Adding up the products instead made the projection of 169,343 nodes to 8 heads of 16 channels
+    take twice its time on two CPU cores, forward and backward.
+    """
+    num_nodes, channels, heads = z_nch.shape
+    a_phc = jnp.stack(vectors_hc).astype(z_nch.dtype)
+    eye_hg = jnp.eye(heads, dtype=z_nch.dtype)
+    block_chpg = a_phc.transpose(2, 1, 0)[..., None] * eye_hg[None, :, None]
+    scores = jnp.dot(
+        z_nch.reshape(num_nodes, -1),
+        block_chpg.reshape(channels * heads, -1),
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    return jnp.split(scores, len(vectors_hc), axis=1)

@@ -1,0 +1,1 @@
+"""Sums on rows without padding, as Pallas kernels for NVIDIA GPUs."""

@@ -1,0 +1,1 @@
+"""Sums on padded tables, as loops that XLA compiles."""

@@ -1,0 +1,242 @@
+"""Initialisers: how the numbers of a layer are drawn, for our layers and as other systems do it.
+
+A scheme fixes a distribution and, for every parameter, the denominator of its variance
+
+    std^2 = gain^2 * 2 / denominator,
+
+where Glorot's denominator is fan_in + fan_out and He's is fan_in. Systems differ in what they
+take the fans of an attention vector to be, so each scheme says so. Uniform numbers of standard
+deviation std lie in +-sqrt(3) std.
+
+Sources: Glorot and Bengio 2010; He et al. 2015; the code of the UvA deep learning notebooks
+(tutorial 7, torch), of PyG (`GATConv`, `GATv2Conv`) and of DGL (`GATConv`, `GATv2Conv`).
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from gat_jax.kernels import Scalar
+from gat_jax.layers.base import (
+    GATParams,
+    GATv2Params,
+    GCNParams,
+    InitializerName,
+    LayerConfig,
+    LayerName,
+    LayerParams,
+)
+
+Fans = Literal["glorot", "he", "tutorial", "pyg", "dgl", "unit"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scheme:
+    """How one system initialises; see the module's equation."""
+
+    distribution: Literal["uniform", "normal"]
+    fans: Fans  # what the denominators of kernel and attention vectors are
+    gain: float = 1.0
+    has_zero_attention: bool = False
+    has_identity_kernel: bool = False
+    # Layers whose projection bias is uniform in +-1/sqrt(fan_in), as torch's Linear; else zeros.
+    uniform_bias: tuple[LayerName, ...] = ()
+
+
+SCHEMES: dict[InitializerName, Scheme] = {
+    "glorot_uniform": Scheme("uniform", "glorot"),
+    "glorot_normal": Scheme("normal", "glorot"),
+    "he_normal": Scheme("normal", "he"),
+    "tutorial": Scheme("uniform", "tutorial", 1.414, uniform_bias=("gat", "gatv2", "gcn")),
+    "pyg": Scheme("uniform", "pyg", uniform_bias=("gatv2",)),
+    "dgl": Scheme("normal", "dgl", math.sqrt(2.0)),
+    # "Balanced" proposals start from a = 0: uniform attention, every twin pair equal.
+    "balanced": Scheme("uniform", "glorot", has_zero_attention=True),
+    # Where `probability.gaussian_collision_probability` is exact: W = I, a from N(0, I).
+    "gaussian": Scheme("normal", "unit", has_identity_kernel=True),
+}
+
+
+def init_layer(
+    key: Key[Array, ""],
+    config: LayerConfig,
+    num_features: int,
+    *,
+    gain: Scalar | None = None,
+    batch_shape: tuple[int, ...] = (),
+    dtype=jnp.float32,
+) -> LayerParams:
+    """Draw the parameters of the layer that `config` describes.
+
+    Args:
+      key: one key, also for a batch: one bulk draw is faster than a key per member.
+      config: kind, shapes and initialiser.
+      num_features: F, width of the node features.
+      gain: replaces the scheme's own gain on kernels and attention vectors; may be traced.
+      batch_shape: leading axes of independent initialisations.
+      dtype: floating dtype of all parameters.
+
+    Raises:
+      ValueError: if there are no features, or W = I is asked for where it cannot be.
+    """
+    check_fits(config, num_features)
+    scheme = SCHEMES[config.initializer]
+    scales = draw_scales(config, num_features, gain=gain)
+    # A scheme knows one distribution: everything is cut from one bulk draw.
+    shape = (*batch_shape, num_draws(scales, config, num_features))
+    if scheme.distribution == "normal":
+        numbers = jax.random.normal(key, shape, dtype)
+    else:
+        bound = math.sqrt(3.0)
+        numbers = jax.random.uniform(key, shape, dtype, -bound, bound)
+    # Without the barrier XLA generates the numbers anew for each of their consumers.
+    numbers = jax.lax.optimization_barrier(numbers)
+    return assemble(numbers, scales, config, num_features, axis=-1)
+
+
+def check_fits(config: LayerConfig, num_features: int) -> None:
+    """Refuse what no parameters can be drawn for.
+
+    Raises:
+      ValueError: if there are no features, or W = I is asked for where it cannot be.
+    """
+    if num_features < 1:
+        raise ValueError(f"num_features: expected at least 1, got {num_features}")
+    if not SCHEMES[config.initializer].has_identity_kernel:
+        return
+    if config.layer != "gat":
+        raise ValueError(f"layer: expected gat for {config.initializer!r}, got {config.layer!r}")
+    if num_features != config.channels:
+        raise ValueError(
+            f"channels: expected {num_features}, one per feature, for W = I, got {config.channels}"
+        )
+
+
+def draw_scales(
+    config: LayerConfig, num_features: int, *, gain: Scalar | None = None
+) -> dict[str, Scalar]:
+    """Return the standard deviation of every parameter that is random, in the order of the draw.
+
+    Args:
+      config: kind, shapes and initialiser.
+      num_features: F.
+      gain: replaces the scheme's own gain on kernels and attention vectors; may be traced.
+    """
+    scales: dict[str, Scalar] = {}
+    for name, shape in _shapes(config, num_features).items():
+        scale = _scale(name, shape, num_features, config)
+        if scale > 0.0:
+            scales[name] = scale
+            if gain is not None and not name.startswith("bias"):
+                scales[name] = scale * (gain / SCHEMES[config.initializer].gain)
+    return scales
+
+
+def num_draws(scales: Mapping[str, Scalar], config: LayerConfig, num_features: int) -> int:
+    """Return how many random numbers one initialisation with these scales takes."""
+    shapes = _shapes(config, num_features)
+    return sum(math.prod(shapes[name]) for name in scales)
+
+
+def assemble(
+    numbers: Float[Array, "..."],
+    scales: Mapping[str, Scalar],
+    config: LayerConfig,
+    num_features: int,
+    *,
+    axis: Literal[0, -1],
+) -> LayerParams:
+    """Cut parameters from numbers of mean 0 and variance 1.
+
+    Args:
+      numbers: [..., draws] for axis -1, [draws, ...] for axis 0; the other axes are those of a
+        batch of initialisations, and stay where they are.
+      scales: of `draw_scales`; only its keys are static.
+      config: kind and shapes.
+      num_features: F.
+      axis: where the draws of one initialisation are.
+    """
+    shapes = _shapes(config, num_features)
+    drawn = [name for name in shapes if name in scales]  # a traced dict has lost its order
+    ends = np.cumsum([math.prod(shapes[name]) for name in drawn] or [0], dtype=int)
+    pieces = dict(zip(drawn, jnp.split(numbers, ends[:-1], axis=axis), strict=True))
+    dtype = numbers.dtype
+    params = {}
+    for name, shape in shapes.items():
+        batch = numbers.shape[1:] if axis == 0 else numbers.shape[:-1]
+        full_shape = (*shape, *batch) if axis == 0 else (*batch, *shape)
+        if name in pieces:
+            params[name] = scales[name] * pieces[name].reshape(full_shape)
+        elif name == "kernel" and SCHEMES[config.initializer].has_identity_kernel:
+            identity = jnp.eye(config.channels, dtype=dtype)[:, None, :]
+            identity = identity.reshape(*shape, *[1] * len(batch)) if axis == 0 else identity
+            params[name] = jnp.broadcast_to(identity, full_shape)
+        else:
+            params[name] = jnp.zeros(full_shape, dtype)
+    return {"gat": GATParams, "gatv2": GATv2Params, "gcn": GCNParams}[config.layer](**params)
+
+
+def _shapes(config: LayerConfig, num_features: int) -> dict[str, tuple[int, ...]]:
+    """Return the names of the parameters that the layer has, with their shapes."""
+    heads = (config.heads, config.channels)
+    kernel = (num_features, *heads)
+    shapes: dict[str, tuple[int, ...]]
+    match config.layer:
+        case "gat":
+            shapes = {"kernel": kernel, "a_recv": heads, "a_send": heads, "bias": heads}
+        case "gatv2":
+            shapes = {"kernel_send": kernel, "a": heads, "bias_send": heads}
+            if not config.share_weights:
+                shapes |= {"kernel_recv": kernel, "bias_recv": heads}
+        case "gcn":
+            shapes = {"kernel": kernel, "bias": heads}
+    if not config.use_bias:
+        shapes = {name: shape for name, shape in shapes.items() if not name.startswith("bias")}
+    if config.num_edge_features:
+        shapes["edge_kernel"] = (config.num_edge_features, *heads)
+        if config.layer == "gat":
+            shapes["a_edge"] = heads
+    if config.use_residual:
+        shapes["residual_kernel"] = (num_features, config.num_outputs)
+    if config.use_output_bias:
+        shapes["output_bias"] = (config.num_outputs,)
+    return shapes
+
+
+def _scale(name: str, shape: tuple[int, ...], num_features: int, config: LayerConfig) -> float:
+    """Return the standard deviation of a parameter; 0 where nothing is random.
+
+    Denominators: a kernel's rows are its fan_in, all its other entries fan_out. An attention
+    vector: glorot C + 1 (a maps C channels to one score, each half for itself, as the original
+    GAT); he V C, with V = 2 halves for GAT and 1 for GATv2; tutorial V C + H (a torch matrix of
+    shape H x VC); pyg H + C and dgl H C + C (a tensor of shape 1 x H x C, read by each system's
+    rule for fans); unit 2, which is a variance of 1.
+    """
+    scheme = SCHEMES[config.initializer]
+    if name.startswith("bias"):
+        # Uniform in +-1/sqrt(F).
+        return 1.0 / math.sqrt(3 * num_features) if config.layer in scheme.uniform_bias else 0.0
+    if name == "output_bias" or (name == "kernel" and scheme.has_identity_kernel):
+        return 0.0
+    if name.endswith("kernel") or name.startswith("kernel"):
+        denominator = shape[0] if scheme.fans == "he" else shape[0] + math.prod(shape[1:])
+    elif scheme.has_zero_attention:
+        return 0.0
+    else:
+        heads, channels = shape
+        halves = 2 if name in ("a_recv", "a_send") else 1
+        denominator = {
+            "glorot": channels + 1,
+            "he": halves * channels,
+            "tutorial": halves * channels + heads,
+            "pyg": heads + channels,
+            "dgl": heads * channels + channels,
+            "unit": 2,
+        }[scheme.fans]
+    return scheme.gain * math.sqrt(2.0 / denominator)

@@ -1,0 +1,114 @@
+"""Networks of graph layers: a pure function, and Flax modules that call it."""
+
+import flax.linen as nn
+import jax
+import jraph
+from jaxtyping import Array, Float, Key
+
+from gat_jax.kernels import Layout, LayoutName, Scalar
+from gat_jax.layers.base import LayerConfig, LayerParams
+from gat_jax.layers.gat_layer import AttentionInfo, LayerSettings, apply_layer
+from gat_jax.layers.initializers import init_layer
+
+
+def gat_configs(
+    num_classes: int, *, heads: int = 8, channels: int = 8, num_layers: int = 2, **options
+) -> tuple[LayerConfig, ...]:
+    """Describe the usual node classifier: hidden layers concatenate, the last averages its heads.
+
+    Args:
+      num_classes: channels of the last layer.
+      heads: of every layer.
+      channels: per head, of the hidden layers.
+      num_layers: at least 1.
+      **options: further fields of every `LayerConfig`.
+
+    Raises:
+      ValueError: if there is no layer, or as `LayerConfig`.
+    """
+    if num_layers < 1:
+        raise ValueError(f"num_layers: expected at least 1, got {num_layers}")
+    hidden = LayerConfig(heads=heads, channels=channels, **options)
+    last = LayerConfig(heads=heads, channels=num_classes, concat=False, **options)
+    return (hidden,) * (num_layers - 1) + (last,)
+
+
+def init_network(
+    key: Key[Array, ""],
+    configs: tuple[LayerConfig, ...],
+    num_features: int,
+    *,
+    gain: Scalar | None = None,
+    batch_shape: tuple[int, ...] = (),
+) -> tuple[LayerParams, ...]:
+    """Draw the parameters of every layer; arguments as `initializers.init_layer`."""
+    widths = (num_features, *(config.num_outputs for config in configs[:-1]))
+    keys = jax.random.split(key, len(configs))
+    return tuple(
+        init_layer(k, config, width, gain=gain, batch_shape=batch_shape)
+        for k, config, width in zip(keys, configs, widths, strict=True)
+    )
+
+
+def apply_network(
+    params: tuple[LayerParams, ...],
+    graph: jraph.GraphsTuple,
+    configs: tuple[LayerConfig, ...],
+    *,
+    settings: LayerSettings = LayerSettings(),
+    key: Key[Array, ""] | None = None,
+    layout: Layout | LayoutName = "segment",
+) -> tuple[Float[Array, "nodes outputs"], tuple[AttentionInfo, ...]]:
+    """Apply the layers in turn, with ELU between them.
+
+    Args:
+      params: one entry per layer.
+      graph: nodes [N, F]; every layer sees the same edges.
+      configs: one entry per layer; static.
+      settings: of every layer; may be traced.
+      key: given in training, where the settings' dropout rates apply.
+      layout: of the edges, as in `layers.gat`.
+
+    Returns:
+      Outputs [N, outputs] of the last layer, and every layer's `AttentionInfo`.
+    """
+    infos = []
+    x = graph.nodes
+    for depth, (layer, config) in enumerate(zip(params, configs, strict=True)):
+        x, info = apply_layer(
+            layer,
+            graph._replace(nodes=x if depth == 0 else nn.elu(x)),
+            concat=config.concat,
+            normalization=config.gcn_normalization,
+            settings=settings,
+            key=None if key is None else jax.random.fold_in(key, depth),
+            layout=layout,
+        )
+        infos.append(info)
+    return x, tuple(infos)
+
+
+class GraphNetwork(nn.Module):
+    """The network as a Flax module; one layer is a network with one config.
+
+    Call it with a graph; returns outputs and every layer's `AttentionInfo`, as `apply_network`.
+    With `is_training` it draws from the rng stream `dropout`. The layout is that of `layers.gat`.
+    """
+
+    configs: tuple[LayerConfig, ...]
+    settings: LayerSettings = LayerSettings()
+
+    @nn.compact
+    def __call__(
+        self,
+        graph: jraph.GraphsTuple,
+        *,
+        is_training: bool = False,
+        layout: Layout | LayoutName = "segment",
+    ):
+        """Apply the network; see the class."""
+        params = self.param("layers", init_network, self.configs, graph.nodes.shape[1])
+        key = self.make_rng("dropout") if is_training else None
+        return apply_network(
+            params, graph, self.configs, settings=self.settings, key=key, layout=layout
+        )

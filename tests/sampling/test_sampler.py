@@ -1,0 +1,199 @@
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import oracle
+import pytest
+
+from gat_jax.graphs import build as graphs
+from gat_jax.graphs import twins
+from gat_jax.layers import LayerConfig, initializers
+from gat_jax.sampling import Cell, engine
+from gat_jax.sampling import random_bits as draws
+from gat_jax.sampling import sampler as sampling
+from gat_jax.studies import tutorial_init as study_init
+from gat_jax.symmetry import CAUSES
+
+GRAPH, PAIRS = study_init.tutorial_twins()
+CELL = Cell("tutorial", LayerConfig(initializer="tutorial"))
+
+
+def sample(cell=CELL, graph=GRAPH, pairs=PAIRS, *, num_inits=20_000, seed=0, **options):
+    return engine.sample(cell, graph, pairs, num_inits=num_inits, seed=seed, **options)
+
+
+def test_identity_leaves_out_what_only_scales_the_numbers():
+    same = dataclasses.replace(CELL, slope=0.5, gain=3.0)
+    assert same.identity == CELL.identity
+    other = dataclasses.replace(CELL, features="standardised")
+    task, again, differing = (
+        sampling.make_task(cell, GRAPH, PAIRS, seed=0) for cell in (CELL, same, other)
+    )
+    np.testing.assert_array_equal(task.inputs.key, again.inputs.key)
+    assert not np.array_equal(task.inputs.key, differing.inputs.key)
+    assert not np.array_equal(task.inputs.key, task.inputs.feature_key)
+    assert task.shape == again.shape  # one program for both
+    # A stable hash: the numbers must be the same in every process and version.
+    assert task.inputs.key.tolist() == STABLE_KEY
+
+
+STABLE_KEY = [2801135065, 3112958809]
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_counts_are_what_numpy_counts(heads):
+    """A tile and a half, its parameters drawn again and counted with the oracle's criterion."""
+    cell = Cell("tutorial", LayerConfig(initializer="tutorial", heads=heads))
+    task = sampling.make_task(cell, GRAPH, PAIRS, seed=5)
+    size = task.shape.batch_size
+    num_inits = sampling.BATCHES_PER_TILE * size + size // 2
+    found = sample(cell, num_inits=num_inits, seed=5)
+    is_equal, is_regime = [], []
+    for batch in range(sampling.BATCHES_PER_TILE + 1):
+        bits = draws.draw_bits(task.inputs.key, jnp.uint32(batch), num=10 * heads, size=size)
+        numbers = draws.from_bits(bits, "uniform").reshape(10, heads * size)
+        head = dataclasses.replace(cell.layer, heads=1)
+        scales = initializers.draw_scales(cell.layer, 2)
+        params = initializers.assemble(numbers, scales, head, 2, axis=0)
+        kernel, bias, recv, send = (
+            np.asarray(x, np.float64)
+            for x in (params.kernel[:, 0], params.bias[0], params.a_recv[0], params.a_send[0])
+        )
+        z = np.einsum("nf,fcl->lnc", oracle.FEATURES, kernel) + bias.T[:, None]
+        c, n = (np.einsum("lnc,cl->ln", z, a) for a in (recv, send))
+        collided, causes = oracle.gat_equal_by_signs(c[:, 2], c[:, 3], n[:, 1:], 0.2)
+        is_equal.append(collided.reshape(heads, size))
+        is_regime.append((causes["positive"] | causes["negative"]).reshape(heads, size))
+    is_equal, is_regime = (np.concatenate(x, axis=1)[:, :num_inits] for x in (is_equal, is_regime))
+    assert found.num_inits == num_inits
+    # Float32 signs may differ at a logit of 0.
+    np.testing.assert_allclose(found.collisions, is_equal.all(axis=0).sum(), atol=2)
+    np.testing.assert_allclose(found.regime_collisions, is_regime.all(axis=0).sum(), atol=2)
+    np.testing.assert_allclose(found.head_collisions, is_equal.sum(axis=1), atol=2)
+
+
+@pytest.mark.parametrize("only_signs", [False, True])
+def test_counts_agree_with_each_other(only_signs):
+    found = sample(dataclasses.replace(CELL, layer=LayerConfig(heads=2)), only_signs=only_signs)
+    assert found.num_inits == found.joint_causes.sum() == 20_000
+    np.testing.assert_array_equal(found.head_causes.sum(axis=1), 20_000)
+    mixed = found.joint_causes[sampling.JOINT_CAUSES.index("mixed")]
+    assert 0 < mixed < found.collisions == mixed + found.joint_causes[:7].sum()
+    assert found.all_pairs_collided == found.class_collisions == found.squared_shares
+    assert found.all_pairs_collided == found.collisions
+    if only_signs:
+        assert found.gap_histogram.sum() == found.entropy_histogram.sum() == 0
+        return
+    assert found.entropy_histogram.sum() == 2 * 2 * 20_000  # rows and heads
+    assert found.gap_histogram.sum() == 20_000
+    assert found.gap_histogram[0] == found.equal_outputs >= found.regime_collisions
+    assert found.equal_outputs <= found.matching_outputs
+    assert found.uniform_attention <= found.collisions
+    # Moments lie within what the histograms allow.
+    width = 1 / sampling.NUM_ENTROPY_BINS
+    low = np.sum(found.entropy_histogram * np.arange(sampling.NUM_ENTROPY_BINS) * width)
+    entropy_sum = 80_000 - found.deficit_sum
+    assert low - 1 < entropy_sum < low + width * found.entropy_histogram.sum() + 1
+    mean = found.deficit_sum / 80_000
+    assert mean**2 < found.deficit_squares / 80_000 < mean
+    edges = np.linspace(*sampling.GAP_RANGE, sampling.GAP_STEPS + 1)
+    inside = found.gap_histogram[2:-1]
+    assert np.sum(inside * edges[:-1]) - 1 < found.log_gap_sum < np.sum(inside * edges[1:]) + 1
+
+
+def test_a_prefix_is_a_prefix_and_every_initialisation_counts_once():
+    counts = [sample(num_inits=n).collisions for n in (1, 999, 1000, 20_000)]
+    assert counts == sorted(counts)
+    assert counts[0] <= 1
+    assert counts[2] - counts[1] <= 1
+    kept = sampling.make_task(CELL, GRAPH, PAIRS, seed=0)
+    tiles = engine.split_into_tiles(0, 1000, kept.shape)
+    devices = engine.default_devices()[:1]
+    (result,) = engine.run_tiles(kept, tiles, devices=devices, keep_lanes=True)
+    assert result.values is not None
+    assert result.values.collided_pairs.shape == (1000,)
+    assert result.values.collided_pairs.sum() == counts[2]
+    assert np.sum(result.values.largest_gap == 0) >= counts[2]
+    assert np.all((result.values.mean_entropy > 0) & (result.values.mean_entropy < 1 + 1e-6))
+
+
+def test_pairs_and_classes_of_larger_graphs():
+    graph = graphs.add_self_loops(graphs.les_miserables())
+    pairs = twins.twin_pairs(twins.twin_classes(graph))
+    layer = LayerConfig(heads=2, initializer="tutorial")
+    found = sample(Cell("miserables", layer), graph, pairs, num_inits=2000, only_signs=True)
+    trials = found.num_inits * len(pairs.first)
+    num_classes = len(np.unique(twins.twin_classes(graph).smallest[pairs.first]))
+    assert 1 < num_classes < len(pairs.first)
+    assert found.head_causes.sum() == 2 * trials
+    assert 0 < found.collisions < found.head_collisions.min() < trials
+    assert found.squared_shares < found.collisions / len(pairs.first)
+    assert found.all_pairs_collided < found.class_collisions < found.num_inits * num_classes
+    # Members of a class are equal if all its pairs are: counted again from every lane.
+    assert found.class_collisions < found.collisions
+
+
+@pytest.mark.parametrize(
+    ("features", "low", "high"),
+    [("uniform01", 0.60, 0.68), ("normal", 0.24, 0.32), ("standardised", 0.35, 0.43)],
+)
+def test_features_are_drawn_or_scaled(features, low, high):
+    found = sample(Cell("tutorial", CELL.layer, features))
+    assert low < found.collisions / found.num_inits < high
+
+
+def test_slope_and_gain_are_arguments():
+    half = sample(dataclasses.replace(CELL, slope=0.5))
+    one = sample(dataclasses.replace(CELL, slope=1.0))
+    negative = sample(dataclasses.replace(CELL, slope=-0.5))
+    plain = sample()
+    assert half.collisions == plain.collisions  # signs do not depend on the slope
+    assert half.deficit_sum != plain.deficit_sum
+    assert negative.collisions == plain.collisions
+    assert one.collisions == one.head_causes[0, CAUSES.index("linear")] == one.num_inits
+    unbiased = Cell("tutorial", LayerConfig(initializer="tutorial", use_bias=False))
+    gained = sample(dataclasses.replace(unbiased, gain=30.0))
+    assert gained.collisions == sample(unbiased).collisions
+    assert gained.deficit_sum > 1.5 * sample(unbiased).deficit_sum
+
+
+def test_balanced_initialisation_is_uniform_attention():
+    found = sample(Cell("tutorial", LayerConfig(initializer="balanced")))
+    assert found.collisions == found.uniform_attention == found.equal_outputs == found.num_inits
+    assert found.head_causes[0, CAUSES.index("equal_query")] == found.num_inits
+
+
+def test_batch_size_bounds_memory():
+    layout = sampling.make_task(CELL, GRAPH, PAIRS, seed=0).shape.layout
+    assert sampling.batch_size(CELL.layer, layout, 10) == 2**14
+    assert sampling.batch_size(CELL.layer, layout, 10_000) == 32
+    assert sampling.batch_size(CELL.layer, layout, 10**9) == 16
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_inits": 0}, "num_inits: expected at least 1, got 0"),
+        ({"pairs": twins.TwinPairs(*(x[:0] for x in PAIRS))}, "pairs: expected at least one"),
+        (
+            {"cell": Cell("any", LayerConfig(initializer="gaussian", channels=3))},
+            "channels: expected 2, one per feature",
+        ),
+    ],
+)
+def test_sample_refuses(options, message):
+    with pytest.raises(ValueError, match=message):
+        sample(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"slope": float("nan")}, "slope: expected a finite number, got nan"),
+        ({"gain": 0.0}, "gain: expected between 1e-6 and 1e6, got 0.0"),
+        ({"layer": LayerConfig(num_edge_features=1)}, "num_edge_features: expected 0"),
+    ],
+)
+def test_a_cell_refuses(options, message):
+    with pytest.raises(ValueError, match=message):
+        Cell(**({"graph": "tutorial", "layer": LayerConfig()} | options))
