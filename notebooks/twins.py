@@ -129,7 +129,7 @@ plt.show()
 def look(params):
     """Return outputs, what the layer saw, and the causes of the twins."""
     out, info = gat(params, graph)
-    return out, info, symmetry.pair_causes(info, graph.receivers, pairs)
+    return out, info, symmetry.pair_causes(info, graph, pairs)
 
 
 def describe(params):
@@ -208,7 +208,7 @@ plt.show()
 def primary_cause_at(a_recv, a_send):
     """Return the primary cause of the twins in a layer with W = I."""
     params = GATParams(article.kernel, a_recv[None], a_send[None])
-    causes = symmetry.pair_causes(gat(params, graph)[1], graph.receivers, pairs)
+    causes = symmetry.pair_causes(gat(params, graph)[1], graph, pairs)
     return symmetry.primary_cause(causes)[0, 0]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import oracle
 
 from gat_jax.graphs import build as graphs
-from gat_jax.layers import GATParams, GATv2Params, LayerConfig, LayerParams, initializers
+from gat_jax.layers import GATParams, GATv2Params, LayerConfig, LayerParams, LayerShape, init_layer
 
 SLOPES = (-0.5, 0.0, 0.2, 1.0, 2.0)
 TRITON = "__gpu$xla.gpu.triton"  # what a kernel of Triton is in a lowered program
@@ -48,7 +48,7 @@ def random_params(
     """Gaussian numbers, float32 numbers in any dtype, in every parameter that the layer has."""
     rng = np.random.default_rng(seed)
     key = jax.random.key(0)
-    shapes = jax.eval_shape(lambda: initializers.init_layer(key, config, num_features))
+    shapes = jax.eval_shape(lambda: init_layer(key, config, num_features))
     return jax.tree.map(
         lambda x: jnp.asarray((scale * rng.normal(size=x.shape)).astype(np.float32).astype(dtype)),
         shapes,
@@ -69,10 +69,9 @@ def oracle_layer(
     p: dict[str, Any],
     graph: jraph.GraphsTuple,
     *,
-    concat: bool = True,
+    config: LayerShape | None = None,
     slope: float = 0.2,
     temperature: float = 1.0,
-    normalization: str = "mean",
 ) -> dict[str, Any]:
     """The oracle's layer of this kind of parameters; "heads" before merging, "nodes" after."""
     x = np.asarray(graph.nodes, np.float64)
@@ -102,10 +101,12 @@ def oracle_layer(
         )
     else:
         bias = p["bias"][0] if "bias" in p else None
+        normalization = "mean" if config is None else config.gcn_normalization
         layer = oracle.gcn(x, *ids, p["kernel"][:, 0], bias, normalization=normalization)
         layer = {"out": layer["out"][:, None], "attention": layer["weights"][:, None]}
     heads = layer["out"]
-    nodes = heads.reshape(len(x), -1) if concat else heads.mean(1)
+    is_average = config is not None and not config.concat
+    nodes = heads.mean(1) if is_average else heads.reshape(len(x), -1)
     nodes = nodes + (x @ p["residual_kernel"] if "residual_kernel" in p else 0.0)
     return {**layer, "heads": heads, "nodes": nodes + p.get("output_bias", 0.0)}
 

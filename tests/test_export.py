@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gat_jax import layers
 from gat_jax.graphs import build as graphs
 from gat_jax.graphs import twins
 from gat_jax.layers import LayerConfig, initializers
-from gat_jax.layers import gat_layer as layers
 from gat_jax.layers import networks as models
 from gat_jax.sampling import Cell
 from gat_jax.sampling import sampler as sampling

@@ -1,21 +1,20 @@
-"""Weighted sums over a node's edges on a layout with tables: no scatter, forward or backward.
+"""Softmax over a row's edges, and weighted sums over them, on any layout.
 
     linear_sum     out_i = sum_j w_ij z_j
     softmax_sum    out_i = sum_j alpha_ij d_ij z_j,   alpha_ij = softmax_j x_ij
+    softmax        alpha_ij
 
 d is what dropout multiplies by. What belongs to an edge and a head is an array [E, H] in the order
-of the edge list; nothing of the size [E, H, C] is stored. With G = dL/dout the gradient of x is
+of the edge list; on tables nothing of the size [E, H, C] is stored. With G = dL/dout the gradient
+of x is
 
     dL/dx_ij = alpha_ij (d_ij <G_i, z_j> - r_i),   r_i = <G_i, out_i>
 
 in one loop over the edges. The loop may go on to what x depends on, so that dL/dx itself is never
-stored: `gat_aggregation` does. `gatv2_aggregation` has the scores that `softmax_sum` is given.
+stored: `gat_logits` does. `gatv2_scores` has the scores that `softmax_sum` is given.
 
-There are neither forward mode nor second derivatives of these functions; the edge list has both.
-What is masked has to be finite all the same: 0 times NaN is NaN.
-
-All arrays end in an axis of heads, which share nothing: `vmap` folds the mapped axis into it. Local
-suffixes as in `loops`.
+What is masked has to be finite all the same: 0 times NaN is NaN. Local suffixes: n nodes, e edges,
+c channels, h heads.
 """
 
 import math
@@ -24,67 +23,18 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.custom_batching import custom_vmap
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from gat_jax.kernels import contract as sums
-from gat_jax.kernels.contract import over_edges
-from gat_jax.kernels.layouts import BucketedLayout, Prepared
-from gat_jax.kernels.xla import edge_loops, loops
-from gat_jax.kernels.xla.loops import rows_of
+from gat_jax.kernels import contract
+from gat_jax.kernels.gradients import with_gradient
+from gat_jax.kernels.layouts import Layout
+from gat_jax.kernels.xla.loops import node_dots
 
 EdgeArray = Float[Array, "edges heads"]
 NodeArray = Float[Array, "nodes heads"]
 EdgeMask = Bool[Array, "edges heads"]
 Features = Float[Array, "nodes channels heads"]
-
-
-def as_primals(gradients: Any, primals: Any) -> Any:
-    """Return gradients in the dtypes of what they are gradients of; None stays None."""
-    return jax.tree.map(lambda g, x: g.astype(x.dtype), gradients, primals)
-
-
-def fold_heads(function: Callable) -> Callable:
-    """Let `vmap` fold the mapped axis into the heads, the last axis of all arrays but the layout's.
-
-    A mapped layout, one graph per lane, is mapped as ever. The function is compiled as a whole: its
-    loops are closures, new with every call, and outside of `jit` each would compile again. It is
-    part of a function with a gradient of its own; what would differentiate it a second time is
-    refused in words.
-    """
-    function = jax.jit(function)
-    mapped = custom_vmap(function)
-
-    @mapped.def_vmap
-    def rule(size: int, in_batched, layout, *arrays):
-        is_batched: Any = tuple(in_batched[1:])
-        if any(jax.tree.leaves(in_batched[0])):
-            axes = jax.tree.map(lambda b: 0 if b else None, in_batched)
-            out = jax.vmap(function, in_axes=tuple(axes), axis_size=size)(layout, *arrays)
-        else:
-
-            def fold(b, x):
-                x = x if b else jnp.broadcast_to(x[None], (size, *x.shape))
-                x = jnp.moveaxis(x, 0, -2)
-                return x.reshape(*x.shape[:-2], -1)
-
-            def unfold(x):
-                return jnp.moveaxis(x.reshape(*x.shape[:-1], size, -1), -2, 0)
-
-            folded = jax.tree.map(fold, is_batched, arrays)
-            out = jax.tree.map(unfold, mapped(layout, *folded))
-        return out, jax.tree.map(lambda _: True, out)
-
-    once_differentiable = jax.custom_jvp(mapped)
-    once_differentiable.defjvp(_refuse_derivatives)
-    return once_differentiable
-
-
-def _refuse_derivatives(*_):
-    raise NotImplementedError(
-        "second derivatives: expected layout 'segment', which alone has them, got one with tables"
-    )
-
 
 # --- what all share: a sum with weights p, divided by their sum -----------------------------------
 
@@ -93,84 +43,92 @@ class NormalisedSum(NamedTuple):
     """The sum with weights alpha, and what its gradient needs."""
 
     alpha_eh: EdgeArray
-    z_nch: Features
-    multiplier_eh: EdgeArray | None
     out_nch: Features
 
 
-def normalised_sum(
-    layout: BucketedLayout, p_eh: EdgeArray, z_nch: Features, multiplier_eh: EdgeArray | None
-) -> NormalisedSum:
-    """Compute out_i = sum_j alpha_ij d_ij z_j, alpha_ij = p_ij / sum_j p_ij, for p >= 0.
-
-    Where all p are 0, alpha and out are.
-    """
-    total_nh = over_edges(lambda p: p, layout.by_receiver, at_edges=[p_eh])
+def normalise(layout: Layout, p_eh: EdgeArray) -> EdgeArray:
+    """Return p_ij / sum_j p_ij for p >= 0; 0 in a row where all p are."""
+    total_nh = contract.edge_reduce(lambda edges, *_: edges[0], layout.by_receiver, at_edges=[p_eh])
     inverse_nh = 1.0 / jnp.where(total_nh > 0, total_nh, 1.0)
     # The weights are divided, not the sum: XLA would contract a product at the end with a caller's
     # difference of two rows, and x y - z w with one rounding is not 0 for twins.
     # In a loop of its own: XLA would repeat the exponentials wherever alpha is fetched.
-    alpha_eh = sums.edge_values(
-        lambda edges, receivers, _: edges[0] * receivers[0],
-        layout,
+    return contract.edge_map(
+        lambda edges, rows, _: edges[0] * rows[0],
+        layout.by_receiver,
         at_edges=[p_eh],
         at_rows=[inverse_nh],
     )
-    weights = [alpha_eh] if multiplier_eh is None else [alpha_eh, multiplier_eh]
-    out_nch = sums.weighted_sum(weights, z_nch, layout.by_receiver)
-    return NormalisedSum(alpha_eh, z_nch, multiplier_eh, out_nch)
+
+
+def normalised_sum(
+    layout: Layout, p_eh: EdgeArray, z_nch: Features, multiplier_eh: EdgeArray | None
+) -> NormalisedSum:
+    """Compute out_i = sum_j alpha_ij d_ij z_j, alpha_ij = p_ij / sum_j p_ij, for p >= 0."""
+    alpha_eh = normalise(layout, p_eh)
+    weights = _present(alpha_eh, multiplier_eh)
+    return NormalisedSum(alpha_eh, contract.weighted_sum(weights, layout.by_receiver, z_nch))
 
 
 class SumGradient(NamedTuple):
     """The gradients of a normalised sum; make it with `of`."""
 
     saved: NormalisedSum
+    z_nch: Features
+    multiplier_eh: EdgeArray | None
     g_nch: Features
     r_nh: NodeArray  # <G, out>
 
     @classmethod
-    def of(cls, saved: NormalisedSum, g_nch: Features) -> "SumGradient":
+    def of(
+        cls,
+        saved: NormalisedSum,
+        z_nch: Features,
+        multiplier_eh: EdgeArray | None,
+        g_nch: Features,
+    ) -> "SumGradient":
         """Prepare the gradients for G."""
-        return cls(saved, g_nch, loops.node_dots(g_nch, saved.out_nch))
+        return cls(saved, z_nch, multiplier_eh, g_nch, node_dots(g_nch, saved.out_nch))
 
     def at_edges(
-        self, layout: BucketedLayout, function: Callable, *, at_edges=(), at_rows=(), at_values=()
+        self, layout: Layout, function: Callable, *, at_edges=(), at_rows=(), at_others=()
     ) -> EdgeArray:
-        """Return a function of dL/dx, x = log p, and of what `edge_loops.edge_values` passes."""
-        weights = self._weights()
+        """Return a function of dL/dx, x = log p, and of what `contract.edge_map` passes."""
+        weights = _present(self.saved.alpha_eh, self.multiplier_eh)
 
-        def of_dot(dot, edges, receivers, senders):
+        def of_dot(dot, edges, rows, others):
             alpha, *multiplier = edges[: len(weights)]
-            r, *receivers = receivers
+            r, *rows = rows
             dx = alpha * (math.prod(multiplier, start=dot) - r)
-            return function(dx, edges[len(weights) :], receivers, senders)
+            return function(dx, edges[len(weights) :], rows, others)
 
         return self._dots(
             layout,
-            function=of_dot,
+            of_dot,
             at_edges=[*weights, *at_edges],
             at_rows=[self.r_nh, *at_rows],
-            at_values=at_values,
+            at_others=at_others,
         )
 
-    def of_multiplier(self, layout: BucketedLayout) -> EdgeArray | None:
+    def of_multiplier(self, layout: Layout) -> EdgeArray | None:
         """Return dL/dd; a loop of its own, left out of a program that does not use it."""
-        if self.saved.multiplier_eh is None:
+        if self.multiplier_eh is None:
             return None
-        return self._dots(
-            layout, function=lambda dot, edges, *_: edges[0] * dot, at_edges=[self.saved.alpha_eh]
-        )
+        alpha_eh = self.saved.alpha_eh
+        return self._dots(layout, lambda dot, edges, *_: edges[0] * dot, at_edges=[alpha_eh])
 
-    def of_values(self, layout: BucketedLayout) -> Features:
+    def of_values(self, layout: Layout) -> Features:
         """Return dL/dz."""
-        return sums.weighted_sum(self._weights(), self.g_nch, layout.by_sender)
+        weights = _present(self.saved.alpha_eh, self.multiplier_eh)
+        return contract.weighted_sum(weights, layout.by_sender, self.g_nch)
 
-    def _weights(self) -> list[EdgeArray]:
-        return [x for x in (self.saved.alpha_eh, self.saved.multiplier_eh) if x is not None]
+    def _dots(self, layout: Layout, function: Callable, **ends: Any) -> EdgeArray:
+        features = {"rows": self.g_nch, "others": self.z_nch}
+        return contract.edge_dots(function, layout.by_receiver, **features, **ends)
 
-    def _dots(self, layout: BucketedLayout, **options: Any) -> EdgeArray:
-        ends = self.g_nch, layout.receivers, self.saved.z_nch, layout.senders
-        return edge_loops.edge_dots(*ends, **options)
+
+def _present(*arrays: Array | None) -> list[Array]:
+    return [x for x in arrays if x is not None]
 
 
 def exponentials(x_eh: EdgeArray, mask_eh: EdgeMask | None) -> EdgeArray:
@@ -180,11 +138,18 @@ def exponentials(x_eh: EdgeArray, mask_eh: EdgeMask | None) -> EdgeArray:
     return jnp.where(mask_eh, jnp.exp(jnp.where(mask_eh, x_eh, 0.0)), 0.0)
 
 
-def row_peak(layout: Prepared, x_eh: EdgeArray, mask_eh: EdgeMask | None) -> NodeArray:
-    """Return the largest x of every receiver's real edges, 0 without any."""
+def row_peak(layout: Layout, x_eh: EdgeArray, mask_eh: EdgeMask | None) -> NodeArray:
+    """Return the largest x of every receiver's real edges, 0 without any.
+
+    It has no gradient: what is subtracted from a whole row changes no softmax.
+    """
+    x_eh = jax.lax.stop_gradient(x_eh)
     if mask_eh is not None:
         x_eh = jnp.where(mask_eh, x_eh, -jnp.inf)
-    return finite(over_edges(lambda x: x, layout.by_receiver, at_edges=[x_eh], largest=True))
+    peak_nh = contract.edge_reduce(
+        lambda edges, *_: edges[0], layout.by_receiver, at_edges=[x_eh], reduce="max"
+    )
+    return finite(peak_nh)
 
 
 def finite(peak: Array) -> Array:
@@ -192,47 +157,101 @@ def finite(peak: Array) -> Array:
     return jnp.where(peak > -jnp.inf, peak, 0.0)
 
 
+def less_peak(layout: Layout, x_eh: EdgeArray, mask_eh: EdgeMask | None) -> EdgeArray:
+    """Return x less the largest x of its receiver's real edges."""
+    peak_nh = row_peak(layout, x_eh, mask_eh)
+    return contract.edge_map(
+        lambda edges, rows, _: edges[0] - rows[0],
+        layout.by_receiver,
+        at_edges=[x_eh],
+        at_rows=[peak_nh],
+    )
+
+
+def mask_by_head(
+    edge_mask: Bool[Array | np.ndarray, " edges"] | None, heads: int
+) -> Bool[Array, "edges heads"] | None:
+    """Repeat a mask [E] for every head."""
+    if edge_mask is None:
+        return None
+    return jnp.broadcast_to(jnp.asarray(edge_mask)[:, None], (len(edge_mask), heads))
+
+
 # --- given weights --------------------------------------------------------------------------------
 
 
-@jax.custom_vjp
 def linear_sum(
-    layout: Prepared,
+    layout: Layout,
     weights_eh: EdgeArray,
-    z_nch: Float[Array, "others channels heads"],
+    z_nch: Float[Array, "senders channels heads"],
 ) -> Features:
     """Return sum_j w_ij z_j over a receiver's edges, zeros without any.
 
     Senders may be of another kind than receivers, and of another number.
     """
-    return _linear_forward(layout, weights_eh, z_nch)
+    return _linear_sum(layout, (weights_eh, z_nch))
 
 
-@fold_heads
-def _linear_forward(layout, weights_eh, z_nch):
-    return sums.weighted_sum([weights_eh], z_nch, layout.by_receiver)
+def _linear_forward(layout: Layout, inputs, _):
+    weights_eh, z_nch = inputs
+    return contract.weighted_sum([weights_eh], layout.by_receiver, z_nch), ()
 
 
-@fold_heads
-def _linear_backward(layout, weights_eh, z_nch, g_nch):
-    dw_eh = sums.edge_dots(layout, g_nch, z_nch)
-    return dw_eh, sums.weighted_sum([weights_eh], g_nch, layout.by_sender)
+def _linear_backward(layout: Layout, inputs, mask, saved, g_nch):
+    weights_eh, z_nch = inputs
+    dw_eh = contract.edge_dots(lambda dot, *_: dot, layout.by_receiver, rows=g_nch, others=z_nch)
+    return dw_eh, contract.weighted_sum([weights_eh], layout.by_sender, g_nch)
 
 
-linear_sum.defvjp(
-    lambda *args: (linear_sum(*args), args),
-    lambda args, g: (None, *as_primals(_linear_backward(*args, g), args[1:])),
-)
-
+_linear_sum = with_gradient(_linear_forward, _linear_backward)
 
 # --- any logits -----------------------------------------------------------------------------------
 
 
-@jax.custom_vjp
+def softmax(layout: Layout, x_eh: EdgeArray, mask_eh: EdgeMask | None = None) -> EdgeArray:
+    """Return the softmax of x over a receiver's edges, in float32 at least.
+
+    Args:
+      layout: of the graph.
+      x_eh: finite; each receiver's largest value is subtracted.
+      mask_eh: True = real; other edges get 0, also where a whole row is masked. None: all are real.
+
+    Returns:
+      [E, H], adding up to 1 over every receiver with a real edge.
+    """
+    return _softmax(layout, x_eh.astype(jnp.promote_types(x_eh.dtype, jnp.float32)), mask_eh)
+
+
+def _softmax_forward(layout: Layout, x_eh, mask_eh):
+    alpha_eh = normalise(layout, exponentials(less_peak(layout, x_eh, mask_eh), mask_eh))
+    return alpha_eh, alpha_eh
+
+
+def _softmax_backward(layout: Layout, x_eh, mask_eh, alpha_eh, g_eh):
+    r_nh = contract.edge_reduce(
+        lambda edges, *_: edges[0] * edges[1], layout.by_receiver, at_edges=[alpha_eh, g_eh]
+    )
+    return contract.edge_map(
+        lambda edges, rows, _: edges[0] * (edges[1] - rows[0]),
+        layout.by_receiver,
+        at_edges=[alpha_eh, g_eh],
+        at_rows=[r_nh],
+    )
+
+
+_softmax = with_gradient(_softmax_forward, _softmax_backward)
+
+
+class _SumInputs(NamedTuple):
+    x_eh: EdgeArray
+    z_nch: Features
+    multiplier_eh: EdgeArray | None
+
+
 def softmax_sum(
-    layout: BucketedLayout,
+    layout: Layout,
     x_eh: EdgeArray,
-    z_nch: Features,
+    z_nch: Float[Array, "senders channels heads"],
     multiplier_eh: EdgeArray | None = None,
     mask_eh: EdgeMask | None = None,
 ) -> Features:
@@ -247,32 +266,39 @@ def softmax_sum(
 
     Returns:
       [N, C, H], zeros at receivers without real edges.
+
+    Raises:
+      ValueError: if shapes do not fit the layout, where kernels would read other memory.
+
+    Numerics: computed in float32, or in the widest dtype of the arguments; each gradient comes in
+    the dtype of what it belongs to.
     """
-    return _softmax_forward(layout, x_eh, z_nch, multiplier_eh, mask_eh).out_nch
+    return _softmax_sum(layout, _SumInputs(x_eh, z_nch, multiplier_eh), mask_eh)
 
 
-@fold_heads
-def _softmax_forward(layout, x_eh, z_nch, multiplier_eh, mask_eh):
-    p_eh = exponentials(x_eh - rows_of(row_peak(layout, x_eh, mask_eh), layout.receivers), mask_eh)
-    return normalised_sum(layout, p_eh, z_nch, multiplier_eh)
+def _sum_forward(layout: Layout, inputs: _SumInputs, mask_eh):
+    kernels = contract.softmax_kernels(layout.by_receiver)
+    if kernels is not None:
+        return kernels.forward(layout, *_masked(inputs, mask_eh))
+    p_eh = exponentials(less_peak(layout, inputs.x_eh, mask_eh), mask_eh)
+    result = normalised_sum(layout, p_eh, inputs.z_nch, inputs.multiplier_eh)
+    return result.out_nch, result
 
 
-def _softmax_save(layout, x_eh, z_nch, multiplier_eh, mask_eh):
-    saved = _softmax_forward(layout, x_eh, z_nch, multiplier_eh, mask_eh)
-    like = x_eh[:0], z_nch[:0], None if multiplier_eh is None else multiplier_eh[:0]
-    return saved.out_nch, (like, layout, saved)
-
-
-def _softmax_pull_back(residuals, g_nch):
-    like, layout, saved = residuals
-    return None, *as_primals(_softmax_backward(layout, saved, g_nch), like), None
-
-
-@fold_heads
-def _softmax_backward(layout, saved: NormalisedSum, g_nch):
-    gradient = SumGradient.of(saved, g_nch)
+def _sum_backward(layout: Layout, inputs: _SumInputs, mask_eh, saved, g_nch):
+    kernels = contract.softmax_kernels(layout.by_receiver)
+    if kernels is not None:
+        return _SumInputs(*kernels.backward(layout, *_masked(inputs, mask_eh), saved, g_nch))
+    gradient = SumGradient.of(saved, inputs.z_nch, inputs.multiplier_eh, g_nch)
     dx_eh = gradient.at_edges(layout, lambda dx, *_: dx)
-    return dx_eh, gradient.of_values(layout), gradient.of_multiplier(layout)
+    return _SumInputs(dx_eh, gradient.of_values(layout), gradient.of_multiplier(layout))
 
 
-softmax_sum.defvjp(_softmax_save, _softmax_pull_back)
+def _masked(inputs: _SumInputs, mask_eh) -> _SumInputs:
+    """Return logits of minus infinity at masked edges, by which kernels know them."""
+    if mask_eh is None:
+        return inputs
+    return inputs._replace(x_eh=jnp.where(mask_eh, inputs.x_eh, -jnp.inf))
+
+
+_softmax_sum = with_gradient(_sum_forward, _sum_backward)

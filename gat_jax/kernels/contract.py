@@ -1,124 +1,187 @@
-"""Sums over the edges of a node, and numbers by edge, on either kind of table.
+"""The six sums that attention is made of, on any layout of the edges: where a backend is chosen.
 
-    Table   `slots` and `edge_loops`: loops that XLA compiles
-    Rows    `row_kernels`: kernels for NVIDIA GPUs
+    edge_reduce        a function of edge and ends, added up over a row, or its largest value
+    weighted_sum       weights times the values at the other end, added up over a row
+    slope_sum          weights times the LeakyReLU's slope, added up over a row
+    edge_map           a function of edge and ends, by edge
+    edge_dots          a function of the dot product of both ends, by edge
+    edge_activations   GATv2's scores, by edge
 
-A row is a receiver and "other" a sender, unless the table says otherwise. Nothing of the size
-[E, C, H] is stored.
+A *table* (`tables.EdgeTable`) says which edges a row has: `layout.by_receiver` for sums over a
+receiver's edges, whose senders are then the *others*; `layout.by_sender` the other way round. It is
+the second argument everywhere. What belongs to an edge is in the order of the edge list. Values
+are channel-major, [N, C, H], so that heads, which share nothing, come last everywhere.
+
+A backend is a folder with a module `sums` of these six functions: `edge_list` (jraph's segments,
+the reference), `xla` (loops over padded tables), `triton` (Pallas kernels). `attention`,
+`gat_logits` and `gatv2_scores` are written in terms of these sums, once for all backends.
 """
 
-import functools
 from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gat_jax.kernels.layouts import Prepared
-from gat_jax.kernels.tables import Rows, Table
-from gat_jax.kernels.triton import sums as row_kernels
-from gat_jax.kernels.xla import edge_loops, slots
+from gat_jax.kernels.edge_list import sums as edge_list_sums
+from gat_jax.kernels.tables import ChunkedRows, EdgeTable
+from gat_jax.kernels.triton import softmax as triton_softmax
+from gat_jax.kernels.triton import sums as triton_sums
+from gat_jax.kernels.xla import sums as xla_sums
 
 EdgeArray = Float[Array, "edges heads"]
-Features = Float[Array, "nodes channels heads"]
+RowArray = Float[Array, "rows heads"]
+OtherArray = Float[Array, "others heads"]
+RowFeatures = Float[Array, "rows channels heads"]
 OtherFeatures = Float[Array, "others channels heads"]
+EdgeFeatures = Float[Array, "edges channels heads"]
 
 
-def over_edges(
+def is_edge_list(table: EdgeTable) -> bool:
+    """Whether sums are taken over the edge list itself, which JAX differentiates by itself."""
+    return table.index is None
+
+
+def _backend(table: EdgeTable) -> Any:
+    """Return the module with the six sums: the one place where a backend is chosen."""
+    if is_edge_list(table):
+        return edge_list_sums
+    return triton_sums if isinstance(table.index, ChunkedRows) else xla_sums
+
+
+def softmax_kernels(table: EdgeTable) -> Any:
+    """Return the module of a backend's own softmax with its sum, None where there is none."""
+    return triton_softmax if _backend(table) is triton_sums else None
+
+
+def edge_reduce(
     function: Callable,
-    table: Table | Rows,
+    table: EdgeTable,
     *,
     at_edges: Sequence[EdgeArray] = (),
-    at_others: Sequence[Float[Array, "others heads"]] = (),
-    at_nodes: Sequence[Float[Array, "nodes heads"]] = (),
-    largest: bool = False,
-) -> Float[Array, "nodes heads"]:
-    """Add up a function over the edges of every node, or take the largest value.
+    at_rows: Sequence[RowArray] = (),
+    at_others: Sequence[OtherArray] = (),
+    reduce: Literal["sum", "max"] = "sum",
+) -> RowArray:
+    """Add up a function over the edges of every row, or take its largest value.
 
     Args:
-      function: elementwise, of the arrays below in their order.
-      table: says which edges a node has.
+      function: elementwise, of three tuples: what is at the edge, at its row, at its other end.
+      table: says which edges a row has.
       at_edges: [E, H] values of the edge.
+      at_rows: [N, H] values of the node whose row it is.
       at_others: [M, H] values of the node at its other end.
-      at_nodes: [N, H] values of the node itself.
-      largest: instead of the sum.
+      reduce: what is done with the values of a row.
 
     Returns:
-      [N, H], 0 at nodes without edges; their largest value is minus infinity.
+      [N, H]; of a row without edges 0, and minus infinity as its largest value.
     """
-    ends = {"at_edges": at_edges, "at_others": at_others, "at_nodes": at_nodes}
-    if isinstance(table, Rows):
-        return row_kernels.over_edges(function, table, **ends, largest=largest)
-    return slots.over_edges(function, table, **ends, largest=largest)
+    ends = {"at_edges": at_edges, "at_rows": at_rows, "at_others": at_others}
+    return _backend(table).edge_reduce(function, table, **ends, reduce=reduce)
 
 
 def weighted_sum(
-    weights: Sequence[EdgeArray], values: OtherFeatures, table: Table | Rows
-) -> Features:
-    """Add up the product of the weights times the value at the other end, for every node."""
-    if isinstance(table, Rows):
-        return row_kernels.weighted_sum(weights, values, table)
-    return slots.weighted_sum(slots.in_slots(_product, weights, table), values, table)
+    weights: Sequence[EdgeArray], table: EdgeTable, values: OtherFeatures
+) -> RowFeatures:
+    """Add up the product of the weights times the value at the other end, for every row.
+
+    Args:
+      weights: each [E, H].
+      table: says which edges a row has.
+      values: [M, C, H] of the nodes at the other end.
+
+    Returns:
+      [N, C, H], 0 at rows without edges.
+    """
+    return _backend(table).weighted_sum(weights, table, values)
 
 
 def slope_sum(
     weights: EdgeArray,
-    nodes: Features,
-    others: Features,
-    edges: Float[Array, "edges channels heads"] | None,
+    table: EdgeTable,
+    *,
+    rows: RowFeatures,
+    others: OtherFeatures,
+    edges: EdgeFeatures | None,
     slope: Float[Array, " heads"],
-    table: Table | Rows,
-) -> Features:
-    """Add up weight times f'(x), x = nodes[own] + others[other] (+ edges[edge]) for every node.
+) -> RowFeatures:
+    """Add up weight times f'(x), x = rows + others (+ edges), f the LeakyReLU, for every row.
 
-    f is the LeakyReLU; the slope is one per head.
+    Args:
+      weights: [E, H].
+      table: says which edges a row has.
+      rows: [N, C, H] of the node whose row it is.
+      others: [M, C, H] of the node at the other end.
+      edges: [E, C, H], or None for zeros.
+      slope: [H] of the LeakyReLU.
+
+    Returns:
+      [N, C, H], 0 at rows without edges.
     """
-    if isinstance(table, Rows):
-        return row_kernels.slope_sum(weights, nodes, others, edges, slope, table)
-    return slots.slope_sum(weights, nodes, others, edges, slope, table)
+    ends = {"rows": rows, "others": others, "edges": edges, "slope": slope}
+    return _backend(table).slope_sum(weights, table, **ends)
 
 
-def edge_values(
+def edge_map(
     function: Callable,
-    layout: Prepared,
+    table: EdgeTable,
     *,
     at_edges: Sequence[EdgeArray] = (),
-    at_rows: Sequence[Float[Array, "nodes heads"]] = (),
-    at_values: Sequence[Float[Array, "others heads"]] = (),
+    at_rows: Sequence[RowArray] = (),
+    at_others: Sequence[OtherArray] = (),
 ) -> EdgeArray:
-    """Return an elementwise function of what is at every edge, its receiver and its sender.
+    """Return an elementwise function of what is at every edge and at its ends; see `edge_reduce`.
 
-    The function takes three tuples, one for each.
+    Returns:
+      [E, H].
     """
-    ends = {"at_edges": at_edges, "at_rows": at_rows, "at_values": at_values}
-    return edge_loops.edge_values(function, layout.receivers, layout.senders, **ends)
+    ends = {"at_edges": at_edges, "at_rows": at_rows, "at_others": at_others}
+    return _backend(table).edge_map(function, table, **ends)
 
 
-def edge_dots(layout: Prepared, rows: Features, values: OtherFeatures) -> EdgeArray:
-    """Return sum_c rows[receiver, c, h] values[sender, c, h] of every edge."""
-    if isinstance(layout.by_receiver, Rows):
-        return row_kernels.edge_dots(rows, values, layout.by_receiver)
-    return edge_loops.edge_dots(rows, layout.receivers, values, layout.senders)
+def edge_dots(
+    function: Callable,
+    table: EdgeTable,
+    *,
+    rows: RowFeatures,
+    others: OtherFeatures,
+    at_edges: Sequence[EdgeArray] = (),
+    at_rows: Sequence[RowArray] = (),
+    at_others: Sequence[OtherArray] = (),
+) -> EdgeArray:
+    """Return a function of sum_c rows[c] others[c] of both ends of every edge.
+
+    Args:
+      function: elementwise, of the dot product and of the three tuples of `edge_reduce`.
+      table: says what is at the ends.
+      rows: [N, C, H].
+      others: [M, C, H].
+      at_edges: [E, H] values of the edge, for the function.
+      at_rows: [N, H] likewise.
+      at_others: [M, H] likewise.
+
+    Returns:
+      [E, H].
+    """
+    ends = {"at_edges": at_edges, "at_rows": at_rows, "at_others": at_others}
+    return _backend(table).edge_dots(function, table, rows=rows, others=others, **ends)
 
 
 def edge_activations(
-    layout: Prepared,
     a: Float[Array, "channels heads"],
-    rows: Features,
-    values: Features,
-    edges: Float[Array, "edges channels heads"] | None,
+    table: EdgeTable,
+    *,
+    rows: RowFeatures,
+    others: OtherFeatures,
+    edges: EdgeFeatures | None,
     slope: Float[Array, " heads"],
     above: float = 1.0,
 ) -> EdgeArray:
-    """Return sum_c a[c, h] f(x), x = rows[receiver] + values[sender] (+ edges[edge]).
+    """Return sum_c a[c] f(x), x = rows + others (+ edges) of every edge.
 
-    f(x) is `above` times x where x >= 0, and the slope times x elsewhere.
+    f(x) is `above` times x where x >= 0, and the slope times x elsewhere. Arguments as `slope_sum`.
+
+    Returns:
+      [E, H].
     """
-    if isinstance(layout.by_receiver, Rows):
-        of_rows = edges, slope, layout.by_receiver, above
-        return row_kernels.edge_activations(a, rows, values, *of_rows)
-    ends = rows, layout.receivers, values, layout.senders
-    return edge_loops.edge_activations(a, *ends, edges, slope, above)
-
-
-def _product(*factors):
-    return functools.reduce(jnp.multiply, factors)
+    ends = {"rows": rows, "others": others, "edges": edges, "slope": slope}
+    return _backend(table).edge_activations(a, table, **ends, above=above)

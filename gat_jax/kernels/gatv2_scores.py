@@ -1,26 +1,27 @@
-"""GATv2's scores on a layout with tables; `aggregation.softmax_sum` makes attention of them.
+"""GATv2's scores on any layout; `attention.softmax_sum` makes attention of them.
 
     s_ij = sum_c a_c f(r_ic + l_jc + e_ijc),   f the LeakyReLU
 
-Nothing of the size [E, C, H] is stored, but for edge features, which have it as they are given.
-Everything else as in `aggregation`.
+On tables nothing of the size [E, C, H] is stored, but for edge features, which have it as they are
+given. Everything else as in `attention`.
 """
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gat_jax.kernels import contract as sums
-from gat_jax.kernels.attention import EdgeArray, Features, as_primals, fold_heads
-from gat_jax.kernels.edge_list.softmax import Scalar
-from gat_jax.kernels.layouts import Prepared
-from gat_jax.kernels.xla import loops
+from gat_jax.kernels import contract
+from gat_jax.kernels.attention import EdgeArray, Features
+from gat_jax.kernels.elementwise import Scalar, slope_at
+from gat_jax.kernels.gradients import with_gradient
+from gat_jax.kernels.layouts import Layout
 from gat_jax.kernels.xla.loops import rows_of
 
 
 class _Inputs(NamedTuple):
+    """What a gradient flows to."""
+
     a_ch: Float[Array, "channels heads"]
     r_nch: Features
     l_nch: Features
@@ -29,7 +30,7 @@ class _Inputs(NamedTuple):
 
 
 def scores(
-    layout: Prepared,
+    layout: Layout,
     a_ch: Float[Array, "channels heads"],
     r_nch: Features,
     l_nch: Features,
@@ -37,46 +38,43 @@ def scores(
     *,
     slope: Scalar = 0.2,
 ) -> EdgeArray:
-    """Return sum_c a_c f(r_ic + l_jc (+ e_ijc)) by edge; the slope counts as traced."""
+    """Return sum_c a_c f(r_ic + l_jc (+ e_ijc)) of every edge [E, H]; the slope counts as traced.
+
+    Args:
+      layout: of the graph.
+      a_ch: weights of the channels.
+      r_nch: of the receivers.
+      l_nch: of the senders.
+      edges_ech: of the edges; None stands for zeros.
+      slope: of the LeakyReLU.
+    """
     slope_h = jnp.broadcast_to(jnp.asarray(slope, r_nch.dtype), r_nch.shape[-1:])
     return _scores(layout, _Inputs(a_ch, r_nch, l_nch, edges_ech, slope_h))
 
 
-@jax.custom_vjp
-def _scores(layout, inputs):
-    return _forward(layout, inputs)
+def _forward(layout: Layout, inputs: _Inputs, _):
+    return _activations(layout, inputs, inputs.slope_h), ()
 
 
-@fold_heads
-def _forward(layout: Prepared, inputs: _Inputs):
-    return _activations(layout, inputs, inputs.slope_h)
+def _activations(layout: Layout, inputs: _Inputs, slope_h, above: float = 1.0):
+    ends = {"rows": inputs.r_nch, "others": inputs.l_nch, "edges": inputs.edges_ech}
+    return contract.edge_activations(
+        inputs.a_ch, layout.by_receiver, **ends, slope=slope_h, above=above
+    )
 
 
-def _activations(layout: Prepared, inputs: _Inputs, slope_h, above: float = 1.0):
-    a_ch, r_nch, l_nch, edges_ech, _ = inputs
-    return sums.edge_activations(layout, a_ch, r_nch, l_nch, edges_ech, slope_h, above)
-
-
-def _save(layout, inputs):
-    return _forward(layout, inputs), (layout, inputs)
-
-
-def _pull_back(saved, ds_eh):
-    return None, as_primals(_backward(*saved, ds_eh), saved[1])
-
-
-@fold_heads
-def _backward(layout: Prepared, inputs: _Inputs, ds_eh):
+def _backward(layout: Layout, inputs: _Inputs, mask, saved, ds_eh):
     a_ch, r_nch, l_nch, edges_ech, slope_h = inputs
     # Sums of ds f', so that a is multiplied in once per node; and because f(x) = x f'(x), the same
     # sums give the gradient of a.
-    r_sum_nch = sums.slope_sum(ds_eh, r_nch, l_nch, edges_ech, slope_h, layout.by_receiver)
-    l_sum_nch = sums.slope_sum(ds_eh, l_nch, r_nch, edges_ech, slope_h, layout.by_sender)
+    of_edges = {"edges": edges_ech, "slope": slope_h}
+    r_sum_nch = contract.slope_sum(ds_eh, layout.by_receiver, rows=r_nch, others=l_nch, **of_edges)
+    l_sum_nch = contract.slope_sum(ds_eh, layout.by_sender, rows=l_nch, others=r_nch, **of_edges)
     da_ch = jnp.sum(r_nch * r_sum_nch + l_nch * l_sum_nch, axis=0)
     d_edges = None
     if edges_ech is not None:
         x_ech = rows_of(r_nch, layout.receivers) + rows_of(l_nch, layout.senders) + edges_ech
-        d_edges = ds_eh[:, None] * loops.slope_at(x_ech, slope_h[None, None])
+        d_edges = ds_eh[:, None] * slope_at(x_ech, slope_h[None, None])
         da_ch += jnp.sum(edges_ech * d_edges, axis=0)
         d_edges *= a_ch[None]
     below_eh = _activations(layout, inputs, jnp.ones_like(slope_h), above=0.0)
@@ -84,4 +82,4 @@ def _backward(layout: Prepared, inputs: _Inputs, ds_eh):
     return _Inputs(da_ch, a_ch[None] * r_sum_nch, a_ch[None] * l_sum_nch, d_edges, d_slope)
 
 
-_scores.defvjp(_save, _pull_back)
+_scores = with_gradient(_forward, _backward)

@@ -4,23 +4,30 @@ XLA runs a scatter on one thread of a CPU, and with atomics (in no fixed order) 
 layouts with tables (`tables`), one by receivers and one by senders, need none.
 
     segment   no table: jraph's segment sums over the edge list. The reference.
-    bucketed  rows of slots, for loops that XLA compiles (`slots`, `edge_loops`).
-    fused     rows without padding, for kernels of Pallas on NVIDIA GPUs (`row_kernels`, `fused`).
+    bucketed  rows of slots, for loops that XLA compiles (`xla`).
+    fused     rows without padding, for kernels of Pallas on NVIDIA GPUs (`triton`).
 
 Twins are summed in the same order in each, so that equal rows come out equal to the last bit.
 """
 
 import dataclasses
 import functools
-import weakref
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.core
 import jraph
 import numpy as np
 
-from gat_jax.kernels.tables import Bucket, IdsField, Rows, Table, make_rows, make_table
+from gat_jax.kernels.tables import (
+    Bucket,
+    ChunkedRows,
+    DegreeBuckets,
+    EdgeTable,
+    IdsField,
+    make_chunked_rows,
+    make_degree_buckets,
+)
 from gat_jax.kernels.xla.loops import platform
 
 LayoutName = Literal["auto", "segment", "bucketed", "fused"]
@@ -30,56 +37,65 @@ LayoutName = Literal["auto", "segment", "bucketed", "fused"]
 # edges on, and loses a tenth of a millisecond below.
 MIN_BUCKETED_EDGES = 50
 
-
-@functools.partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["num_edges"])
-@dataclasses.dataclass(frozen=True)
-class SegmentLayout:
-    """The edge list as it is."""
-
-    num_edges: int | None = None  # of the graph it was made for; None: for any graph
+# How an index by one end of the edges is made, by the name of the layout.
+MAKE_INDEX = {"bucketed": make_degree_buckets, "fused": make_chunked_rows}
 
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["senders", "receivers", "by_receiver", "by_sender"],
-    meta_fields=[],
+    data_fields=["senders", "receivers", "receiver_index", "sender_index"],
+    meta_fields=["num_receivers", "num_senders"],
 )
 @dataclasses.dataclass(frozen=True)
-class BucketedLayout:
-    """Two tables of the same edges."""
+class Layout:
+    """The edges of a graph, with an index by each of their ends; or without, as a list.
+
+    Receivers and senders may be of two kinds, as nodes and features are in `sparse`.
+    """
 
     senders: IdsField  # [E]
     receivers: IdsField  # [E]
-    by_receiver: Table
-    by_sender: Table
+    receiver_index: Any  # DegreeBuckets | ChunkedRows | None
+    sender_index: Any  # of the same type
+    num_receivers: int  # N
+    num_senders: int  # M
+
+    @property
+    def by_receiver(self) -> EdgeTable:
+        """What a sum over a receiver's edges is taken over."""
+        return EdgeTable(self.receivers, self.senders, self.receiver_index, self.num_receivers)
+
+    @property
+    def by_sender(self) -> EdgeTable:
+        """What a sum over a sender's edges is taken over."""
+        return EdgeTable(self.senders, self.receivers, self.sender_index, self.num_senders)
+
+    @property
+    def num_edges(self) -> int:
+        """E."""
+        return len(self.senders)
+
+    @property
+    def name(self) -> LayoutName:
+        """What `make_layout` calls it."""
+        if self.receiver_index is None:
+            return "segment"
+        return "bucketed" if isinstance(self.receiver_index, DegreeBuckets) else "fused"
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["senders", "receivers", "by_receiver", "by_sender"],
-    meta_fields=[],
-)
-@dataclasses.dataclass(frozen=True)
-class FusedLayout:
-    """Two lists of the same edges, as kernels read them."""
-
-    senders: IdsField  # [E]
-    receivers: IdsField  # [E]
-    by_receiver: Rows
-    by_sender: Rows
-
-
-Prepared = BucketedLayout | FusedLayout  # has tables
-Layout = SegmentLayout | Prepared
+def segment_layout(graph: jraph.GraphsTuple) -> Layout:
+    """Return the edges of a graph as they are; the graph may be traced."""
+    num_nodes = _num_nodes(graph)
+    return Layout(graph.senders, graph.receivers, None, None, num_nodes, num_nodes)
 
 
 def make_layout(graph: jraph.GraphsTuple, name: LayoutName = "auto") -> Layout:
-    """Prepare the edges of a graph; prepared once for arrays of ids that live on.
+    """Prepare the edges of a graph.
 
     Args:
       graph: one graph on the host, its edges sorted as `graphs.from_edges` does, which twins need
-        to come out bit-equal. Only the ids are read, so the layout serves every graph with these
-        edges, whatever its features. They are read once: do not change the arrays afterwards.
+        to come out bit-equal. Only the ids are read, and copied, so the layout serves every graph
+        with these edges, whatever its features.
       name: "auto" chooses by the graph's size and the device, see `choose`.
 
     Returns:
@@ -92,27 +108,30 @@ def make_layout(graph: jraph.GraphsTuple, name: LayoutName = "auto") -> Layout:
     if name not in get_args(LayoutName):
         names = ", ".join(get_args(LayoutName))
         raise ValueError(f"layout: expected one of {names}, got {name!r}")
-    if name == "segment":
-        return SegmentLayout(len(graph.senders))
     ids = _ids_of(graph, name)
     num_nodes = _num_nodes(graph)
+    for field, array in zip(("senders", "receivers"), ids, strict=True):
+        _check_range(field, np.asarray(array), num_nodes)
+    # Copies: what a caller does to its arrays afterwards does not reach the layout.
+    senders, receivers = (np.array(array, np.int32) for array in ids)
+    return layout_of_ids(senders, receivers, num_nodes, num_nodes, name)
+
+
+def layout_of_ids(
+    senders: np.ndarray,
+    receivers: np.ndarray,
+    num_senders: int,
+    num_receivers: int,
+    name: LayoutName = "auto",
+) -> Layout:
+    """Prepare edges between two kinds of nodes, whose ids [E] are known to be in range."""
     if name == "auto":
-        name, _ = choose(len(graph.senders))
-    key = (*map(id, ids), num_nodes, name)
-    if key not in _CACHE:
-        for field, array in zip(("senders", "receivers"), ids, strict=True):
-            _check_range(field, np.asarray(array), num_nodes)
-        # Copies: a layout that held the arrays would keep them, and itself, for ever.
-        senders, receivers = (np.array(array, np.int32) for array in ids)
-        layout = _make(senders, receivers, num_nodes, name)
-        # An id is another array's once the array is gone.
-        for array in ids:
-            weakref.finalize(array, _CACHE.pop, key, None)
-        _CACHE[key] = layout
-    return _CACHE[key]
-
-
-_CACHE: dict[tuple, Layout] = {}
+        name, _ = choose(len(senders))
+    indices = None, None
+    if name != "segment" and len(senders):  # a table of no edges has no rows to loop over
+        make = MAKE_INDEX[name]
+        indices = make(receivers, senders, num_receivers), make(senders, receivers, num_senders)
+    return Layout(senders, receivers, *indices, num_receivers, num_senders)
 
 
 def _ids_of(graph: jraph.GraphsTuple, name: LayoutName):
@@ -157,10 +176,9 @@ def check_fits(layout: Layout, graph: jraph.GraphsTuple) -> None:
     """
     if not isinstance(layout, Layout):
         kind = type(layout).__name__
-        raise ValueError(f"layout: expected a name or one of make_layout, got {kind}")
-    found = expected = (_num_nodes(graph), len(graph.senders))
-    if not isinstance(layout, SegmentLayout):
-        found = layout.by_receiver.num_nodes, len(layout.senders)
+        raise ValueError(f"layout: expected one of make_layout, or None, got {kind}")
+    expected = (_num_nodes(graph), len(graph.senders))
+    found = layout.num_receivers, layout.num_edges
     if found != expected:
         raise ValueError(
             "layout: expected one made for {} nodes and {} edges, got one for {} and {}".format(
@@ -170,7 +188,7 @@ def check_fits(layout: Layout, graph: jraph.GraphsTuple) -> None:
 
 
 def choose(num_edges: int, *, device: str | None = None) -> tuple[LayoutName, str]:
-    """Return what "auto" stands for, and why.
+    """Return the layout that "auto" stands for, and why.
 
     Degrees play no part: rows of any length are cut to the same chunks.
 
@@ -184,6 +202,12 @@ def choose(num_edges: int, *, device: str | None = None) -> tuple[LayoutName, st
     if device == "cpu" and num_edges < MIN_BUCKETED_EDGES:
         reason = f"below {MIN_BUCKETED_EDGES:,} edges the scatters of a CPU cost little"
         return "segment", reason
+    return choose_tables(device)
+
+
+def choose_tables(device: str | None = None) -> tuple[LayoutName, str]:
+    """Return the best layout with tables on a device, and why; arguments as `choose`."""
+    device = _default_device() if device is None else device
     if device == "cpu":
         return "bucketed", "the scatters of a CPU run on one thread"
     if device == "gpu":
@@ -208,24 +232,19 @@ def describe(layout: Layout, *, device: str | None = None) -> str:
     Returns:
       Lines of text.
     """
-    if isinstance(layout, SegmentLayout):
-        text = "segment: the edge list, with scatters"
-        if layout.num_edges is None:
-            return text
-        name, reason = choose(layout.num_edges, device=device)
-        return f"{text}\nauto chooses {name}: {reason}"
-    kind = "fused" if isinstance(layout, FusedLayout) else "bucketed"
-    num_nodes, num_edges = layout.by_receiver.num_nodes, len(layout.senders)
-    lines = [f"{kind}: {num_nodes:,} nodes, {num_edges:,} edges"]
-    for name, table in (("receiver", layout.by_receiver), ("sender", layout.by_sender)):
-        if isinstance(table, Rows):
-            lines.append(f"  by {name}: {_describe_rows(table)}")
+    name, reason = choose(layout.num_edges, device=device)
+    choice = f"auto chooses {name}: {reason}"
+    if layout.name == "segment":
+        return f"segment: the edge list, with scatters\n{choice}"
+    lines = [f"{layout.name}: {layout.num_receivers:,} nodes, {layout.num_edges:,} edges"]
+    for end, index in (("receiver", layout.receiver_index), ("sender", layout.sender_index)):
+        if isinstance(index, ChunkedRows):
+            lines.append(f"  by {end}: {_describe_rows(index)}")
             continue
-        slots = sum(bucket.edges.size for bucket in table.buckets)
-        lines.append(f"  by {name}, {slots / num_edges:.2f} slots an edge:")
-        lines += [f"    {_describe_bucket(bucket)}" for bucket in table.buckets]
-    name, reason = choose(num_edges, device=device)
-    return "\n".join([*lines, f"auto chooses {name}: {reason}"])
+        slots = sum(bucket.edges.size for bucket in index.buckets)
+        lines.append(f"  by {end}, {slots / max(layout.num_edges, 1):.2f} slots an edge:")
+        lines += [f"    {_describe_bucket(bucket)}" for bucket in index.buckets]
+    return "\n".join([*lines, choice])
 
 
 def _describe_bucket(bucket: Bucket) -> str:
@@ -236,7 +255,7 @@ def _describe_bucket(bucket: Bucket) -> str:
     return f"{text} in {_count(int(num_chunks.sum()), 'chunk')}, at most {num_chunks.max():,} a row"
 
 
-def _describe_rows(rows: Rows) -> str:
+def _describe_rows(rows: ChunkedRows) -> str:
     num_chunks = np.bincount(np.asarray(rows.owners))
     text = f"{_count(len(num_chunks), 'row')} in {_count(len(rows.owners), 'chunk')}"
     return f"{text}, at most {num_chunks.max():,} a row"
@@ -244,18 +263,3 @@ def _describe_rows(rows: Rows) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("s" if number != 1 else "")
-
-
-def _make(senders, receivers, num_nodes: int, name: str) -> Layout:
-    if name == "segment" or len(senders) == 0:  # there is nothing to lay out
-        return SegmentLayout(len(senders))
-    if name == "fused":
-        rows = (make_rows(*ends, num_nodes) for ends in _both_ends(senders, receivers))
-        return FusedLayout(senders, receivers, *rows)
-    tables = (make_table(*ends, num_nodes) for ends in _both_ends(senders, receivers))
-    return BucketedLayout(senders, receivers, *tables)
-
-
-def _both_ends(senders, receivers):
-    """Return the end to list by and the other one, by receiver and by sender."""
-    return (receivers, senders), (senders, receivers)

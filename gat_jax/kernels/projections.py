@@ -1,4 +1,7 @@
-"""The products of a layer: from features to the heads' values, and from values to scores."""
+"""The products of a layer: from features to the heads' values, and from values to scores.
+
+Values are channel-major, [N, C, H], as the sums of `contract` want them.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,23 +11,25 @@ from jaxtyping import Array, Float
 from gat_jax.kernels import sparse
 from gat_jax.kernels.sparse import SparseFeatures
 
+# Nodes from which scores are made by a product of matrices.
+MIN_PRODUCT_NODES = 1024
 
-def project(x, kernel, bias) -> Float[Array, "rows heads channels"]:
-    """Return x W + b, never in TF32 or bfloat16, where rounding would change signs of scores."""
+
+def project(x, kernel, bias) -> Float[Array, "rows channels heads"]:
+    """Return x W + b as [N, C, H], for a kernel [F, H, C] and a bias [H, C] or None.
+
+    Never in TF32 or bfloat16, where rounding would change signs of scores.
+    """
     dtype = jnp.promote_types(jnp.promote_types(x.dtype, kernel.dtype), jnp.float32)
-    x, kernel = x.astype(dtype), kernel.astype(dtype)
+    # The weights are reordered, not the rows.
+    x, kernel = x.astype(dtype), kernel.swapaxes(1, 2).astype(dtype)
     if isinstance(x, SparseFeatures):
         z = sparse.project(x, kernel)
     else:
-        # As matrices: the gradient of a product with [F, H, C] copies what is as large as z.
+        # As matrices: the gradient of a product with [F, C, H] copies what is as large as z.
         flat = jnp.dot(x, kernel.reshape(len(kernel), -1), precision=jax.lax.Precision.HIGHEST)
         z = flat.reshape(len(x), *kernel.shape[1:])
-    return z if bias is None else z + bias[None].astype(dtype)
-
-
-def project_channel_major(x, kernel, bias) -> Float[Array, "rows channels heads"]:
-    """Return x W + b as [N, C, H]: the weights are reordered, not the rows."""
-    return project(x, kernel.swapaxes(1, 2), None if bias is None else bias.T)
+    return z if bias is None else z + bias.T[None].astype(dtype)
 
 
 def edge_scores(edge_kernel, a_edge, graph: jraph.GraphsTuple) -> Float[Array, "edges heads"]:
@@ -32,7 +37,7 @@ def edge_scores(edge_kernel, a_edge, graph: jraph.GraphsTuple) -> Float[Array, "
     dtype = jnp.promote_types(edge_kernel.dtype, jnp.float32)
     weights_dh = jnp.sum(edge_kernel.astype(dtype) * a_edge[None].astype(dtype), axis=-1)
     edges = edge_features(edge_kernel, graph)
-    return project(edges, weights_dh[..., None], None)[..., 0]
+    return project(edges, weights_dh[..., None], None)[:, 0]
 
 
 def edge_features(edge_kernel, graph: jraph.GraphsTuple) -> Float[Array, "edges features"]:
@@ -43,16 +48,21 @@ def edge_features(edge_kernel, graph: jraph.GraphsTuple) -> Float[Array, "edges 
     return jnp.asarray(graph.edges)
 
 
-def thin_scores(z_nch, *vectors_hc: Float[Array, "heads channels"]):
-    """Return <a_h, z_nh> [N, H] for each of some vectors a, all in one thin matrix product.
+def node_scores(
+    z_nch: Float[Array, "nodes channels heads"], *vectors_hc: Float[Array, "heads channels"]
+) -> list[Float[Array, "nodes heads"]]:
+    """Return <a_h, z_nh> [N, H] for each of some vectors a.
 
-    Adding up the products instead made the projection of 169,343 nodes to 8 heads of 16 channels
-    take twice its time on two CPU cores, forward and backward.
+    Of many nodes all in one thin matrix product: adding up the products instead made the projection
+    of 169,343 nodes to 8 heads of 16 channels take twice its time on two CPU cores, forward and
+    backward. Of few nodes, which are what thousands of mapped runs have, as plain sums.
     """
     num_nodes, channels, heads = z_nch.shape
-    a_phc = jnp.stack(vectors_hc).astype(z_nch.dtype)
-    eye_hg = jnp.eye(heads, dtype=z_nch.dtype)
-    block_chpg = a_phc.transpose(2, 1, 0)[..., None] * eye_hg[None, :, None]
+    vectors_ch = [a.T.astype(z_nch.dtype) for a in vectors_hc]
+    if num_nodes < MIN_PRODUCT_NODES:
+        return [jnp.sum(z_nch * a[None], axis=1) for a in vectors_ch]
+    a_chp = jnp.stack(vectors_ch, axis=-1)
+    block_chpg = a_chp[..., None] * jnp.eye(heads, dtype=z_nch.dtype)[None, :, None]
     scores = jnp.dot(
         z_nch.reshape(num_nodes, -1),
         block_chpg.reshape(channels * heads, -1),

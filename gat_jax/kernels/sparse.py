@@ -2,9 +2,9 @@
 
     z = X W:   z_i = sum over the non-zeros x_if of x_if W_f
 
-is a sum over the "edges" between nodes and features, with the gradient of one (`aggregation`):
-no scatter, and neither X nor its gradient is ever dense. Dropout on features draws numbers for
-the non-zeros alone: the others stay 0 whatever it does.
+is a sum over the "edges" between nodes and features, with the gradient of one: no scatter, and
+neither X nor its gradient is ever dense (`attention.linear_sum`). Dropout on features draws numbers
+for the non-zeros alone: the others stay 0 whatever it does.
 """
 
 import dataclasses
@@ -18,9 +18,8 @@ import scipy.sparse
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-from gat_jax.kernels import attention as aggregation
-from gat_jax.kernels.layouts import BucketedLayout
-from gat_jax.kernels.tables import make_table
+from gat_jax.kernels.attention import linear_sum
+from gat_jax.kernels.layouts import Layout, layout_of_ids
 
 # Below this share of non-zeros the projection goes by them: on Cora (0.013) that takes about a
 # seventh of the time of the matrix product, and the time grows with the share.
@@ -41,12 +40,12 @@ class SparseFeatures:
     """
 
     values: Any  # floats [E] of the E non-zeros, sorted by (node, feature)
-    layout: BucketedLayout  # receivers are nodes, senders features
+    layout: Layout  # with tables; receivers are nodes, senders features
     num_features: int
 
     def __len__(self) -> int:
         """N."""
-        return len(self.layout.by_receiver.places)
+        return self.layout.num_receivers
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -107,12 +106,7 @@ def from_scipy(features: Any) -> SparseFeatures:
     num_nodes, num_features = features.shape
     columns = features.indices.astype(np.int32)
     rows = np.repeat(np.arange(num_nodes, dtype=np.int32), np.diff(features.indptr))
-    layout = BucketedLayout(
-        senders=columns,
-        receivers=rows,
-        by_receiver=make_table(rows, columns, num_nodes),
-        by_sender=make_table(columns, rows, num_features),
-    )
+    layout = layout_of_ids(columns, rows, num_features, num_nodes, "bucketed")
     return SparseFeatures(values, layout, num_features)
 
 
@@ -129,5 +123,5 @@ def project(
     """Return the product of features [N, F] and a kernel [F, ...], accumulated in its dtype."""
     columns_fd1 = kernel.reshape(len(kernel), -1, 1)
     weights_e1 = jnp.asarray(features.values).astype(kernel.dtype)[:, None]
-    product = aggregation.linear_sum(features.layout, weights_e1, columns_fd1)
+    product = linear_sum(features.layout, weights_e1, columns_fd1)
     return product.reshape(len(features), *kernel.shape[1:])

@@ -1,16 +1,17 @@
 """The edges of a graph listed by one of their ends, on the host: sums without scatters.
 
-A row is a node; it lists its edges, and the nodes at their other ends, in *slots*. A sum over a
-node's edges is then a sum over the slots of a row.
+A row is a node; it lists its edges, and the nodes at their other ends, in *slots*, as a neighbour
+list (ELL format) does. A sum over a node's edges is then a sum over the slots of a row.
 
-    Table   for loops that XLA compiles (`slots`): rows grouped by degree into buckets, padded to
-            one of a few widths; a row of more slots than the widest bucket is cut into chunks,
-            whose sums are added up by a table of their own
-    Rows    for programs of a kernel (`row_kernels`, `fused`): row after row without padding, cut
-            into chunks
+    DegreeBuckets  for loops that XLA compiles (`xla`): rows grouped by degree into buckets, padded
+                   to one of a few widths; a row of more slots than the widest bucket is cut into
+                   chunks, whose sums are added up by buckets of their own
+    ChunkedRows    for programs of a kernel (`triton`): row after row without padding (CSR format),
+                   cut into chunks
 
-Edges of a row keep the order of the edge list, and rows of equal degree are cut alike: twins are
-summed in the same order.
+An `EdgeTable` is what a sum is taken over: the ends of the edges, and one of these, or None for the
+edge list as it is. Edges of a row keep the order of the edge list, and rows of equal degree are cut
+alike: twins are summed in the same order.
 """
 
 import dataclasses
@@ -50,7 +51,7 @@ class Bucket:
     jax.tree_util.register_dataclass, data_fields=["buckets", "places", "longer"], meta_fields=[]
 )
 @dataclasses.dataclass(frozen=True)
-class Table:
+class DegreeBuckets:
     """The edges by one of their ends; nodes without edges there have no row.
 
     A row of several chunks is a row of `longer` too, where it lists its chunks in the place of
@@ -59,7 +60,7 @@ class Table:
 
     buckets: tuple[Bucket, ...]  # by width
     places: IdsField  # [N] index of each node's row: buckets in a line, then `longer`; -1: no row
-    longer: Any  # Table | None
+    longer: Any  # DegreeBuckets | None
 
     @property
     def num_nodes(self) -> int:
@@ -73,7 +74,7 @@ class Table:
     meta_fields=["num_nodes", "num_parts"],
 )
 @dataclasses.dataclass(frozen=True)
-class Rows:
+class ChunkedRows:
     """The edges by one of their ends, in slots: row after row, as the edge list orders them."""
 
     others: IdsField  # [E] node at the other end, by slot
@@ -87,7 +88,22 @@ class Rows:
     num_parts: int  # partial results
 
 
-def make_table(rows: np.ndarray, others: np.ndarray, num_rows: int) -> Table:
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["rows", "others", "index"],
+    meta_fields=["num_rows"],
+)
+@dataclasses.dataclass(frozen=True)
+class EdgeTable:
+    """The edges seen from one of their ends, the row; made of a layout by `Layout.by_receiver`."""
+
+    rows: IdsField  # [E] the node whose row the edge is in
+    others: IdsField  # [E] the node at its other end
+    index: Any  # DegreeBuckets | ChunkedRows | None: where a row finds its edges
+    num_rows: int  # N
+
+
+def make_degree_buckets(rows: np.ndarray, others: np.ndarray, num_rows: int) -> DegreeBuckets:
     """List edges by one of their ends.
 
     Args:
@@ -116,8 +132,8 @@ def make_table(rows: np.ndarray, others: np.ndarray, num_rows: int) -> Table:
     if len(long) > 0:
         places[long] = num_placed + np.arange(len(long))
         rows = np.repeat(np.arange(len(long)), num_chunks)
-        longer = make_table(rows, num_short + np.arange(len(rows)), len(long))
-    return Table(tuple(buckets), places, longer)
+        longer = make_degree_buckets(rows, num_short + np.arange(len(rows)), len(long))
+    return DegreeBuckets(tuple(buckets), places, longer)
 
 
 def _make_bucket(nodes, width: int, starts, degree, order, others) -> Bucket:
@@ -131,9 +147,9 @@ def _make_bucket(nodes, width: int, starts, degree, order, others) -> Bucket:
     return Bucket(nodes, sizes.astype(np.int32), others[edges].astype(np.int32), edges)
 
 
-def make_rows(
+def make_chunked_rows(
     row_ids: np.ndarray, other_ids: np.ndarray, num_nodes: int, *, chunk_size: int = CHUNK_SIZE
-) -> Rows:
+) -> ChunkedRows:
     """List edges by one of their ends, on the host.
 
     Args:
@@ -178,4 +194,4 @@ def make_rows(
         "long_starts": long_starts,
     }
     ids = {name: array.astype(np.int32) for name, array in arrays.items()}
-    return Rows(**ids, num_nodes=num_nodes, num_parts=int(long_starts[-1]))
+    return ChunkedRows(**ids, num_nodes=num_nodes, num_parts=int(long_starts[-1]))

@@ -1,23 +1,24 @@
 """Graph attention layers and networks of them, as pure functions."""
 
 from gat_jax.layers.base import (
-    GATParams,
-    GATv2Params,
-    GCNParams,
+    AttentionInfo,
+    EdgeMask,
+    LayerKind,
+    LayerSettings,
+    LayerShape,
+    NormalizationName,
+)
+from gat_jax.layers.config import (
+    LAYERS,
     InitializerName,
     LayerConfig,
     LayerName,
     LayerParams,
-    NormalizationName,
+    kind_of,
 )
-from gat_jax.layers.gat_layer import (
-    AttentionInfo,
-    LayerSettings,
-    apply_layer,
-    gat,
-    gatv2,
-    gcn,
-)
+from gat_jax.layers.gat_layer import GATParams, gat
+from gat_jax.layers.gatv2_layer import GATv2Params, gatv2
+from gat_jax.layers.gcn_layer import GCNParams, gcn
 from gat_jax.layers.initializers import (
     SCHEMES,
     assemble,
@@ -28,23 +29,28 @@ from gat_jax.layers.initializers import (
 )
 from gat_jax.layers.networks import (
     GraphNetwork,
+    apply_layer,
     apply_network,
     gat_configs,
     init_network,
 )
 
 __all__ = [
+    "LAYERS",
     "SCHEMES",
     "AttentionInfo",
+    "EdgeMask",
     "GATParams",
     "GATv2Params",
     "GCNParams",
     "GraphNetwork",
     "InitializerName",
     "LayerConfig",
+    "LayerKind",
     "LayerName",
     "LayerParams",
     "LayerSettings",
+    "LayerShape",
     "NormalizationName",
     "apply_layer",
     "apply_network",
@@ -57,5 +63,6 @@ __all__ = [
     "gcn",
     "init_layer",
     "init_network",
+    "kind_of",
     "num_draws",
 ]

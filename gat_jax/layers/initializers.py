@@ -23,15 +23,8 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from gat_jax.kernels import Scalar
-from gat_jax.layers.base import (
-    GATParams,
-    GATv2Params,
-    GCNParams,
-    InitializerName,
-    LayerConfig,
-    LayerName,
-    LayerParams,
-)
+from gat_jax.layers.base import ParamSpec
+from gat_jax.layers.config import LAYERS, InitializerName, LayerConfig, LayerName, LayerParams
 
 Fans = Literal["glorot", "he", "tutorial", "pyg", "dgl", "unit"]
 
@@ -129,19 +122,19 @@ def draw_scales(
       gain: replaces the scheme's own gain on kernels and attention vectors; may be traced.
     """
     scales: dict[str, Scalar] = {}
-    for name, shape in _shapes(config, num_features).items():
-        scale = _scale(name, shape, num_features, config)
+    for name, spec in _specs(config, num_features).items():
+        scale = _scale(name, spec, num_features, config)
         if scale > 0.0:
             scales[name] = scale
-            if gain is not None and not name.startswith("bias"):
+            if gain is not None and spec.role != "bias":
                 scales[name] = scale * (gain / SCHEMES[config.initializer].gain)
     return scales
 
 
 def num_draws(scales: Mapping[str, Scalar], config: LayerConfig, num_features: int) -> int:
     """Return how many random numbers one initialisation with these scales takes."""
-    shapes = _shapes(config, num_features)
-    return sum(math.prod(shapes[name]) for name in scales)
+    specs = _specs(config, num_features)
+    return sum(math.prod(specs[name].shape) for name in scales)
 
 
 def assemble(
@@ -162,13 +155,13 @@ def assemble(
       num_features: F.
       axis: where the draws of one initialisation are.
     """
-    shapes = _shapes(config, num_features)
-    drawn = [name for name in shapes if name in scales]  # a traced dict has lost its order
-    ends = np.cumsum([math.prod(shapes[name]) for name in drawn] or [0], dtype=int)
+    specs = _specs(config, num_features)
+    drawn = [name for name in specs if name in scales]  # a traced dict has lost its order
+    ends = np.cumsum([math.prod(specs[name].shape) for name in drawn] or [0], dtype=int)
     pieces = dict(zip(drawn, jnp.split(numbers, ends[:-1], axis=axis), strict=True))
     dtype = numbers.dtype
     params = {}
-    for name, shape in shapes.items():
+    for name, (shape, _) in specs.items():
         batch = numbers.shape[1:] if axis == 0 else numbers.shape[:-1]
         full_shape = (*shape, *batch) if axis == 0 else (*batch, *shape)
         if name in pieces:
@@ -179,37 +172,14 @@ def assemble(
             params[name] = jnp.broadcast_to(identity, full_shape)
         else:
             params[name] = jnp.zeros(full_shape, dtype)
-    return {"gat": GATParams, "gatv2": GATv2Params, "gcn": GCNParams}[config.layer](**params)
+    return LAYERS[config.layer].params(**params)
 
 
-def _shapes(config: LayerConfig, num_features: int) -> dict[str, tuple[int, ...]]:
-    """Return the names of the parameters that the layer has, with their shapes."""
-    heads = (config.heads, config.channels)
-    kernel = (num_features, *heads)
-    shapes: dict[str, tuple[int, ...]]
-    match config.layer:
-        case "gat":
-            shapes = {"kernel": kernel, "a_recv": heads, "a_send": heads, "bias": heads}
-        case "gatv2":
-            shapes = {"kernel_send": kernel, "a": heads, "bias_send": heads}
-            if not config.share_weights:
-                shapes |= {"kernel_recv": kernel, "bias_recv": heads}
-        case "gcn":
-            shapes = {"kernel": kernel, "bias": heads}
-    if not config.use_bias:
-        shapes = {name: shape for name, shape in shapes.items() if not name.startswith("bias")}
-    if config.num_edge_features:
-        shapes["edge_kernel"] = (config.num_edge_features, *heads)
-        if config.layer == "gat":
-            shapes["a_edge"] = heads
-    if config.use_residual:
-        shapes["residual_kernel"] = (num_features, config.num_outputs)
-    if config.use_output_bias:
-        shapes["output_bias"] = (config.num_outputs,)
-    return shapes
+def _specs(config: LayerConfig, num_features: int) -> dict[str, ParamSpec]:
+    return LAYERS[config.layer].specs(config, num_features)
 
 
-def _scale(name: str, shape: tuple[int, ...], num_features: int, config: LayerConfig) -> float:
+def _scale(name: str, spec: ParamSpec, num_features: int, config: LayerConfig) -> float:
     """Return the standard deviation of a parameter; 0 where nothing is random.
 
     Denominators: a kernel's rows are its fan_in, all its other entries fan_out. An attention
@@ -219,18 +189,19 @@ def _scale(name: str, shape: tuple[int, ...], num_features: int, config: LayerCo
     rule for fans); unit 2, which is a variance of 1.
     """
     scheme = SCHEMES[config.initializer]
-    if name.startswith("bias"):
+    shape, role = spec
+    if role == "bias":
         # Uniform in +-1/sqrt(F).
         return 1.0 / math.sqrt(3 * num_features) if config.layer in scheme.uniform_bias else 0.0
-    if name == "output_bias" or (name == "kernel" and scheme.has_identity_kernel):
+    if role == "zeros" or (name == "kernel" and scheme.has_identity_kernel):
         return 0.0
-    if name.endswith("kernel") or name.startswith("kernel"):
+    if role == "kernel":
         denominator = shape[0] if scheme.fans == "he" else shape[0] + math.prod(shape[1:])
     elif scheme.has_zero_attention:
         return 0.0
     else:
         heads, channels = shape
-        halves = 2 if name in ("a_recv", "a_send") else 1
+        halves = 2 if role == "half" else 1
         denominator = {
             "glorot": channels + 1,
             "he": halves * channels,

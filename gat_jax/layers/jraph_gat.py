@@ -1,8 +1,8 @@
 """`jraph.GAT` with softmax, sums and all their gradients free of scatters.
 
     net = jraph.GAT(query_fn, logit_fn, update_fn)
-    net = drop_in.gat(query_fn, logit_fn, update_fn)  # the one line to change
-    net = drop_in.gat(query_fn, logit_fn, update_fn, layout=layout)  # inside jit
+    net = jraph_gat.gat(query_fn, logit_fn, update_fn)  # the one line to change
+    net = jraph_gat.gat(query_fn, logit_fn, update_fn, layout=layout)  # inside jit
 
 A logit function may do anything to the features at both ends of all edges, so these are laid out
 as it expects, [E, H, C], and take their memory. Where the logits are those of GAT or GATv2,
@@ -14,11 +14,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import jraph
-from jaxtyping import Array, Float
 
-from gat_jax.kernels import Ids, Layout, Rows, SegmentLayout, Table, layouts, outputs
-from gat_jax.kernels import attention as aggregation
-from gat_jax.kernels import contract as sums
+from gat_jax.kernels import Layout, attention, contract, layouts
+from gat_jax.kernels.gradients import with_gradient
+from gat_jax.layers.base import side_by_side
 
 
 def gat(
@@ -35,8 +34,9 @@ def gat(
       attention_logit_fn: from senders' queries [E, H, C], receivers' queries [E, H, C] and edge
         features to logits [E, H, 1].
       node_update_fn: from [N, H, C] to new node features; by default LeakyReLU, then concatenation.
-      layout: `layouts.make_layout(graph, "bucketed")`, or "fused" on a GPU of NVIDIA, as is made by
-        default; needed where the graph is traced. Another graph has another one, and a program is
+      layout: `make_layout(graph, "bucketed")`, or "fused" on a GPU of NVIDIA. None: it is made
+        anew with every call, which for a graph of a million edges takes a tenth of a second; where
+        the graph is traced it has to be given. Another graph has another one, and a program is
         compiled for one list of bucket sizes: under `jit` this suits one graph, or few, rather than
         a new one with every batch.
 
@@ -51,58 +51,55 @@ def gat(
     """
 
     def apply(graph: jraph.GraphsTuple) -> jraph.GraphsTuple:
-        prepared = layouts.make_layout(graph, _default_name()) if layout is None else layout
+        prepared = layout
+        if prepared is None:
+            name, _ = layouts.choose_tables()
+            prepared = layouts.make_layout(graph, name)
         layouts.check_fits(prepared, graph)
-        if isinstance(prepared, SegmentLayout) and len(graph.senders):
+        if prepared.name == "segment" and len(graph.senders):
             raise ValueError("layout: expected a bucketed or fused one, got segment")
         queries_nhc = jnp.asarray(attention_query_fn(graph.nodes))
         if queries_nhc.ndim != 3:
             raise ValueError(f"queries: expected shape [N, H, C], got {queries_nhc.shape}")
-        update = _default_update if node_update_fn is None else node_update_fn
-        if isinstance(prepared, SegmentLayout):  # there are no edges
-            return graph._replace(nodes=update(jnp.zeros_like(queries_nhc)))
-        sent = _at_edges(prepared.by_sender, graph.senders, queries_nhc)
-        received = _at_edges(prepared.by_receiver, graph.receivers, queries_nhc)
+        sent, received = (
+            at_end(prepared, queries_nhc.reshape(len(queries_nhc), -1)).reshape(
+                prepared.num_edges, *queries_nhc.shape[1:]
+            )
+            for at_end in (_at_senders, _at_receivers)
+        )
         logits = attention_logit_fn(sent, received, graph.edges)
         expected = (len(graph.senders), queries_nhc.shape[1], 1)
         if logits.shape != expected:
             raise ValueError(f"logits: expected shape {expected}, got {logits.shape}")
-        values = queries_nhc.swapaxes(1, 2)
-        return graph._replace(
-            nodes=update(outputs.softmax_outputs(prepared, logits[..., 0], values))
-        )
+        values_nch = queries_nhc.swapaxes(1, 2)
+        out_nch = attention.softmax_sum(prepared, logits[..., 0], values_nch)
+        update = _default_update if node_update_fn is None else node_update_fn
+        return graph._replace(nodes=update(out_nch.swapaxes(1, 2)))
 
     return apply
 
 
-def _default_name() -> layouts.LayoutName:
-    """Return what "auto" chooses for a graph of any size, if that has tables."""
-    name, _ = layouts.choose(layouts.MIN_BUCKETED_EDGES)
-    return name
-
-
 def _default_update(nodes_nhc):
-    return outputs.side_by_side(jax.nn.leaky_relu(nodes_nhc))
+    return side_by_side(jax.nn.leaky_relu(nodes_nhc))
 
 
-@jax.custom_vjp
-def _at_edges(
-    table: Table | Rows, ids: Ids, nodes_nhc: Float[Array, "nodes heads channels"]
-) -> Float[Array, "edges heads channels"]:
-    """Return the node's row at every edge; its gradient is a sum over the node's edges."""
-    return nodes_nhc[ids]
+def _fetch_at(end: str) -> Callable:
+    """Return a function from numbers of the nodes [N, K] to those at one end of the edges [E, K].
+
+    Its gradient is a sum over the node's edges. All K numbers of a node are heads to the sums.
+    """
+
+    def table_of(layout: Layout):
+        return layout.by_sender if end == "sender" else layout.by_receiver
+
+    def forward(layout: Layout, nodes_nk, _):
+        return nodes_nk[table_of(layout).rows], ()
+
+    def backward(layout: Layout, nodes_nk, mask, saved, g_ek):
+        return contract.edge_reduce(lambda edges, *_: edges[0], table_of(layout), at_edges=[g_ek])
+
+    return with_gradient(forward, backward)
 
 
-def _at_edges_backward(table: Table | Rows, g_ehc):
-    flat = g_ehc.reshape(len(g_ehc), -1)
-    return None, None, _sum_over_edges(table, flat).reshape(-1, *g_ehc.shape[1:])
-
-
-@aggregation.fold_heads
-def _sum_over_edges(table: Table | Rows, values):
-    return sums.over_edges(lambda x: x, table, at_edges=[values])
-
-
-_at_edges.defvjp(
-    lambda table, ids, nodes: (_at_edges(table, ids, nodes), table), _at_edges_backward
-)
+_at_senders = _fetch_at("sender")
+_at_receivers = _fetch_at("receiver")

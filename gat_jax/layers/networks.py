@@ -5,10 +5,43 @@ import jax
 import jraph
 from jaxtyping import Array, Float, Key
 
-from gat_jax.kernels import Layout, LayoutName, Scalar
-from gat_jax.layers.base import LayerConfig, LayerParams
-from gat_jax.layers.gat_layer import AttentionInfo, LayerSettings, apply_layer
+from gat_jax.kernels import Layout, Scalar
+from gat_jax.layers.base import (
+    AttentionInfo,
+    DropoutKey,
+    EdgeMask,
+    LayerSettings,
+    LayerShape,
+)
+from gat_jax.layers.config import LayerConfig, LayerParams, kind_of
 from gat_jax.layers.initializers import init_layer
+
+
+def apply_layer(
+    params: LayerParams,
+    graph: jraph.GraphsTuple,
+    *,
+    config: LayerShape | None = None,
+    settings: LayerSettings = LayerSettings(),
+    key: DropoutKey = None,
+    edge_mask: EdgeMask | None = None,
+    layout: Layout | None = None,
+) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
+    """Apply the layer that the parameters belong to; arguments and results as `gat`.
+
+    Raises:
+      ValueError: as `gat`, and if the config is that of another kind of layer.
+    """
+    kind = kind_of(params, config)
+    return kind.apply(
+        params,
+        graph,
+        config=config,
+        settings=settings,
+        key=key,
+        edge_mask=edge_mask,
+        layout=layout,
+    )
 
 
 def gat_configs(
@@ -56,8 +89,8 @@ def apply_network(
     configs: tuple[LayerConfig, ...],
     *,
     settings: LayerSettings = LayerSettings(),
-    key: Key[Array, ""] | None = None,
-    layout: Layout | LayoutName = "segment",
+    key: DropoutKey = None,
+    layout: Layout | None = None,
 ) -> tuple[Float[Array, "nodes outputs"], tuple[AttentionInfo, ...]]:
     """Apply the layers in turn, with ELU between them.
 
@@ -67,7 +100,7 @@ def apply_network(
       configs: one entry per layer; static.
       settings: of every layer; may be traced.
       key: given in training, where the settings' dropout rates apply.
-      layout: of the edges, as in `layers.gat`.
+      layout: of the edges, as in `gat`.
 
     Returns:
       Outputs [N, outputs] of the last layer, and every layer's `AttentionInfo`.
@@ -78,8 +111,7 @@ def apply_network(
         x, info = apply_layer(
             layer,
             graph._replace(nodes=x if depth == 0 else nn.elu(x)),
-            concat=config.concat,
-            normalization=config.gcn_normalization,
+            config=config,
             settings=settings,
             key=None if key is None else jax.random.fold_in(key, depth),
             layout=layout,
@@ -92,7 +124,7 @@ class GraphNetwork(nn.Module):
     """The network as a Flax module; one layer is a network with one config.
 
     Call it with a graph; returns outputs and every layer's `AttentionInfo`, as `apply_network`.
-    With `is_training` it draws from the rng stream `dropout`. The layout is that of `layers.gat`.
+    With `is_training` it draws from the rng stream `dropout`. The layout is that of `gat`.
     """
 
     configs: tuple[LayerConfig, ...]
@@ -104,7 +136,7 @@ class GraphNetwork(nn.Module):
         graph: jraph.GraphsTuple,
         *,
         is_training: bool = False,
-        layout: Layout | LayoutName = "segment",
+        layout: Layout | None = None,
     ):
         """Apply the network; see the class."""
         params = self.param("layers", init_network, self.configs, graph.nodes.shape[1])

@@ -1,5 +1,16 @@
 """When are twins equal, why, how likely, and how that is measured."""
 
+from gat_jax.symmetry.criterion import (
+    CAUSES,
+    NUM_EXACT_CAUSES,
+    RowSigns,
+    equal_by_signs,
+    exact_causes,
+    is_within_rounding,
+    primary_cause,
+    primary_of,
+    signs_of_rows,
+)
 from gat_jax.symmetry.metrics import (
     Count,
     binomial_interval,
@@ -9,16 +20,7 @@ from gat_jax.symmetry.metrics import (
     normalised_entropy_deficit,
     twin_gap,
 )
-from gat_jax.symmetry.nodes import (
-    CAUSES,
-    NUM_EXACT_CAUSES,
-    equal_by_signs,
-    equal_nodes,
-    pair_causes,
-    primary_cause,
-    propagate_equality,
-    row_signs,
-)
+from gat_jax.symmetry.nodes import equal_nodes, pair_causes, propagate_equality, row_signs
 from gat_jax.symmetry.probability import (
     Quadrature,
     gaussian_collision_probability,
@@ -29,17 +31,22 @@ __all__ = [
     "NUM_EXACT_CAUSES",
     "Count",
     "Quadrature",
+    "RowSigns",
     "binomial_interval",
     "equal_by_signs",
     "equal_nodes",
+    "exact_causes",
     "gaussian_collision_probability",
+    "is_within_rounding",
     "mean_of_defined",
     "mean_share_interval",
     "normalised_entropy",
     "normalised_entropy_deficit",
     "pair_causes",
     "primary_cause",
+    "primary_of",
     "propagate_equality",
     "row_signs",
+    "signs_of_rows",
     "twin_gap",
 ]

@@ -1,163 +1,157 @@
-"""When does a layer give twins the same attention? Decided exactly, by signs.
+"""When does a layer make nodes equal? The criterion, applied to the nodes of a graph.
 
-For GAT with slope != 1, two receivers with the same support of at least two senders have equal
-attention rows if and only if all logits of both rows are >= 0 (`positive`), all are <= 0
-(`negative`), the senders' scores are all equal (`uniform`), or the receivers' scores are equal
-(`equal_query`). For GATv2 and generic `a`, the same holds channel by channel. GCN has no query.
-
-Signs decide, not outputs: outputs of unequal rows can agree to rounding, those of equal rows
-differ by it. The layer's own `AttentionInfo` is read, nothing is recomputed.
+The layer's own `AttentionInfo` is read, nothing is recomputed.
 """
 
-from typing import NamedTuple
+import functools
 
 import jax.numpy as jnp
 import jraph
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 from numpy.typing import ArrayLike
 
 from gat_jax.graphs import TwinPairs, twins
-from gat_jax.kernels import EdgeIds, EdgeMask, Scalar
+from gat_jax.kernels import Layout, Scalar, contract, layouts
+from gat_jax.kernels.attention import mask_by_head
+from gat_jax.kernels.gradients import without_gradient
 from gat_jax.layers import (
     AttentionInfo,
-    GCNParams,
+    EdgeMask,
     LayerParams,
     LayerSettings,
-    NormalizationName,
+    LayerShape,
     apply_layer,
+    kind_of,
+)
+from gat_jax.symmetry.criterion import (
+    CAUSES,
+    RowSigns,
+    exact_causes,
+    is_within_rounding,
+    signs_of_rows,
 )
 from gat_jax.symmetry.metrics import twin_gap
-
-# A head has a set of causes; its primary cause is the first that holds in this order.
-CAUSES = (
-    "trivial",  # the support has at most one distinct sender
-    "linear",  # slope = 1
-    "equal_query",  # equal receiver scores
-    "positive",  # every logit of both rows >= 0
-    "negative",  # every logit of both rows <= 0
-    "uniform",  # sender scores equal over the support, to 4 ulp of the largest
-    "channelwise",  # GATv2 only: every channel for one of the reasons above, but not the same one
-    "rounding",  # unequal by signs, outputs of the head equal to 4 ulp of the largest
-    "separated",
-)
-NUM_EXACT_CAUSES = CAUSES.index("rounding")  # the causes before are equality by signs
-
-
-class RowSigns(NamedTuple):
-    """Facts about one receiver's row, per head and channel (GAT and GCN: one channel)."""
-
-    is_positive: Bool[Array, "nodes heads channels"]  # every logit >= 0
-    is_negative: Bool[Array, "nodes heads channels"]  # every logit <= 0
-    is_uniform: Bool[Array, "nodes heads channels"]  # the sender's part does not vary
-    query: Float[Array, "nodes heads channels"]  # the receiver's part of the logit
 
 
 def row_signs(
     info: AttentionInfo,
-    receivers: EdgeIds,
+    graph: jraph.GraphsTuple,
     *,
     mask: EdgeMask | None = None,
+    layout: Layout | None = None,
 ) -> RowSigns:
-    """Reduce each row to what the criterion needs; everything holds of rows without edges.
+    """Reduce each receiver's row to what the criterion needs; all holds of rows without edges.
 
     Args:
-      info: of a layer.
-      receivers: [E] of the layer's graph.
+      info: of a layer on `graph`.
+      graph: its edges alone are read.
       mask: [E], True = real.
+      layout: of the graph's edges; None stands for the edge list. On tables nothing of the size
+        [E, H, C] is made but of edge features.
 
-    Numerics: the sign of a floating-point sum c + t is the sign of the exact sum, so the verdict
-    is exact for the scores given. A channel of GATv2 with weight 0 does not count: uniform.
+    Returns:
+      Arrays [N, H, D], D = 1 for GAT and GCN and the channels for GATv2.
     """
-    has_channels = info.channel_weights is not None
-    query_nhc = info.receiver_scores if has_channels else info.receiver_scores[..., None]
-    t_ehc = info.edge_scores if has_channels else info.edge_scores[..., None]
-    logits_ehc = query_nhc[receivers] + t_ehc
-    # One maximum over the segments for all four extremes: a scatter costs by the edge.
-    extremes_ehc = jnp.concatenate([logits_ehc, -logits_ehc, t_ehc, -t_ehc], axis=-1)
-    if mask is not None:
-        extremes_ehc = jnp.where(mask[:, None, None], extremes_ehc, -jnp.inf)
-    highest_nhc = jraph.segment_max(extremes_ehc, receivers, query_nhc.shape[0])
-    max_logit, minus_min_logit, max_t, minus_min_t = jnp.split(highest_nhc, 4, axis=-1)
-    size = jnp.maximum(jnp.maximum(max_t, minus_min_t), 0.0)
-    is_uniform = max_t + minus_min_t <= 4 * jnp.finfo(t_ehc.dtype).eps * size
+    layout = layouts.segment_layout(graph) if layout is None else layout
+    query_nhd, sent_nhd = (_by_part(info, x) for x in (info.receiver_scores, info.sender_scores))
+    highest, minus_lowest = (
+        _largest_part(layout, info, sent_nhd, mask, sign=sign) for sign in (1.0, -1.0)
+    )
+    is_dead = False
     if info.channel_weights is not None:
-        is_uniform |= info.channel_weights[None] == 0
-    return RowSigns(minus_min_logit <= 0, max_logit <= 0, is_uniform, query_nhc)
+        is_dead = jnp.broadcast_to(info.channel_weights[None] == 0, query_nhd.shape)
+    return signs_of_rows(query_nhd, -minus_lowest, highest, is_dead=is_dead)
+
+
+def _by_part(info: AttentionInfo, scores: Array) -> Array:
+    """Return scores [..., H, D]."""
+    return scores[..., None] if info.channel_weights is None else scores
+
+
+def _largest_part(
+    layout: Layout, info: AttentionInfo, sent_nhd: Array, mask: EdgeMask | None, *, sign: float
+) -> Array:
+    """Return the largest sign * t over the real edges of every row [N, H, D]."""
+    inputs = [sign * sent_nhd.reshape(len(sent_nhd), -1)]
+    if info.edge_scores is not None:
+        edge_ehd = _by_part(info, info.edge_scores)
+        inputs.append(sign * edge_ehd.reshape(len(edge_ehd), -1))
+    largest = _largest_sum(layout, inputs, mask_by_head(mask, inputs[0].shape[1]))
+    return largest.reshape(-1, *sent_nhd.shape[1:])
+
+
+@without_gradient
+def _largest_sum(layout: Layout, inputs: list[Array], mask: Array | None) -> Array:
+    """Return the largest n_j + e_ij over the real edges of every row, all parts side by side."""
+    sent, *edge = inputs
+    if mask is not None:
+        edge = [*edge, jnp.where(mask, 0.0, -jnp.inf).astype(sent.dtype)]
+    return contract.edge_reduce(
+        lambda edges, _, others: functools.reduce(jnp.add, (*others, *edges)),
+        layout.by_receiver,
+        at_edges=edge,
+        at_others=[sent],
+        reduce="max",
+    )
 
 
 def pair_causes(
     info: AttentionInfo,
-    receivers: EdgeIds,
+    graph: jraph.GraphsTuple,
     pairs: TwinPairs,
     *,
     slope: Scalar = 0.2,
     mask: EdgeMask | None = None,
+    layout: Layout | None = None,
 ) -> Bool[Array, "pairs heads causes"]:
     """Return the set of causes of every pair of twins in every head, in the order of `CAUSES`.
 
     Exactly one of equality by signs, `rounding` and `separated` holds of each pair and head.
 
     Args:
-      info: of a layer; it may be traced and mapped.
-      receivers: [E] of the layer's graph.
-      pairs: twins of that graph (`twins.twin_pairs`): the criterion assumes equal supports.
+      info: of a layer on `graph`; it may be traced and mapped.
+      graph: its edges alone are read.
+      pairs: twins of that graph (`graphs.twin_pairs`): the criterion assumes equal supports.
       slope: of the LeakyReLU.
       mask: [E], True = real.
+      layout: as `row_signs`.
     """
-    rows = row_signs(info, receivers, mask=mask)
+    rows = row_signs(info, graph, mask=mask, layout=layout)
     first, second = (RowSigns(*(x[i] for x in rows)) for i in (pairs.first, pairs.second))
-    by_channel = {
-        "equal_query": first.query == second.query,
-        "positive": first.is_positive & second.is_positive,
-        "negative": first.is_negative & second.is_negative,
-        "uniform": first.is_uniform & second.is_uniform,
-    }
-    causes = {name: jnp.all(value, axis=-1) for name, value in by_channel.items()}
-    shape = causes["uniform"].shape
-    causes["trivial"] = jnp.broadcast_to(jnp.asarray(pairs.is_trivial)[:, None], shape)
-    causes["linear"] = jnp.broadcast_to(jnp.asarray(slope) == 1, shape)
-    by_any = jnp.stack(list(by_channel.values()))
-    by_one = jnp.stack(list(causes.values()))
-    causes["channelwise"] = jnp.all(jnp.any(by_any, axis=0), axis=-1) & ~jnp.any(by_one, axis=0)
-    is_equal = jnp.any(by_one, axis=0) | causes["channelwise"]
+    causes = exact_causes(first, second, slope=slope, all_parts=_all_last)
+    is_trivial = jnp.asarray(pairs.is_trivial)[:, None]
+    causes["trivial"] = jnp.broadcast_to(is_trivial, causes["uniform"].shape)
+    causes["channelwise"] &= ~causes["trivial"]
+    is_equal = functools.reduce(jnp.logical_or, causes.values())
 
     out_nhc = info.head_outputs
-    size = jnp.maximum(
-        jnp.max(jnp.abs(out_nhc[pairs.first]), axis=-1),
-        jnp.max(jnp.abs(out_nhc[pairs.second]), axis=-1),
-    )
+    sizes = (jnp.max(jnp.abs(out_nhc[i]), axis=-1) for i in (pairs.first, pairs.second))
     gap = twin_gap(out_nhc, pairs.first, pairs.second)
-    is_close = gap <= 4 * jnp.finfo(out_nhc.dtype).eps * size
+    is_close = is_within_rounding(gap, functools.reduce(jnp.maximum, sizes))
     causes["rounding"] = ~is_equal & is_close
     causes["separated"] = ~is_equal & ~is_close
     return jnp.stack([causes[name] for name in CAUSES], axis=-1)
 
 
-def equal_by_signs(causes: Bool[Array, "*shape causes"]) -> Bool[Array, "*shape"]:
-    """Whether a pair is equal in a head: one of the exact causes holds."""
-    return jnp.any(causes[..., :NUM_EXACT_CAUSES], axis=-1)
-
-
-def primary_cause(causes: Bool[Array, "*shape causes"]) -> Int[Array, "*shape"]:
-    """Index into `CAUSES` of the first cause that holds."""
-    return jnp.argmax(causes, axis=-1)
+def _all_last(parts: Bool[Array, "*shape parts"]) -> Bool[Array, "*shape"]:
+    return jnp.all(parts, axis=-1)
 
 
 def equal_nodes(
     params: LayerParams,
     graph: jraph.GraphsTuple,
     *,
+    config: LayerShape | None = None,
     settings: LayerSettings = LayerSettings(),
-    normalization: NormalizationName = "mean",
 ) -> Int[np.ndarray, " nodes"]:
     """Give every node the smallest id of a node whose output is equal, for these parameters.
 
     Args:
       params: of one layer, of any kind.
       graph: one graph, from `gat_jax.graphs`.
+      config: of the layer; None: as the parameters show, see `gat`.
       settings: of the layer; dropout plays no part.
-      normalization: of GCN.
 
     Returns:
       [N]. Two entries are equal if and only if attention makes the two nodes equal: through the
@@ -171,14 +165,14 @@ def equal_nodes(
     inputs = twins.equal_rows(np.asarray(graph.nodes))
     if getattr(params, "edge_kernel", None) is None:
         graph = graph._replace(edges=None)  # features that the layer ignores separate nothing
-    _, info = apply_layer(params, graph, settings=settings, normalization=normalization)
+    _, info = apply_layer(params, graph, config=config, settings=settings)
     return propagate_equality(
         info,
         graph,
         inputs,
         slope=float(settings.slope),
         has_residual=params.residual_kernel is not None,
-        is_average=not (isinstance(params, GCNParams) and normalization == "symmetric"),
+        is_average=config is None or kind_of(params, config).is_average(config),
     )
 
 
@@ -210,7 +204,7 @@ def propagate_equality(
     """
     inputs = np.asarray(inputs)
     classes = twins.output_classes(graph, inputs, is_average=is_average)
-    rows = row_signs(info, jnp.asarray(graph.receivers))
+    rows = row_signs(info, graph)
     positive, negative, uniform = (np.asarray(x).reshape(len(inputs), -1) for x in rows[:3])
     # Equal inputs have equal queries, even where a product rounded two rows differently.
     query = np.asarray(rows.query).reshape(len(inputs), -1)[inputs]

@@ -22,7 +22,6 @@ from gat_jax.kernels import (
     Layout,
     LayoutName,
     Scalar,
-    SegmentLayout,
     SparseFeatures,
     layouts,
     sparse,
@@ -57,7 +56,7 @@ class TrainTask(NamedTuple):
     labels: Int[Array | np.ndarray, " nodes"]  # class ids; where the mask is False, anything
     label_mask: Bool[Array | np.ndarray, " nodes"]  # True = in the loss
     pairs: TwinPairs  # non-trivial ones: trivial twins are equal whatever happens
-    layout: Layout = SegmentLayout()  # of the graph's edges
+    layout: Layout | None = None  # of the graph's edges; None: the edge list
 
 
 def make_task(
@@ -236,7 +235,7 @@ def _measure_layer(info: AttentionInfo, grads: LayerParams, task: TrainTask, slo
     is_twin_n = jnp.zeros(num_nodes, bool).at[pairs.first].set(True).at[pairs.second].set(True)
     twin_entropy_nh = jnp.where(is_twin_n[:, None], entropy_nh, jnp.nan)
     gap_ph = twin_gap(info.head_outputs, pairs.first, pairs.second)
-    causes_phk = pair_causes(info, receivers, pairs, slope=slope)
+    causes_phk = pair_causes(info, task.graph, pairs, slope=slope, layout=task.layout)
     primary_phk = primary_cause(causes_phk)[..., None] == jnp.arange(len(CAUSES))[None, None]
     return (
         mean_of_defined(entropy_nh),

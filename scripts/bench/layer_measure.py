@@ -188,7 +188,7 @@ def check(system: System, name: str, expected) -> dict[Pass, float]:
 def measure_preparation(problem: Problem) -> dict[str, Any]:
     """Time making our layout, both directions, and say which one it is and why."""
     name, why = layouts.choose(len(problem.senders))
-    seconds, layout = [], layouts.SegmentLayout()
+    seconds, layout = [], None
     for _ in range(3):
         graph = layer_systems.make_graph(problem)
         # Layouts are remembered by their arrays.

@@ -14,9 +14,9 @@ import jraph
 import numpy as np
 
 from bench.layer_cases import SLOPE, Pass, Problem
+from gat_jax import layers
 from gat_jax.kernels import layouts, sparse
 from gat_jax.layers import GATParams, GATv2Params
-from gat_jax.layers import gat_layer as layers
 
 OURS = "gat_jax"
 SEGMENTS = "gat_jax, segments"

@@ -14,10 +14,7 @@ import pytest
 from helpers import SLOPES, assert_close
 
 from gat_jax.graphs import build as graphs
-from gat_jax.kernels import attention as aggregation
-from gat_jax.kernels import gat_logits as gat_aggregation
-from gat_jax.kernels import gatv2_scores as gatv2_aggregation
-from gat_jax.kernels import layouts, outputs
+from gat_jax.kernels import attention, gat_logits, gatv2_scores, layouts
 
 # Every width, one chunk to three, by both ends; parallel edges; isolated nodes.
 DEGREES = (37, 4, 17, 0, 1, 10, 7, 3, 5, 2, 1, 4, 0)
@@ -35,10 +32,8 @@ def random_graph(seed: int, degrees=DEGREES) -> jraph.GraphsTuple:
     return make_graph(senders, receivers, len(degrees))
 
 
-def layout_of(graph: jraph.GraphsTuple) -> layouts.BucketedLayout:
-    layout = layouts.make_layout(graph, "bucketed")
-    assert isinstance(layout, layouts.BucketedLayout)
-    return layout
+def layout_of(graph: jraph.GraphsTuple) -> layouts.Layout:
+    return layouts.make_layout(graph, "bucketed")
 
 
 GRAPH = random_graph(0)
@@ -143,7 +138,7 @@ def oracle_gradient(function, inputs):
 
 def gat_out(layout, inputs, mask, slope, temperature):
     settings = {"slope": slope, "temperature": temperature}
-    return gat_aggregation.gat(layout, **inputs, mask_eh=mask, **settings)
+    return gat_logits.gat_sum(layout, **inputs, mask_eh=mask, **settings)
 
 
 def gat_gradient(layout, inputs, mask, slope, temperature):
@@ -178,7 +173,7 @@ mapped_out = jax.jit(
 
 
 def softmax_sum_total(layout, inputs, mask):
-    out = aggregation.softmax_sum(layout, **inputs, mask_eh=mask)
+    out = attention.softmax_sum(layout, **inputs, mask_eh=mask)
     return weigh(out), out
 
 
@@ -189,8 +184,8 @@ def softmax_sum(layout, inputs, mask):
 
 
 def gatv2_total(layout, inputs, slope):
-    x_eh = gatv2_aggregation.scores(layout, **inputs, slope=slope)
-    out = aggregation.softmax_sum(layout, x_eh, inputs["l_nch"])
+    x_eh = gatv2_scores.scores(layout, **inputs, slope=slope)
+    out = attention.softmax_sum(layout, x_eh, inputs["l_nch"])
     return weigh(out), (x_eh, out)
 
 
@@ -328,7 +323,7 @@ def test_linear_sum_is_linear_in_both():
     inputs = draw(11, {"w": (NUM_EDGES, HEADS), "z": (NUM_NODES, CHANNELS, HEADS)})
 
     def total(w, z):
-        out = aggregation.linear_sum(LAYOUT, w, z)
+        out = attention.linear_sum(LAYOUT, w, z)
         return weigh(out), out
 
     (dw, dz), out = jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True))(*inputs.values())
@@ -372,7 +367,7 @@ def test_gat_on_a_large_star():
     @jax.jit
     def layer(layout, inputs, g_nch):
         def total(inputs):
-            out = gat_aggregation.gat(layout, **inputs)
+            out = gat_logits.gat_sum(layout, **inputs)
             return jnp.sum(out * g_nch), out
 
         return jax.grad(total, has_aux=True)(inputs)
@@ -866,9 +861,9 @@ def test_forward_mode_is_refused():
     e_eh = draw_small(52)["edge_scores_eh"]
     for function, x in (
         (lambda c: gat_out(SMALL_LAYOUT, inputs | {"c_nh": c}, None, 0.2, 1.0), inputs["c_nh"]),
-        (lambda x: aggregation.softmax_sum(SMALL_LAYOUT, x, inputs["z_nch"]), e_eh),
-        (lambda w: aggregation.linear_sum(SMALL_LAYOUT, w, inputs["z_nch"]), e_eh),
-        (lambda a: gatv2_aggregation.scores(SMALL_LAYOUT, **(v2 | {"a_ch": a})), v2["a_ch"]),
+        (lambda x: attention.softmax_sum(SMALL_LAYOUT, x, inputs["z_nch"]), e_eh),
+        (lambda w: attention.linear_sum(SMALL_LAYOUT, w, inputs["z_nch"]), e_eh),
+        (lambda a: gatv2_scores.scores(SMALL_LAYOUT, **(v2 | {"a_ch": a})), v2["a_ch"]),
     ):
         with pytest.raises(TypeError, match="forward-mode"):
             jax.make_jaxpr(jax.jacfwd(function))(x)
@@ -879,8 +874,8 @@ def test_second_derivatives_are_refused_in_words(name):
     layout, inputs = layouts.make_layout(SMALL, name), draw_small(53, BARE)
 
     def total(n_nh):
-        x_eh = gat_aggregation.logits(layout, inputs["c_nh"], n_nh)
-        return jnp.sum(outputs.softmax_outputs(layout, x_eh, inputs["z_nch"]) ** 2)
+        x_eh = gat_logits.shifted_logits(layout, inputs["c_nh"], n_nh)
+        return jnp.sum(attention.softmax_sum(layout, x_eh, inputs["z_nch"]) ** 2)
 
     for twice in (jax.hessian(total), jax.grad(lambda n: jnp.sum(jax.grad(total)(n) ** 2))):
         with pytest.raises(NotImplementedError, match="expected layout 'segment'"):

@@ -7,9 +7,9 @@ import pytest
 import scipy.sparse
 from helpers import assert_close, messy_graph, random_params
 
-from gat_jax.kernels import sparse
+from gat_jax import layers
+from gat_jax.kernels import make_layout, sparse
 from gat_jax.layers import LayerConfig, LayerSettings
-from gat_jax.layers import gat_layer as layers
 from gat_jax.layers import networks as models
 
 
@@ -119,7 +119,7 @@ def test_layers_take_sparse_features(layer, layout):
     params = random_params(0, config, 50)
     expected = layers.apply_layer(params, graph)[0]
     found = layers.apply_layer(
-        params, graph._replace(nodes=sparse.from_dense(X[:8])), layout=layout
+        params, graph._replace(nodes=sparse.from_dense(X[:8])), layout=make_layout(graph, layout)
     )[0]
     assert_close(found, expected, 1e-5)
 

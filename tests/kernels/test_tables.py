@@ -56,19 +56,19 @@ def assert_lists_all_edges(table, rows, others) -> None:
     seed=st.integers(0, 1000),
     is_shuffled=st.booleans(),
 )
-def test_make_table_lists_every_edge_once_in_the_order_of_the_list(degrees, seed, is_shuffled):
+def test_make_degree_buckets_lists_every_edge_once_in_order(degrees, seed, is_shuffled):
     rng = np.random.default_rng(seed)
     rows = np.repeat(np.arange(len(degrees)), degrees)
     others = rng.integers(len(degrees), size=len(rows))
     if is_shuffled:
         rng.shuffle(rows)
-    assert_lists_all_edges(tables.make_table(rows, others, len(degrees)), rows, others)
+    assert_lists_all_edges(tables.make_degree_buckets(rows, others, len(degrees)), rows, others)
 
 
-def test_make_table_by_hand():
+def test_make_degree_buckets_by_hand():
     # Node 1 has five edges, node 3 one, the others none.
     rows, others = np.array([1, 3, 1, 1, 1, 1]), np.array([0, 2, 1, 1, 2, 3])
-    table = tables.make_table(rows, others, 4)
+    table = tables.make_degree_buckets(rows, others, 4)
     four, eight = table.buckets
     np.testing.assert_array_equal(table.places, [-1, 1, -1, 0])
     np.testing.assert_array_equal(four.nodes, [3])
@@ -81,9 +81,9 @@ def test_make_table_by_hand():
     assert table.longer is None
 
 
-def test_make_table_of_a_row_of_chunks_of_chunks_by_hand():
+def test_make_degree_buckets_of_a_row_of_chunks_of_chunks_by_hand():
     degree = WIDEST**2 + 1
-    table = tables.make_table(np.repeat([1, 0], [degree, 2]), np.arange(degree + 2), 2)
+    table = tables.make_degree_buckets(np.repeat([1, 0], [degree, 2]), np.arange(degree + 2), 2)
     four, widest = table.buckets
     np.testing.assert_array_equal(four.nodes, [0])
     np.testing.assert_array_equal(widest.sizes, [WIDEST] * WIDEST + [1])
@@ -97,10 +97,10 @@ def test_make_table_of_a_row_of_chunks_of_chunks_by_hand():
     assert table.longer.longer.longer is None
 
 
-def test_make_table_treats_rows_of_equal_degree_alike():
+def test_make_degree_buckets_treats_rows_of_equal_degree_alike():
     degrees = np.random.default_rng(0).permutation(np.repeat([0, 1, 4, 5, 8, 9, 16, 17, 80, 97], 3))
     rows = np.repeat(np.arange(len(degrees)), degrees)
-    table = tables.make_table(rows, rows, len(degrees))
+    table = tables.make_degree_buckets(rows, rows, len(degrees))
     treatment = {}
     for bucket in table.buckets:
         for node in set(bucket.nodes.tolist()):
@@ -120,15 +120,17 @@ def test_make_table_treats_rows_of_equal_degree_alike():
     assert all(len(found) == 3 for found in treatment.values())
 
 
-def test_make_table_without_edges():
+def test_make_degree_buckets_without_edges():
     none = np.zeros(0, np.int32)
-    table = tables.make_table(none, none, 3)
+    table = tables.make_degree_buckets(none, none, 3)
     assert table.buckets == ()
     np.testing.assert_array_equal(table.places, [-1, -1, -1])
 
 
-def test_make_rows_by_hand():
-    rows = tables.make_rows(np.array([2, 0, 2, 2, 0]), np.array([1, 1, 0, 3, 2]), 4, chunk_size=2)
+def test_make_chunked_rows_by_hand():
+    rows = tables.make_chunked_rows(
+        np.array([2, 0, 2, 2, 0]), np.array([1, 1, 0, 3, 2]), 4, chunk_size=2
+    )
     expected = {
         "others": [1, 2, 1, 0, 3],
         "edges": [1, 4, 0, 2, 3],
@@ -144,8 +146,8 @@ def test_make_rows_by_hand():
     assert (rows.num_nodes, rows.num_parts) == (4, 2)
 
 
-def test_make_rows_bounds_the_chunks_of_a_hub():
-    rows = tables.make_rows(np.zeros(100_000, int), np.zeros(100_000, int), 2)
+def test_make_chunked_rows_bounds_the_chunks_of_a_hub():
+    rows = tables.make_chunked_rows(np.zeros(100_000, int), np.zeros(100_000, int), 2)
     assert np.diff(rows.starts).max() == tables.CHUNK_SIZE
     assert rows.num_parts == -(-100_000 // tables.CHUNK_SIZE)
 
@@ -159,6 +161,6 @@ def test_make_rows_bounds_the_chunks_of_a_hub():
         (([0, 1], [0, 0]), {"chunk_size": 0}, "at least 1"),
     ],
 )
-def test_make_rows_refuses_what_a_kernel_would_follow(ids, options, message):
+def test_make_chunked_rows_refuses_what_a_kernel_would_follow(ids, options, message):
     with pytest.raises(ValueError, match=message):
-        tables.make_rows(*map(np.array, ids), 2, **options)
+        tables.make_chunked_rows(*map(np.array, ids), 2, **options)

@@ -219,7 +219,7 @@ def test_init_layer_has_a_uniform_bias_where_torch_has_one(layer):
 @pytest.mark.parametrize("layer", ["gat", "gatv2"])
 def test_init_layer_draws_every_parameter_from_numbers_of_its_own(layer):
     options = {"use_residual": True, "num_edge_features": F}
-    params = draw(LayerConfig(layer, 1, 2, initializer="tutorial", **options))
+    params = draw(LayerConfig(layer, heads=1, channels=2, initializer="tutorial", **options))
     columns = np.concatenate([v.reshape(DRAWS, -1) for v in params.values()], axis=1)
     correlation = np.corrcoef(columns.T) - np.eye(columns.shape[1])
     assert np.abs(correlation).max() < 5.5 / math.sqrt(DRAWS)
@@ -241,14 +241,14 @@ def test_init_layer_gain_replaces_the_schemes_own_and_may_be_traced():
 @pytest.mark.parametrize("layer", ["gat", "gatv2", "gcn"])
 def test_init_layer_has_the_parts_its_config_asks_for(layer):
     heads = 1 if layer == "gcn" else H
-    plain = LayerConfig(layer, heads, C, use_bias=False)
+    plain = LayerConfig(layer, heads=heads, channels=C, use_bias=False)
     names = {"gat": {"kernel", "a_recv", "a_send"}, "gcn": {"kernel"}}
     names["gatv2"] = {"kernel_send", "kernel_recv", "a"}
     params = shapes_of(plain)
     assert {k for k, v in params._asdict().items() if v is not None} == names[layer]
     options = {"use_output_bias": True, "use_residual": True, "concat": False}
     options |= {} if layer == "gcn" else {"num_edge_features": 2}
-    full = LayerConfig(layer, heads, C, share_weights=True, **options)
+    full = LayerConfig(layer, heads=heads, channels=C, share_weights=True, **options)
     params = shapes_of(full, batch_shape=(7, 2))
     kernel, bias = params[0], params.bias_send if layer == "gatv2" else params.bias
     chex.assert_shape(kernel, (7, 2, F, heads, C))

@@ -8,7 +8,7 @@ import pytest
 from helpers import assert_close, messy_graph
 
 from gat_jax.kernels import layouts
-from gat_jax.layers import jraph_gat as drop_in
+from gat_jax.layers import jraph_gat
 
 HEADS, CHANNELS = 2, 5
 GRAPH = messy_graph(0, num_edge_features=2)
@@ -37,7 +37,7 @@ def shuffled(graph, seed=1):
 
 
 def test_gat_outside_of_jit_compiles_once(caplog):
-    net = make_layer(drop_in.gat, draw_weights())
+    net = make_layer(jraph_gat.gat, draw_weights())
     gradient = jax.grad(lambda x: jnp.sum(net(GRAPH._replace(nodes=x)).nodes ** 2))
     nodes = jnp.asarray(GRAPH.nodes)
     gradient(nodes)
@@ -50,14 +50,14 @@ def test_gat_outside_of_jit_compiles_once(caplog):
 def test_gat_is_jraphs(graph):
     weights = draw_weights()
     expected = make_layer(jraph.GAT, weights)(graph)
-    found = make_layer(drop_in.gat, weights)(graph)
+    found = make_layer(jraph_gat.gat, weights)(graph)
     assert_close(found.nodes, expected.nodes, 1e-6)
     assert found.edges is graph.edges
 
     def loss(weights, gat):
         return jnp.sum(jnp.sin(make_layer(gat, weights, node_update_fn=lambda x: x)(graph).nodes))
 
-    found, expected = (jax.grad(loss)(weights, gat) for gat in (drop_in.gat, jraph.GAT))
+    found, expected = (jax.grad(loss)(weights, gat) for gat in (jraph_gat.gat, jraph.GAT))
     for name, grad in expected.items():
         assert_close(found[name], grad, 1e-5)
 
@@ -69,7 +69,7 @@ def test_gat_maps_and_compiles_with_its_layout_as_an_argument(x64):
 
     @jax.jit
     def run(weights, graph, layout):
-        layer = make_layer(drop_in.gat, weights, layout=layout)
+        layer = make_layer(jraph_gat.gat, weights, layout=layout)
         return jnp.sum(layer(graph).nodes ** 2)
 
     mapped = jax.vmap(jax.grad(run), in_axes=(0, None, None))(many, GRAPH, layout)
@@ -83,14 +83,14 @@ def test_gat_refuses_what_does_not_fit(unchecked):
     weights = draw_weights()
     other = layouts.make_layout(messy_graph(1, num_nodes=9), "bucketed")
     with pytest.raises(ValueError, match=r"layout: expected one made for 8 nodes and 16 edges"):
-        make_layer(drop_in.gat, weights, layout=other)(GRAPH)
+        make_layer(jraph_gat.gat, weights, layout=other)(GRAPH)
     with pytest.raises(ValueError, match=r"queries: expected shape \[N, H, C\], got \(8, 3\)"):
-        drop_in.gat(lambda x: x, lambda *_: None)(GRAPH)
-    flat = drop_in.gat(lambda x: x[:, None], lambda sent, *_: sent[..., 0])
+        jraph_gat.gat(lambda x: x, lambda *_: None)(GRAPH)
+    flat = jraph_gat.gat(lambda x: x[:, None], lambda sent, *_: sent[..., 0])
     with pytest.raises(ValueError, match=r"logits: expected shape \(16, 1, 1\), got \(16, 1\)"):
         flat(GRAPH)
     with pytest.raises(ValueError, match="layout: expected a bucketed or fused one, got segment"):
-        make_layer(drop_in.gat, weights, layout=layouts.SegmentLayout())(GRAPH)
+        make_layer(jraph_gat.gat, weights, layout=layouts.segment_layout(GRAPH))(GRAPH)
 
 
 def test_gat_without_edges_gives_zeros_as_jraph_does():
@@ -99,7 +99,7 @@ def test_gat_without_edges_gives_zeros_as_jraph_does():
     )
     weights = draw_weights()
     np.testing.assert_array_equal(make_layer(jraph.GAT, weights)(none).nodes, 0.0)
-    np.testing.assert_array_equal(make_layer(drop_in.gat, weights)(none).nodes, 0.0)
+    np.testing.assert_array_equal(make_layer(jraph_gat.gat, weights)(none).nodes, 0.0)
 
 
 @pytest.mark.slow
@@ -112,5 +112,5 @@ def test_gat_takes_float32_logits_of_bfloat16_queries():
         return jnp.sum(layer(GRAPH).nodes.astype(jnp.float32) ** 2)
 
     weights = draw_weights()
-    found, expected = (jax.grad(loss)(weights, gat) for gat in (drop_in.gat, jraph.GAT))
+    found, expected = (jax.grad(loss)(weights, gat) for gat in (jraph_gat.gat, jraph.GAT))
     assert_close(found["w"], expected["w"], 0.05)  # jraph adds up in bfloat16

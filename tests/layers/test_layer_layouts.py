@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from helpers import messy_graph, random_params
 
+from gat_jax import layers, symmetry
 from gat_jax.graphs import build as graphs
 from gat_jax.graphs import twins
 from gat_jax.kernels import layouts
-from gat_jax.layers import LayerConfig, LayerSettings, initializers
-from gat_jax.layers import gat_layer as layers
-from gat_jax.symmetry import nodes as symmetry
+from gat_jax.layers import LayerConfig, LayerSettings
 
 
 @pytest.mark.parametrize(
@@ -33,6 +32,7 @@ def test_layouts_agree_with_segments(layer, layout, has_all, x64):
         channels=4,
         concat=not has_all,
         use_residual=has_all,
+        gcn_normalization="symmetric" if has_all else "mean",
         num_edge_features=num_edge_features,
     )
     params = random_params(4, config, 3, dtype=np.float64)
@@ -45,8 +45,7 @@ def test_layouts_agree_with_segments(layer, layout, has_all, x64):
         nodes, info = layers.apply_layer(
             params,
             graph,
-            concat=not has_all,
-            normalization="symmetric" if has_all else "mean",
+            config=config,
             settings=settings,
             key=key,
             edge_mask=mask,
@@ -57,21 +56,18 @@ def test_layouts_agree_with_segments(layer, layout, has_all, x64):
     run = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
     prepared = layouts.make_layout(graph, layout)
     for slope in (0.2, -0.5) if layer == "gat" else (0.2,):
-        expected = run(params, slope, 0.7, layouts.SegmentLayout())
+        expected = run(params, slope, 0.7, layouts.segment_layout(graph))
         found = run(params, slope, 0.7, prepared)
         pairs = zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
         for one, other in pairs:
             np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-11)
 
 
-def test_layouts_by_name_need_a_concrete_graph():
+def test_a_layout_is_that_of_the_graph(unchecked):
     graph, config = messy_graph(0), LayerConfig(heads=2)
     params = random_params(0, config, 3)
-    by_name = layers.gat(params, graph, layout="bucketed")[0]
-    prepared = layers.gat(params, graph, layout=layouts.make_layout(graph, "bucketed"))[0]
-    np.testing.assert_array_equal(by_name, prepared)
-    with pytest.raises(ValueError, match="layout: expected a layout made before tracing"):
-        jax.jit(lambda g: layers.gat(params, g, layout="bucketed")[0])(graph)
+    with pytest.raises(ValueError, match="layout: expected one of make_layout, or None, got str"):
+        layers.gat(params, graph, layout="bucketed")
     other = layouts.make_layout(messy_graph(0, num_nodes=9), "bucketed")
     with pytest.raises(ValueError, match="expected one made for 8 nodes and 16 edges, got"):
         layers.gat(params, graph, layout=other)
@@ -103,19 +99,19 @@ def test_twins_in_a_regime_are_bit_equal_in_every_layout(layout, is_mapped):
     @jax.jit
     def run(params, layout):
         _, info = layers.gat(params, graph, layout=layout)
-        causes = symmetry.pair_causes(info, graph.receivers, pairs)
+        causes = symmetry.pair_causes(info, graph, pairs, layout=layout)
         gap = info.head_outputs[pairs.first] - info.head_outputs[pairs.second]
         return symmetry.equal_by_signs(causes), jnp.all(gap == 0, axis=-1)
 
     count = 0
     if is_mapped:
-        params = initializers.init_layer(jax.random.key(0), config, 3, batch_shape=(50,))
+        params = layers.init_layer(jax.random.key(0), config, 3, batch_shape=(50,))
         by_signs, by_bits = jax.vmap(run, in_axes=(0, None))(params, prepared)
         assert np.all(by_bits[by_signs])
         count = by_signs.sum()
     else:
         for seed in range(20):
-            params = initializers.init_layer(jax.random.key(seed), config, 3)
+            params = layers.init_layer(jax.random.key(seed), config, 3)
             by_signs, by_bits = run(params, prepared)
             assert np.all(by_bits[by_signs])
             count += by_signs.sum()
@@ -149,6 +145,6 @@ def test_layers_accumulate_bfloat16_in_float32(layout):
     params = jax.tree.map(
         lambda x: jnp.ones_like(x, jnp.bfloat16), random_params(0, config, 1, dtype=np.float32)
     )
-    nodes, _ = layers.gat(params, graph, layout=layout)
+    nodes, _ = layers.gat(params, graph, layout=layouts.make_layout(graph, layout))
     assert nodes.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.asarray(nodes[0], np.float32), 1.0, rtol=1e-6)

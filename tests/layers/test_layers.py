@@ -20,13 +20,14 @@ from helpers import (
 from torch_geometric.nn import GATConv, GATv2Conv
 
 from gat_jax.graphs import build as graphs
-from gat_jax.kernels import leaky_relu
+from gat_jax.kernels import leaky_relu, make_layout
 from gat_jax.layers import (
     GATParams,
     GATv2Params,
     GCNParams,
     LayerConfig,
     LayerSettings,
+    LayerShape,
     apply_layer,
     gat,
     gatv2,
@@ -50,7 +51,7 @@ CONFIGS = {
     "gcn_symmetric": LayerConfig("gcn", channels=3, gcn_normalization="symmetric"),
 }
 LAYERS = ("gat", "gatv2", "gcn")  # of CONFIGS: one of each kind
-STATIC = ("concat", "normalization")
+STATIC = ("config",)
 apply = jax.jit(apply_layer, static_argnames=STATIC)
 
 
@@ -73,8 +74,7 @@ def case(config, seed=0, *, dtype=np.float32):
     """Parameters in `dtype`, a messy graph, and the static options of the layer."""
     graph = messy_graph(seed, num_edge_features=config.num_edge_features)
     params = random_params(seed + 1, config, 3, dtype=dtype)
-    options = {"concat": config.concat, "normalization": config.gcn_normalization}
-    return params, graph, options
+    return params, graph, {"config": config}
 
 
 def check_against_oracle(config, seed, call, slope, *, dtype, relative):
@@ -221,7 +221,16 @@ def test_gat_agrees_with_pyg(num_edge_features, add_self_loops, concat):
     if add_self_loops:
         features = np.full(2, 0.25) if num_edge_features else None
         graph = graphs.add_self_loops(graph, edge_features=features)
-    actual, _ = apply(params, graph, concat=concat)
+    config = LayerShape(
+        heads=2,
+        channels=3,
+        concat=concat,
+        use_bias=False,
+        use_output_bias=True,
+        use_residual=True,
+        num_edge_features=num_edge_features,
+    )
+    actual, _ = apply(params, graph, config=config)
     assert_close(actual, expected, 1e-12)
 
 
@@ -400,7 +409,10 @@ def test_layers_of_a_graph_without_nodes(name, layout):
         receivers=graph.receivers[:0],
     )
     expected = apply(params, graph, **options)[0]
-    assert apply_layer(params, none, layout=layout, **options)[0].shape == (0, expected.shape[1])
+    assert apply_layer(params, none, layout=make_layout(none, layout), **options)[0].shape == (
+        0,
+        expected.shape[1],
+    )
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -7,8 +7,8 @@ from flax import nnx
 from flax.nnx import bridge
 from helpers import fields, messy_graph, oracle_layer
 
+from gat_jax import layers
 from gat_jax.graphs import build as graphs
-from gat_jax.layers import gat_layer as layers
 from gat_jax.layers import networks as models
 
 CONFIGS = models.gat_configs(3, heads=2, channels=4, initializer="tutorial")
@@ -29,9 +29,7 @@ def test_apply_network_is_the_oracle_layer_after_layer(x64):
     out, infos = models.apply_network(params, graph, CONFIGS)
     x = graph.nodes
     for layer, config, info in zip(params, CONFIGS, infos, strict=True):
-        expected = oracle_layer(
-            type(layer), fields(layer), graph._replace(nodes=x), concat=config.concat
-        )
+        expected = oracle_layer(type(layer), fields(layer), graph._replace(nodes=x), config=config)
         np.testing.assert_allclose(info.attention, expected["attention"], atol=1e-12)
         x = np.where(expected["nodes"] > 0, expected["nodes"], np.expm1(expected["nodes"]))
     np.testing.assert_allclose(out, expected["nodes"], atol=1e-12)

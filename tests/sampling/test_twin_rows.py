@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gat_jax import layers
 from gat_jax.graphs import build as graphs
 from gat_jax.graphs import twins
 from gat_jax.layers import LayerConfig, LayerSettings, initializers
-from gat_jax.layers import gat_layer as layers
 from gat_jax.sampling import twin_rows as lanes
 from gat_jax.studies import tutorial_init as study_init
 from gat_jax.symmetry import CAUSES, metrics
@@ -70,11 +70,10 @@ def facts_of_layers(batch, graph, pairs, config, slope):
         out, info = layers.apply_layer(
             params,
             graph,
-            concat=config.concat,
-            normalization=config.gcn_normalization,
+            config=config,
             settings=LayerSettings(slope=slope),
         )
-        causes = symmetry.pair_causes(info, graph.receivers, pairs, slope=slope)
+        causes = symmetry.pair_causes(info, graph, pairs, slope=slope)
         deficit = metrics.normalised_entropy_deficit(info.attention, graph.receivers, len(out))
         gap = metrics.twin_gap(out, pairs.first, pairs.second)
         return symmetry.primary_cause(causes), gap, deficit, out

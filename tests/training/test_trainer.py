@@ -8,8 +8,8 @@ import optax
 import oracle
 import pytest
 
+from gat_jax import layers
 from gat_jax.layers import LayerConfig
-from gat_jax.layers import gat_layer as layers
 from gat_jax.layers import networks as models
 from gat_jax.studies import tutorial_init as study_init
 from gat_jax.studies import tutorial_training as study_training

@@ -2,10 +2,10 @@
 
     out_i = sum_j alpha_ij d_ij z_j,   alpha_ij = softmax_j x_ij
 
-As `aggregation.softmax_sum`, but a row's logits and values are read once: a program keeps the
-largest logit so far, the sum of exponentials and the weighted sum (the online softmax of
-flash attention: Dao et al. 2022, https://arxiv.org/abs/2205.14135). What a program is, and why
-every run gives the same bits, says `row_kernels`.
+`attention.softmax_sum` calls it, and wires it to its gradient. A row's logits and values are read
+once: a program keeps the largest logit so far, the sum of exponentials and the weighted sum (the
+online softmax of flash attention: Dao et al. 2022, https://arxiv.org/abs/2205.14135). `sums` says
+what a program is, and why every run gives the same bits.
 
 With G = dL/dout the gradients are
 
@@ -23,12 +23,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-from gat_jax.kernels import contract as sums
-from gat_jax.kernels.attention import EdgeArray, EdgeMask, Features, as_primals, finite, fold_heads
-from gat_jax.kernels.layouts import FusedLayout
-from gat_jax.kernels.triton.sums import dtype_of, like, long_row, over_rows
+from gat_jax.kernels.layouts import Layout
+from gat_jax.kernels.triton.sums import (
+    dtype_of,
+    edge_dots,
+    edge_reduce,
+    long_row,
+    over_rows,
+    weighted_sum,
+)
 from gat_jax.kernels.triton.tiles import Chunk, Tile, TileShape, shape_of
 from gat_jax.kernels.xla.loops import rows_of
 
@@ -49,7 +54,7 @@ def _absorb(state: _State, x_bh: Array, counts_bh: Array, weights_bh: Array, val
     An edge counts as 1; a stored partial result is the term of its peak, total and sum.
     """
     peak_h = jnp.maximum(state.peak_h, jnp.max(x_bh, axis=0))
-    base_h = finite(peak_h)
+    base_h = _finite(peak_h)
     p_bh = jnp.exp(x_bh - base_h[None])
     scale_h = jnp.exp(state.peak_h - base_h)
     terms_bch = (p_bh * weights_bh)[:, None] * values_bch
@@ -60,6 +65,10 @@ def _absorb(state: _State, x_bh: Array, counts_bh: Array, weights_bh: Array, val
     )
 
 
+def _finite(peak_h: Array) -> Array:
+    return jnp.where(peak_h > -jnp.inf, peak_h, 0.0)
+
+
 def _empty(tile: Tile, dtype) -> _State:
     zeros_h = tile.zeros(dtype, is_value=False)
     return _State(tile.zeros(dtype), jnp.full_like(zeros_h, -jnp.inf), zeros_h)
@@ -68,7 +77,7 @@ def _empty(tile: Tile, dtype) -> _State:
 def _finish(state: _State) -> tuple[Array, Array, Array]:
     """Return the outputs [c, h], the largest logits (0 without edges), one over the totals."""
     inverse_h = 1.0 / jnp.where(state.total_h > 0, state.total_h, 1.0)
-    return state.sum_ch * inverse_h[None], finite(state.peak_h), inverse_h
+    return state.sum_ch * inverse_h[None], _finite(state.peak_h), inverse_h
 
 
 # --- kernels --------------------------------------------------------------------------------------
@@ -114,92 +123,71 @@ def zero_unless_real(x: Array, values: Array) -> Array:
     return jnp.where(x > -jnp.inf, values, 0.0)
 
 
-# --- the function ---------------------------------------------------------------------------------
+# --- forward and backward -------------------------------------------------------------------------
 
 
-@jax.custom_vjp
-def softmax_sum(
-    layout: FusedLayout,
-    x_eh: EdgeArray,
-    z_nch: Features,
-    multiplier_eh: EdgeArray | None = None,
-    mask_eh: EdgeMask | None = None,
-) -> Features:
-    """Return sum_j alpha_ij d_ij z_j with alpha the softmax of x over a receiver's edges.
+def forward(
+    layout: Layout,
+    x_eh: Float[Array, "edges heads"],
+    z_nch: Float[Array, "nodes channels heads"],
+    multiplier_eh: Float[Array, "edges heads"] | None,
+) -> tuple[Float[Array, "nodes channels heads"], tuple[Array, Array]]:
+    """Return the outputs, and of every receiver the largest logit and one over the total.
 
     Args:
-      layout: of the graph.
-      x_eh: finite; each receiver's largest value is subtracted.
+      layout: of the graph, with chunked rows.
+      x_eh: logits; minus infinity marks an edge that is as if absent, whatever its other numbers.
       z_nch: of the senders.
       multiplier_eh: d; None stands for ones.
-      mask_eh: True = real; other edges are as if absent, whatever their numbers and their senders'.
-        None stands for all.
-
-    Returns:
-      [N, C, H] in the dtype of z, zeros at receivers without real edges.
 
     Raises:
       ValueError: if shapes do not fit the layout.
-
-    Numerics: computed in float32, or in the widest dtype of the arguments; each gradient comes in
-    the dtype of what it belongs to.
     """
-    return _save(layout, x_eh, z_nch, multiplier_eh, mask_eh)[0]
+    _check(layout, x_eh, z_nch, multiplier_eh)
+    dtype = dtype_of(x_eh, z_nch, multiplier_eh)
+    node = jax.ShapeDtypeStruct((layout.num_receivers, z_nch.shape[-1]), dtype)
+    out = jax.ShapeDtypeStruct((layout.num_receivers, *z_nch.shape[1:]), z_nch.dtype)
+    out_nch, peak_nh, inverse_nh = over_rows(
+        [_softmax_kernel, _combine_kernel],
+        layout.receiver_index,
+        shape_of(*z_nch.shape[1:]),
+        (x_eh, z_nch, multiplier_eh),
+        [out, node, node],
+        dtype,
+    )
+    return out_nch, (peak_nh, inverse_nh)
 
 
-def _save(layout: FusedLayout, x_eh, z_nch, multiplier_eh, mask_eh):
-    _check(layout, x_eh, z_nch, multiplier_eh, mask_eh)
-    if mask_eh is not None:
-        x_eh = jnp.where(mask_eh, x_eh, -jnp.inf)
-    out_nch, *saved = _forward(layout, x_eh, z_nch, multiplier_eh)
-    return out_nch, (layout, x_eh, z_nch, multiplier_eh, *saved)
-
-
-def _pull_back(saved, g_nch):
-    return None, *as_primals(_backward(*saved, g_nch), saved[1:4]), None
-
-
-softmax_sum.defvjp(_save, _pull_back)
-
-
-def _check(layout: FusedLayout, x_eh, z_nch, multiplier_eh, mask_eh) -> None:
+def _check(layout: Layout, x_eh, z_nch, multiplier_eh) -> None:
     # A kernel does not look: it would read and write another array's memory.
-    for rows in (layout.by_receiver, layout.by_sender):
-        expected, found = (len(x_eh), len(z_nch)), (len(rows.edges), rows.num_nodes)
-        if found != expected:
-            raise ValueError(f"layout: expected {expected} edges and nodes, got {found}")
+    expected, found = (len(x_eh), len(z_nch)), (layout.num_edges, layout.num_senders)
+    if found != expected:
+        raise ValueError(f"layout: expected {expected} edges and nodes, got {found}")
     expected = (len(x_eh), z_nch.shape[-1])
-    for name, array in (("x", x_eh), ("multiplier", multiplier_eh), ("mask", mask_eh)):
+    for name, array in (("x", x_eh), ("multiplier", multiplier_eh)):
         if array is not None and array.shape != expected:
             raise ValueError(f"{name}: expected shape {expected}, got {array.shape}")
 
 
-@fold_heads
-def _forward(layout: FusedLayout, x_eh, z_nch, multiplier_eh):
-    """Return the outputs, and of every receiver the largest logit and one over the total."""
-    dtype = dtype_of(x_eh, z_nch, multiplier_eh)
-    node = jax.ShapeDtypeStruct((len(z_nch), z_nch.shape[-1]), dtype)
-    return tuple(
-        over_rows(
-            [_softmax_kernel, _combine_kernel],
-            layout.by_receiver,
-            shape_of(*z_nch.shape[1:]),
-            (x_eh, z_nch, multiplier_eh),
-            [like(z_nch), node, node],
-            dtype,
-        )
-    )
-
-
-@fold_heads
-def _backward(layout: FusedLayout, x_eh, z_nch, multiplier_eh, peak_nh, inverse_nh, g_nch):
-    """Return the gradients of x, z and the multiplier."""
-    dots_eh = zero_unless_real(x_eh, sums.edge_dots(layout, g_nch, z_nch))
+def backward(
+    layout: Layout,
+    x_eh: Float[Array, "edges heads"],
+    z_nch: Float[Array, "nodes channels heads"],
+    multiplier_eh: Float[Array, "edges heads"] | None,
+    saved: tuple[Array, Array],
+    g_nch: Float[Array, "nodes channels heads"],
+) -> tuple[Array, Array, Array | None]:
+    """Return the gradients of x, z and the multiplier; arguments as `forward`, G last."""
+    by_receiver = layout.by_receiver
+    dots_eh = edge_dots(lambda dot, *_: dot, by_receiver, rows=g_nch, others=z_nch)
+    dots_eh = zero_unless_real(x_eh, dots_eh)
     d_eh = 1.0 if multiplier_eh is None else zero_unless_real(x_eh, multiplier_eh)
-    peak_eh, inverse_eh = (rows_of(x, layout.receivers) for x in (peak_nh, inverse_nh))
+    peak_eh, inverse_eh = (rows_of(x, layout.receivers) for x in saved)
     alpha_eh = jnp.exp(x_eh - peak_eh) * inverse_eh
     weights_eh = alpha_eh * d_eh
-    r_nh = sums.over_edges(jnp.multiply, layout.by_receiver, at_edges=[weights_eh, dots_eh])
+    r_nh = edge_reduce(
+        lambda edges, *_: edges[0] * edges[1], by_receiver, at_edges=[weights_eh, dots_eh]
+    )
     dx_eh = alpha_eh * (d_eh * dots_eh - rows_of(r_nh, layout.receivers))
-    dz_nch = sums.weighted_sum([weights_eh], g_nch, layout.by_sender)
+    dz_nch = weighted_sum([weights_eh], layout.by_sender, g_nch)
     return dx_eh, dz_nch, None if multiplier_eh is None else alpha_eh * dots_eh

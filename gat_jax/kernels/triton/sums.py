@@ -1,17 +1,18 @@
-"""Sums over the edges of a node, and numbers by edge, as kernels for NVIDIA GPUs.
+"""The six sums as kernels for NVIDIA GPUs, over rows without padding.
 
-As `slots` and `edge_loops`, on `tables.Rows`, in Pallas (its Triton backend): nothing of the size
-[E, C, H] ever leaves the registers. One program takes one *chunk* of a row, a bounded number of
-edges, tile by tile. A row of one chunk is finished there; of a longer row every chunk leaves a
-partial result, which a second kernel combines in their order. So a hub is shared among many
-programs, there are no atomics, and every run gives the same bits. Rows of equal degree are cut
-alike: twins come out equal to the last bit.
+`contract` says what they return. They are written in Pallas (its Triton backend), and nothing of
+the size [E, C, H] ever leaves the registers. One program takes one *chunk* of a row
+(`tables.ChunkedRows`), a bounded number of edges, tile by tile. A row of one chunk is finished
+there; of a longer row every chunk leaves a partial result, which a second kernel combines in their
+order. So a hub is shared among many programs, there are no atomics, and every run gives the same
+bits. Rows of equal degree are cut alike: twins come out equal to the last bit.
 
 What is smaller than float32 is added up in float32.
 
-What is done with a tile of numbers stands here, how it is loaded in `triton_tiles`: another kind of
-accelerator needs another of the second. Outside of CUDA the kernels are interpreted, which is for
-tests alone. Local suffixes: n nodes, e edges, b edges (or chunks) of a tile, c channels, h heads.
+What is done with a tile of numbers stands here, how it is loaded in `tiles`. Calls are Triton's
+through and through, so that another kind of accelerator has a folder of its own with these six
+functions. Outside of CUDA the kernels are interpreted, which is for tests alone. Local suffixes:
+n nodes, e edges, b edges (or chunks) of a tile, c channels, h heads.
 """
 
 import functools
@@ -24,15 +25,16 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Float
 
-from gat_jax.kernels.tables import Rows
+from gat_jax.kernels.tables import ChunkedRows, EdgeTable
 from gat_jax.kernels.triton.tiles import Chunk, ChunkIds, Tile, TileShape, shape_of
+from gat_jax.kernels.xla import sums as xla_sums
 
 # --- calls ----------------------------------------------------------------------------------------
 
 
 def over_rows(
     kernels: Sequence[Callable],
-    rows: Rows,
+    rows: ChunkedRows,
     shape: TileShape,
     args: Sequence[Any],
     whole: Sequence[jax.ShapeDtypeStruct],
@@ -84,13 +86,14 @@ def _call(kernel: Callable, programs: int, shape: TileShape, args, out, *, num_r
     return jax.lax.platform_dependent(*args, cuda=run(False), default=run(True))
 
 
-def _of_edges(kernel: Callable, rows: Rows, shape: TileShape, args, dtype) -> Array:
+def _of_edges(kernel: Callable, table: EdgeTable, shape: TileShape, args, dtype) -> Array:
     """Return the numbers [E, H] that a kernel of (chunks, *args, out) writes."""
-    out = jax.ShapeDtypeStruct((len(rows.edges), shape.heads), dtype)
-    return _call(kernel, len(rows.owners), shape, (_chunks_of(rows), *args), out)
+    out = jax.ShapeDtypeStruct((len(table.rows), shape.heads), dtype)
+    chunks = table.index
+    return _call(kernel, len(chunks.owners), shape, (_chunks_of(chunks), *args), out)
 
 
-def _chunks_of(rows: Rows) -> ChunkIds:
+def _chunks_of(rows: ChunkedRows) -> ChunkIds:
     return ChunkIds(*(getattr(rows, name) for name in ChunkIds._fields))
 
 
@@ -114,38 +117,39 @@ def dtype_of(*arrays: Array | None) -> jnp.dtype:
 # --- sums over the edges of a node ----------------------------------------------------------------
 
 
-def over_edges(
+def edge_reduce(
     function: Callable,
-    rows: Rows,
+    table: EdgeTable,
     *,
     at_edges: Sequence[Float[Array, "edges heads"]] = (),
+    at_rows: Sequence[Float[Array, "rows heads"]] = (),
     at_others: Sequence[Float[Array, "others heads"]] = (),
-    at_nodes: Sequence[Float[Array, "nodes heads"]] = (),
-    largest: bool = False,
-) -> Float[Array, "nodes heads"]:
-    """Add up a function over the edges of every node; as `sums.over_edges`."""
-    refs = tuple(at_edges), tuple(at_others), tuple(at_nodes)
+    reduce: str = "sum",
+) -> Float[Array, "rows heads"]:
+    """Add up a function over the edges of every row, or take the largest; see `contract`."""
+    refs = tuple(at_edges), tuple(at_rows), tuple(at_others)
     arrays = [x for xs in refs for x in xs]
     dtype = dtype_of(*arrays)
     heads = jnp.broadcast_shapes(*(x.shape[-1:] for x in arrays))
     refs = jax.tree.map(lambda x: jnp.broadcast_to(x, (*x.shape[:-1], *heads)), refs)
-    out = jax.ShapeDtypeStruct((rows.num_nodes, *heads), jnp.result_type(*arrays))
+    out = jax.ShapeDtypeStruct((table.num_rows, *heads), jnp.result_type(*arrays))
+    largest = reduce == "max"
     kernel = functools.partial(_reduce_kernel, function=function, largest=largest)
     combine = functools.partial(_combine_kernel, largest=largest)
-    [result] = over_rows([kernel, combine], rows, shape_of(1, *heads), [refs], [out], dtype)
+    [result] = over_rows([kernel, combine], table.index, shape_of(1, *heads), [refs], [out], dtype)
     return result
 
 
 def _reduce_kernel(ids, refs, whole, part, *, shape: TileShape, function, largest: bool):
     tile = Tile(shape, pl.program_id(1))
     chunk = Chunk(ids, tile)
-    edge_refs, other_refs, node_refs = refs
-    own = [chunk.own(ref)[None] for ref in node_refs]
+    edge_refs, row_refs, other_refs = refs
+    own = tuple(chunk.own(ref)[None] for ref in row_refs)
 
     def body(edges_b, others_b, mask_b, total_h):
-        at_edges = (tile.load(ref, edges_b, mask_b) for ref in edge_refs)
-        at_others = (tile.load(ref, others_b, mask_b) for ref in other_refs)
-        terms_bh = function(*at_edges, *at_others, *own)
+        at_edges = tuple(tile.load(ref, edges_b, mask_b) for ref in edge_refs)
+        at_others = tuple(tile.load(ref, others_b, mask_b) for ref in other_refs)
+        terms_bh = function(at_edges, own, at_others)
         return _absorb(total_h, jnp.where(mask_b[:, None], terms_bh, _start(largest)), largest)
 
     zeros_h = tile.zeros(part[0].dtype, is_value=False)
@@ -181,14 +185,14 @@ def _absorb(total, terms, largest: bool):
 
 def weighted_sum(
     weights: Sequence[Float[Array, "edges heads"]],
+    table: EdgeTable,
     values: Float[Array, "others channels heads"],
-    rows: Rows,
-) -> Float[Array, "nodes channels heads"]:
-    """Add up the product of the weights times the value of the other node, for every node."""
-    out = jax.ShapeDtypeStruct((rows.num_nodes, *values.shape[1:]), values.dtype)
+) -> Float[Array, "rows channels heads"]:
+    """Add up weights times the value at the other end; see `contract`."""
+    out = jax.ShapeDtypeStruct((table.num_rows, *values.shape[1:]), values.dtype)
     [result] = over_rows(
         [_weighted_kernel, _combine_kernel],
-        rows,
+        table.index,
         shape_of(*values.shape[1:]),
         [tuple(weights), values],
         [out],
@@ -214,20 +218,21 @@ def _weighted_kernel(ids, weight_refs, values_ref, whole, part, *, shape: TileSh
 
 def slope_sum(
     weights: Float[Array, "edges heads"],
-    nodes: Float[Array, "nodes channels heads"],
-    others: Float[Array, "nodes channels heads"],
+    table: EdgeTable,
+    *,
+    rows: Float[Array, "rows channels heads"],
+    others: Float[Array, "others channels heads"],
     edges: Float[Array, "edges channels heads"] | None,
     slope: Float[Array, " heads"],
-    rows: Rows,
-) -> Float[Array, "nodes channels heads"]:
-    """Add up weight times f'(x), x = nodes[own] + others[other] (+ edges[edge]); as `slots`."""
+) -> Float[Array, "rows channels heads"]:
+    """Add up weights times the LeakyReLU's slope; see `contract`."""
     [result] = over_rows(
         [_slope_kernel, _combine_kernel],
-        rows,
-        shape_of(*nodes.shape[1:]),
-        [weights, (nodes, others, edges), slope[None]],
-        [like(nodes)],
-        dtype_of(weights, nodes, others, edges),
+        table.index,
+        shape_of(*rows.shape[1:]),
+        [weights, (rows, others, edges), slope[None]],
+        [like(rows)],
+        dtype_of(weights, rows, others, edges),
     )
     return result
 
@@ -269,14 +274,30 @@ def _only(tile: Tile, ref):
 # --- numbers by edge ------------------------------------------------------------------------------
 
 
+# What is a function of numbers alone is one loop over the edges, which XLA fuses as well.
+edge_map = xla_sums.edge_map
+
+
 def edge_dots(
-    nodes: Float[Array, "nodes channels heads"],
+    function: Callable,
+    table: EdgeTable,
+    *,
+    rows: Float[Array, "rows channels heads"],
     others: Float[Array, "others channels heads"],
-    rows: Rows,
+    at_edges: Sequence[Float[Array, "edges heads"]] = (),
+    at_rows: Sequence[Float[Array, "rows heads"]] = (),
+    at_others: Sequence[Float[Array, "others heads"]] = (),
 ) -> Float[Array, "edges heads"]:
-    """Return sum_c nodes[own, c, h] others[other, c, h] of every edge."""
-    shape = shape_of(*nodes.shape[1:])
-    return _of_edges(_dots_kernel, rows, shape, [nodes, others], dtype_of(nodes, others))
+    """Return a function of the dot product of what is at both ends; see `contract`."""
+    shape = shape_of(*rows.shape[1:])
+    dots_eh = _of_edges(_dots_kernel, table, shape, [rows, others], dtype_of(rows, others))
+    return edge_map(
+        lambda edges, *ends: function(edges[0], edges[1:], *ends),
+        table,
+        at_edges=[dots_eh, *at_edges],
+        at_rows=at_rows,
+        at_others=at_others,
+    )
 
 
 def _dots_kernel(ids, own_ref, others_ref, out_ref, *, shape: TileShape):
@@ -294,19 +315,20 @@ def _dots_kernel(ids, own_ref, others_ref, out_ref, *, shape: TileShape):
 
 def edge_activations(
     a: Float[Array, "channels heads"],
-    nodes: Float[Array, "nodes channels heads"],
-    others: Float[Array, "nodes channels heads"],
+    table: EdgeTable,
+    *,
+    rows: Float[Array, "rows channels heads"],
+    others: Float[Array, "others channels heads"],
     edges: Float[Array, "edges channels heads"] | None,
     slope: Float[Array, " heads"],
-    rows: Rows,
     above: float = 1.0,
 ) -> Float[Array, "edges heads"]:
-    """Return sum_c a[c, h] f(x), x as in `slope_sum`; f as in `edge_loops.edge_activations`."""
-    arrays = (x for x in (a, nodes, others, edges) if x is not None)
+    """Return the weighted sum of activations at every edge; see `contract`."""
+    arrays = (x for x in (a, rows, others, edges) if x is not None)
     kernel = functools.partial(_activations_kernel, above=above)
-    args = [(nodes, others, edges), a[None], slope[None]]
-    shape = shape_of(*nodes.shape[1:])
-    return _of_edges(kernel, rows, shape, args, jnp.result_type(*arrays))
+    args = [(rows, others, edges), a[None], slope[None]]
+    shape = shape_of(*rows.shape[1:])
+    return _of_edges(kernel, table, shape, args, jnp.result_type(*arrays))
 
 
 def _activations_kernel(ids, refs, a_ref, slope_ref, out_ref, *, shape: TileShape, above: float):

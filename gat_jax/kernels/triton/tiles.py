@@ -1,7 +1,7 @@
 """Tiles of numbers, as programs of a Pallas kernel for Triton load and store them.
 
-One program takes one chunk of a row (`tables.Rows`), tile by tile: some edges, all channels, one
-block of heads. `row_kernels` and `fused` say what it does with the numbers. Local suffixes: b edges
+One program takes one chunk of a row (`tables.ChunkedRows`), tile by tile: some edges, all channels,
+one block of heads. `sums` and `softmax` say what it does with the numbers. Local suffixes: b edges
 (or chunks) of a tile, c channels, h heads.
 """
 
@@ -120,7 +120,7 @@ class Tile:
 
 
 class ChunkIds(NamedTuple):
-    """Fields of `Rows` that say what a chunk is."""
+    """Fields of `ChunkedRows` that say what a chunk is."""
 
     starts: IdsField
     owners: IdsField

@@ -1,4 +1,4 @@
-"""What the loops over slots and edges have in common, so that XLA makes one loop of each.
+"""What the loops of `sums` have in common, so that XLA makes one loop of each.
 
 Features are kept *channel-major*, [N, C, H]: then the heads, which share nothing, are what a vector
 instruction works on, and a dot product over channels is a sum of vectors. Where there are few
@@ -8,9 +8,9 @@ XLA fuses one output per loop, and only while a sum over slots or channels is sp
 can turn into a library call materialises the gathered values [E, C, H], at ten times the cost.
 Hence loops in Python, and `one_loop`, which keeps XLA from merging a loop with its surroundings. A
 select between gathered values ends a loop too: what is masked is multiplied by 0 or 1
-(`tests/test_loops.py` holds the temporary memory to all this).
+(`tests/kernels/xla/test_sums.py` holds the temporary memory to all this).
 
-Local suffixes, here and where these are used: k chunks, w slots of a chunk, n nodes, e edges,
+Local suffixes, here and in `sums`: k chunks, w slots of a chunk, n nodes, e edges,
 c channels, h heads, g groups of channels, l lanes.
 """
 
@@ -61,16 +61,6 @@ def rows_of(values: Float[Array, " rows *rest"], index: Ids) -> Float[Array, "..
     mode = jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS
     index = jnp.asarray(index)[:, None]
     return jax.lax.gather(values, index, numbers, (1, *values.shape[1:]), mode=mode)
-
-
-def step(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Return 1 where x >= 0, else 0."""
-    return (x >= 0).astype(x.dtype)
-
-
-def slope_at(x: Float[Array, "..."], below, above=1.0) -> Float[Array, "..."]:
-    """Return the slope of the LeakyReLU at x: `above` where x >= 0, else `below`."""
-    return below + (above - below) * step(x)
 
 
 # --- lanes ----------------------------------------------------------------------------------------

@@ -12,8 +12,7 @@ import oracle
 import pytest
 from helpers import TRITON, assert_close, cuda_export
 
-from gat_jax.kernels import layouts, tables
-from gat_jax.kernels.triton import softmax as fused
+from gat_jax.kernels import attention, layouts, tables
 from gat_jax.kernels.triton import tiles as triton_tiles
 
 NUM_NODES, CHANNELS, HEADS, CHUNK_SIZE = 9, 3, 5, 8
@@ -41,9 +40,10 @@ def make_graph(seed=0):
 
 
 def layout_of(receivers, senders, num_nodes=NUM_NODES, chunk_size=CHUNK_SIZE):
-    make = functools.partial(tables.make_rows, num_nodes=num_nodes, chunk_size=chunk_size)
+    make = functools.partial(tables.make_chunked_rows, num_nodes=num_nodes, chunk_size=chunk_size)
     rows = make(receivers, senders), make(senders, receivers)
-    return layouts.FusedLayout(senders.astype(np.int32), receivers.astype(np.int32), *rows)
+    ids = senders.astype(np.int32), receivers.astype(np.int32)
+    return layouts.Layout(*ids, *rows, num_nodes, num_nodes)
 
 
 IDS = RECEIVERS, SENDERS = make_graph()
@@ -83,7 +83,7 @@ value_and_gradients = jit(evaluate)
 
 def softmax_sum(layout, arrays, mask=None):
     x, z, *multiplier = arrays
-    return fused.softmax_sum(layout, x, z, *(multiplier or [None]), mask)
+    return attention.softmax_sum(layout, x, z, *(multiplier or [None]), mask)
 
 
 def dense(arrays, ids, mask):
@@ -152,7 +152,7 @@ def test_a_tile_leaves_out_what_the_array_does_not_have(channels, heads, num_mas
 
 
 def test_the_graph_has_rows_of_several_chunks_at_both_ends():
-    rows = LAYOUT.by_receiver, LAYOUT.by_sender
+    rows = LAYOUT.receiver_index, LAYOUT.sender_index
     assert [x.num_parts for x in rows] == [6, 6]
     assert [len(x.long) for x in rows] == [2, 2]
     assert len(np.unique(np.stack(IDS), axis=1).T) < NUM_EDGES
@@ -266,11 +266,11 @@ def test_softmax_sum_folds_a_mapped_axis_into_the_heads():
 def test_softmax_sum_maps_over_graphs():
     x, z, *_ = draw(12)
     ids = [make_graph(seed) for seed in (0, 1)]
-    rows = (layout_of(*pair).by_receiver for pair in ids)
+    rows = (layout_of(*pair).receiver_index for pair in ids)
     stacked = jax.tree.map(lambda *a: np.stack(a), *rows)
 
     def of_rows(rows):
-        return softmax_sum(dataclasses.replace(LAYOUT, by_receiver=rows), (x, z))
+        return softmax_sum(dataclasses.replace(LAYOUT, receiver_index=rows), (x, z))
 
     out = jit(jax.vmap(of_rows))(stacked)
     for lane, pair in zip(out, ids, strict=True):

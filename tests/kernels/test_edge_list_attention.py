@@ -1,4 +1,4 @@
-"""The softmax over segments, at the places where others break."""
+"""Attention over the edge list, the reference, at the places where others break."""
 
 import chex
 import jax
@@ -10,13 +10,31 @@ import pytest
 from helpers import SLOPES, assert_close, messy_graph
 from jaxtyping import TypeCheckError
 
-from gat_jax.kernels import leaky_relu
-from gat_jax.kernels.edge_list.softmax import aggregate, gat_attention, segment_softmax
+from gat_jax.kernels import Layout, attention, gat_logits, leaky_relu, segment_layout
 
 NUM_NODES, NUM_EDGES = 8, 16
 GRAPH = messy_graph(0)
 RECEIVERS = GRAPH.receivers
 MASK = np.arange(NUM_EDGES) % 3 > 0
+
+
+def edges_into(receivers, num_nodes: int) -> Layout:
+    """Edges of senders that have one edge each: what a sender has is the edge's own."""
+    return Layout(np.arange(len(receivers)), receivers, None, None, num_nodes, len(receivers))
+
+
+def segment_softmax(logits, receivers, num_nodes, *, mask=None):
+    mask_eh = attention.mask_by_head(mask, logits.shape[-1])
+    return attention.softmax(edges_into(receivers, num_nodes), logits, mask_eh)
+
+
+def gat_attention(c_nh, t_eh, receivers, *, slope, temperature=1.0, mask=None):
+    """Logits and attention of scores c of the receivers and t of the edges."""
+    layout, mask_eh = edges_into(receivers, len(c_nh)), attention.mask_by_head(mask, t_eh.shape[1])
+    settings = {"slope": slope, "temperature": temperature, "mask_eh": mask_eh}
+    x_eh = gat_logits.shifted_logits(layout, c_nh, t_eh, **settings)
+    return gat_logits.raw_logits(layout, c_nh, t_eh), attention.softmax(layout, x_eh, mask_eh)
+
 
 softmax = jax.jit(segment_softmax, static_argnums=2)
 attend = jax.jit(gat_attention)
@@ -53,7 +71,7 @@ def dense_softmax(logits, receivers, mask=None):
 
 def test_annotations_are_checked_in_this_suite():
     with pytest.raises(TypeCheckError):
-        segment_softmax(jnp.ones(3), jnp.zeros(3, int), 1)
+        attention.softmax(edges_into(np.zeros(3, int), 1), jnp.ones(3))
 
 
 @pytest.mark.parametrize("slope", SLOPES)
@@ -209,13 +227,13 @@ def test_gat_attention_lanes_are_independent():
         assert_close(alpha[lane], single, 1e-6)
 
 
-def test_aggregate_is_a_weighted_sum_over_incoming_edges():
+def test_linear_sum_is_a_weighted_sum_over_incoming_edges():
     rng = np.random.default_rng(8)
-    alpha, values = rng.normal(size=(NUM_EDGES, 2)), rng.normal(size=(NUM_NODES, 2, 3))
-    expected = np.zeros((NUM_NODES, 2, 3))
+    alpha, values = rng.normal(size=(NUM_EDGES, 2)), rng.normal(size=(NUM_NODES, 3, 2))
+    expected = np.zeros((NUM_NODES, 3, 2))
     for e in range(NUM_EDGES):
-        expected[RECEIVERS[e]] += alpha[e][:, None] * values[GRAPH.senders[e]]
+        expected[RECEIVERS[e]] += alpha[e] * values[GRAPH.senders[e]]
     arrays = (jnp.asarray(alpha, jnp.float32), jnp.asarray(values, jnp.float32))
-    actual = aggregate(*arrays, GRAPH.senders, RECEIVERS)
+    actual = attention.linear_sum(segment_layout(GRAPH), *arrays)
     assert_close(actual, expected, 1e-6)
-    np.testing.assert_array_equal(actual[-1], np.zeros((2, 3)))  # the isolated node
+    np.testing.assert_array_equal(actual[-1], np.zeros((3, 2)))  # the isolated node

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from helpers import assert_close
 
-from gat_jax.kernels import tables
-from gat_jax.kernels.xla import edge_loops, loops, slots
+from gat_jax.kernels import elementwise, tables
+from gat_jax.kernels.xla import loops, sums
 
 # Every width; up to 35 chunks of the widest, and so chunks of chunks; rows without edges.
 DEGREES = (0, 3, 70, 4, 9, 5, 40, 8, 1, 16, 0, 2, 20, 17, 12, 1100, 0)
@@ -15,7 +15,14 @@ NUM_NODES, NUM_EDGES = len(DEGREES), sum(DEGREES)
 _rng = np.random.default_rng(0)
 ROWS = _rng.permutation(np.repeat(np.arange(NUM_NODES), DEGREES)).astype(np.int32)
 OTHERS = _rng.integers(NUM_NODES, size=NUM_EDGES).astype(np.int32)  # with duplicates
-TABLE = tables.make_table(ROWS, OTHERS, NUM_NODES)
+
+
+def make_table(rows, others) -> tables.EdgeTable:
+    index = tables.make_degree_buckets(rows, others, NUM_NODES)
+    return tables.EdgeTable(rows, others, index, NUM_NODES)
+
+
+TABLE = make_table(ROWS, OTHERS)
 IS_ROW = np.array(DEGREES) > 0
 
 HEADS, CHANNELS = (1, 2, 3, 8, 9), (1, 3, 8, 17, 40)
@@ -50,29 +57,24 @@ def add_up(terms) -> np.ndarray:
     return total
 
 
-def weighted_sum(function, at_edges, values, table=TABLE):
-    weights = slots.in_slots(function, at_edges, table)
-    return slots.weighted_sum(weights, values, table)
-
-
 # --- values ---------------------------------------------------------------------------------------
 
 
-def check_over_edges(all_heads, dtype, tolerance):
-    def term(w, o, s):
-        return w * (o - s) + 1.0
+def check_edge_reduce(all_heads, dtype, tolerance):
+    def term(edges, rows, others):
+        return edges[0] * (others[0] - rows[0]) + 1.0
 
     @jax.jit
     def both(w, o, s):
-        at = {"at_edges": [w], "at_others": [o], "at_nodes": [s]}
-        return [slots.over_edges(term, TABLE, **at, largest=x) for x in (False, True)]
+        at = {"at_edges": [w], "at_others": [o], "at_rows": [s]}
+        return [sums.edge_reduce(term, TABLE, **at, reduce=x) for x in ("sum", "max")]
 
     for heads in all_heads:
         x = draw(heads, dtype, w=(NUM_EDGES, heads), o=(NUM_NODES, heads), s=(NUM_NODES, heads))
         total, largest = both(**x)
         assert total.dtype == largest.dtype == dtype
         w, o, s = wide(*x.values())
-        terms = term(w, o[OTHERS], s[ROWS])
+        terms = term([w], [s[ROWS]], [o[OTHERS]])
         assert_close(total, add_up(terms), tolerance)
         expected = np.stack([terms[i == ROWS].max(0) for i in np.flatnonzero(IS_ROW)])
         assert_close(np.asarray(largest)[IS_ROW], expected, tolerance)
@@ -80,39 +82,40 @@ def check_over_edges(all_heads, dtype, tolerance):
         np.testing.assert_array_equal(np.asarray(largest)[~IS_ROW], -np.inf)
 
 
-def test_over_edges_agrees_with_loops():
-    check_over_edges((1, 8), np.float32, 1e-6)
+def test_edge_reduce_agrees_with_loops():
+    check_edge_reduce((1, 8), np.float32, 1e-6)
 
 
 @pytest.mark.slow
-def test_over_edges_agrees_with_loops_for_an_odd_number_of_heads():
-    check_over_edges((3,), np.float32, 1e-6)
+def test_edge_reduce_agrees_with_loops_for_an_odd_number_of_heads():
+    check_edge_reduce((3,), np.float32, 1e-6)
 
 
 @pytest.mark.usefixtures("x64")
-def test_over_edges_agrees_with_loops_in_float64():
-    check_over_edges((2,), np.float64, 1e-14)
+def test_edge_reduce_agrees_with_loops_in_float64():
+    check_edge_reduce((2,), np.float64, 1e-14)
 
 
-def test_over_edges_of_what_only_some_ends_have():
+def test_edge_reduce_of_what_only_some_ends_have():
     x = draw(0, np.float32, w=(NUM_EDGES, 2), o=(NUM_NODES, 2), s=(NUM_NODES, 2))
     for name, field, index in (
         ("w", "at_edges", slice(None)),
         ("o", "at_others", OTHERS),
-        ("s", "at_nodes", ROWS),
+        ("s", "at_rows", ROWS),
     ):
-        total = slots.over_edges(lambda x: x, TABLE, **{field: [x[name]]})
+        total = sums.edge_reduce(lambda *ends: sum(ends, ())[0], TABLE, **{field: [x[name]]})
         assert_close(total, add_up(np.asarray(x[name], np.float64)[index]), 1e-6)
 
 
-def test_over_edges_counts_no_padding():
-    degrees = slots.over_edges(jnp.ones_like, TABLE, at_others=[jnp.ones((NUM_NODES, 1))])
+def test_edge_reduce_counts_no_padding():
+    ones = jnp.ones((NUM_NODES, 1))
+    degrees = sums.edge_reduce(lambda _, __, others: others[0], TABLE, at_others=[ones])
     np.testing.assert_array_equal(degrees[:, 0], DEGREES)
 
 
-def test_over_edges_is_minus_infinity_where_all_values_are():
+def test_edge_reduce_is_minus_infinity_where_all_values_are():
     values = jnp.where(ROWS == 2, -np.inf, -3.0)[:, None]
-    largest = slots.over_edges(lambda x: x, TABLE, at_edges=[values], largest=True)
+    largest = sums.edge_reduce(lambda edges, *_: edges[0], TABLE, at_edges=[values], reduce="max")
     expected = np.where(IS_ROW & (np.arange(NUM_NODES) != 2), -3.0, -np.inf)
     np.testing.assert_array_equal(largest[:, 0], expected)
 
@@ -126,23 +129,27 @@ def check_sums_of_channels(heads, channels, dtype, tolerance):
 
     @jax.jit
     def compute(w, d, n, o, e, a, slope):
-        ends = n, ROWS, o, OTHERS
+        ends = {"rows": n, "others": o}
+        without, below = {"edges": None, "slope": slope}, {"above": 0.0}
         return {
-            "weighted_sum": weighted_sum(lambda w, d: w * d, [w, d], o),
-            "slope_sum": slots.slope_sum(w, n, o, None, slope, TABLE),
-            "slope_sum of edges": slots.slope_sum(w, n, o, e, slope, TABLE),
+            "weighted_sum": sums.weighted_sum([w, d], TABLE, o),
+            "slope_sum": sums.slope_sum(w, TABLE, **ends, **without),
+            "slope_sum of edges": sums.slope_sum(w, TABLE, **ends, edges=e, slope=slope),
             "node_dots": loops.node_dots(n, o),
-            "edge_dots": edge_loops.edge_dots(*ends),
-            "function of edge_dots": edge_loops.edge_dots(
-                *ends,
-                function=lambda dot, edges, rows, values: edges[0] * (dot - rows[0]) + values[0],
+            "edge_dots": sums.edge_dots(lambda dot, *_: dot, TABLE, **ends),
+            "function of edge_dots": sums.edge_dots(
+                lambda dot, edges, rows, others: edges[0] * (dot - rows[0]) + others[0],
+                TABLE,
+                **ends,
                 at_edges=[w],
                 at_rows=[n[:, 0]],
-                at_values=[o[:, 0]],
+                at_others=[o[:, 0]],
             ),
-            "edge_activations": edge_loops.edge_activations(a, *ends, None, slope),
-            "edge_activations of edges": edge_loops.edge_activations(a, *ends, e, slope),
-            "edge_activations below": edge_loops.edge_activations(a, *ends, None, slope, 0.0),
+            "edge_activations": sums.edge_activations(a, TABLE, **ends, **without),
+            "edge_activations of edges": sums.edge_activations(
+                a, TABLE, **ends, edges=e, slope=slope
+            ),
+            "edge_activations below": sums.edge_activations(a, TABLE, **ends, **without, **below),
         }
 
     actual = compute(**x, slope=slope)
@@ -181,22 +188,22 @@ def test_sums_of_channels_agree_with_loops_in_float64(heads, channels):
 def test_sums_between_two_kinds_of_nodes():
     num_others = 30  # more than rows; the last are in no row
     others = np.random.default_rng(1).integers(num_others - 5, size=NUM_EDGES).astype(np.int32)
-    table = tables.make_table(ROWS, others, NUM_NODES)
+    table = make_table(ROWS, others)
     x = draw(2, np.float32, w=(NUM_EDGES, 2), n=(NUM_NODES, 3, 2), o=(num_others, 3, 2))
     w, n, o = wide(*x.values())
-    total = weighted_sum(lambda w: w, [x["w"]], x["o"], table)
+    total = sums.weighted_sum([x["w"]], table, x["o"])
     assert_close(total, add_up(w[:, None] * o[others]), 1e-6)
-    dots = edge_loops.edge_dots(x["n"], ROWS, x["o"], others)
+    dots = sums.edge_dots(lambda dot, *_: dot, table, rows=x["n"], others=x["o"])
     assert_close(dots, (n[ROWS] * o[others]).sum(1), 1e-6)
-    total = slots.over_edges(lambda x: x, table, at_others=[x["o"][:, 0]])
+    total = sums.edge_reduce(lambda *ends: ends[2][0], table, at_others=[x["o"][:, 0]])
     assert_close(total, add_up(o[others, 0]), 1e-6)
 
 
 def test_slopes_at_0_are_those_above():
     x = jnp.array([[-1.0], [-0.0], [0.0], [2.0]])
-    np.testing.assert_array_equal(loops.step(x)[:, 0], [0.0, 1.0, 1.0, 1.0])
-    np.testing.assert_array_equal(loops.slope_at(x, 0.5)[:, 0], [0.5, 1.0, 1.0, 1.0])
-    np.testing.assert_array_equal(loops.slope_at(x, 3.0, 2.0)[:, 0], [3.0, 2.0, 2.0, 2.0])
+    np.testing.assert_array_equal(elementwise.step(x)[:, 0], [0.0, 1.0, 1.0, 1.0])
+    np.testing.assert_array_equal(elementwise.slope_at(x, 0.5)[:, 0], [0.5, 1.0, 1.0, 1.0])
+    np.testing.assert_array_equal(elementwise.slope_at(x, 3.0, 2.0)[:, 0], [3.0, 2.0, 2.0, 2.0])
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3)], ids=str)
@@ -204,13 +211,13 @@ def test_slopes_at_0_are_those_above():
 def test_to_nodes_combines_chunks_and_puts_rows_in_their_places(shape, largest, combine):
     chunks = [
         draw(i, np.float32, x=(len(bucket.nodes), *shape))["x"]
-        for i, bucket in enumerate(TABLE.buckets)
+        for i, bucket in enumerate(TABLE.index.buckets)
     ]
     expected = {}
-    for values, bucket in zip(chunks, TABLE.buckets, strict=True):
+    for values, bucket in zip(chunks, TABLE.index.buckets, strict=True):
         for value, node in zip(values, bucket.nodes.tolist(), strict=True):
             expected[node] = combine(expected[node], value) if node in expected else value
-    actual = np.asarray(slots.to_nodes(chunks, TABLE, largest=largest))
+    actual = np.asarray(sums.to_nodes(chunks, TABLE.index, largest=largest))
     assert actual.shape == (NUM_NODES, *shape)
     assert set(expected) == set(np.flatnonzero(IS_ROW))
     for node, value in expected.items():
@@ -220,7 +227,7 @@ def test_to_nodes_combines_chunks_and_puts_rows_in_their_places(shape, largest, 
 
 def test_weighted_sum_does_not_depend_on_other_rows():
     x = draw(3, np.float32, w=(NUM_EDGES, 3), o=(NUM_NODES, 5, 3))
-    compute = jax.jit(lambda w, o: weighted_sum(lambda w: w, [w], o))
+    compute = jax.jit(lambda w, o: sums.weighted_sum([w], TABLE, o))
     expected = compute(**x)
     actual = np.asarray(compute(jnp.where(ROWS[:, None] == 2, jnp.nan, x["w"]), x["o"]))
     is_calm = np.arange(NUM_NODES) != 2
@@ -245,9 +252,8 @@ def large_arguments() -> dict:
         name: jax.ShapeDtypeStruct(tuple(sizes[a] for a in letters), jnp.float32)
         for name, letters in axes.items()
     }
-    table = tables.make_table(rows, others, LARGE_NODES)
-    ids = {"rows": rows, "others": others}
-    return {**arrays, **ids, "table": table}
+    index = tables.make_degree_buckets(rows, others, LARGE_NODES)
+    return {**arrays, "table": tables.EdgeTable(rows, others, index, LARGE_NODES)}
 
 
 LARGE = large_arguments()
@@ -260,44 +266,45 @@ def temporary_bytes(function) -> int:
     return compiled.memory_analysis().temp_size_in_bytes
 
 
-@pytest.mark.parametrize("largest", [False, True], ids=["sum", "largest"])
-def test_over_edges_stores_nothing_by_edge(largest):
+@pytest.mark.parametrize("reduce", ["sum", "max"])
+def test_edge_reduce_stores_nothing_by_edge(reduce):
     def compute(table, w_eh, o_nh, s_nh):
-        def term(w, o, s):
-            return w * loops.step(o + s)
+        def term(edges, rows, others):
+            return edges[0] * elementwise.step(others[0] + rows[0])
 
-        at = {"at_edges": [w_eh], "at_others": [o_nh], "at_nodes": [s_nh]}
-        return slots.over_edges(term, table, **at, largest=largest)
+        at = {"at_edges": [w_eh], "at_others": [o_nh], "at_rows": [s_nh]}
+        return sums.edge_reduce(term, table, **at, reduce=reduce)
 
     assert temporary_bytes(compute) < 0.5 * GATHERED_NH
 
 
 def test_weighted_sum_stores_no_gathered_values():
     def compute(table, w_eh, t_eh, l_nch):
-        return weighted_sum(lambda w, t: w * t, [w_eh, t_eh], l_nch, table)
+        return sums.weighted_sum([w_eh, t_eh], table, l_nch)
 
     assert temporary_bytes(compute) < 0.4 * GATHERED_NCH
 
 
 def test_slope_sum_stores_no_gathered_values():
     def compute(table, w_eh, r_nch, l_nch, slope_h):
-        return slots.slope_sum(w_eh, r_nch, l_nch, None, slope_h, table)
+        ends = {"rows": r_nch, "others": l_nch, "edges": None}
+        return sums.slope_sum(w_eh, table, **ends, slope=slope_h)
 
     def compute_with_edges(table, w_eh, r_nch, l_nch, e_ech, slope_h):
-        return slots.slope_sum(w_eh, r_nch, l_nch, e_ech, slope_h, table)
+        ends = {"rows": r_nch, "others": l_nch, "edges": e_ech}
+        return sums.slope_sum(w_eh, table, **ends, slope=slope_h)
 
     assert temporary_bytes(compute) < 0.4 * GATHERED_NCH
     assert temporary_bytes(compute_with_edges) < 0.4 * GATHERED_NCH
 
 
 def test_edge_dots_stores_no_gathered_values():
-    def compute(r_nch, rows, l_nch, others, w_eh, s_nh):
-        return edge_loops.edge_dots(
-            r_nch,
-            rows,
-            l_nch,
-            others,
-            function=lambda dot, edges, rows, _: edges[0] * (dot - rows[0]),
+    def compute(table, r_nch, l_nch, w_eh, s_nh):
+        return sums.edge_dots(
+            lambda dot, edges, rows, _: edges[0] * (dot - rows[0]),
+            table,
+            rows=r_nch,
+            others=l_nch,
             at_edges=[w_eh],
             at_rows=[s_nh],
         )
@@ -306,11 +313,13 @@ def test_edge_dots_stores_no_gathered_values():
 
 
 def test_edge_activations_stores_no_gathered_values():
-    def compute(a_ch, r_nch, rows, l_nch, others, slope_h):
-        return edge_loops.edge_activations(a_ch, r_nch, rows, l_nch, others, None, slope_h)
+    def compute(table, a_ch, r_nch, l_nch, slope_h):
+        ends = {"rows": r_nch, "others": l_nch, "edges": None}
+        return sums.edge_activations(a_ch, table, **ends, slope=slope_h)
 
-    def compute_with_edges(a_ch, r_nch, rows, l_nch, others, e_ech, slope_h):
-        return edge_loops.edge_activations(a_ch, r_nch, rows, l_nch, others, e_ech, slope_h)
+    def compute_with_edges(table, a_ch, r_nch, l_nch, e_ech, slope_h):
+        ends = {"rows": r_nch, "others": l_nch, "edges": e_ech}
+        return sums.edge_activations(a_ch, table, **ends, slope=slope_h)
 
     assert temporary_bytes(compute) < 0.2 * GATHERED_NCH
     assert temporary_bytes(compute_with_edges) < 0.2 * GATHERED_NCH

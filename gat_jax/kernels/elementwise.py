@@ -1,0 +1,79 @@
+"""What happens to single numbers: the LeakyReLU, its slope, and logits without the receiver's term.
+
+Written once, and called by every backend, by `symmetry` and by the rows of a sweep.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Scalar = float | Float[Array, ""]
+
+
+def leaky_relu(x: Float[Array, "..."], slope: Scalar | Array) -> Float[Array, "..."]:
+    """f(x) = x where x >= 0, else slope * x; any real slope."""
+    return jnp.where(x >= 0, x, slope * x)
+
+
+def step(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return 1 where x >= 0, else 0."""
+    return (x >= 0).astype(x.dtype)
+
+
+def slope_at(x: Float[Array, "..."], below, above=1.0) -> Float[Array, "..."]:
+    """Return the slope of the LeakyReLU at x: `above` where x >= 0, else `below`.
+
+    Multiplied by a step and not selected: a select between gathered values would end the loop that
+    XLA makes of them on a CPU.
+    """
+    return below + (above - below) * step(x)
+
+
+@jax.custom_jvp
+def negative_part(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return min(x, 0), whose derivative at 0 is 0.
+
+    JAX's own derivative of a minimum is one half where both arguments are equal. A logit of exactly
+    0 belongs to the positive regime, where no gradient may reach the receiver's score.
+    """
+    return jnp.minimum(x, 0.0)
+
+
+@negative_part.defjvp
+def _negative_part_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return negative_part(x), jnp.where(x < 0, dx, 0.0)
+
+
+def row_pieces(
+    c: Float[Array, "..."], m: Float[Array, "..."], slope: Scalar | Array
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Return a row's `scale` and `bend`, which `shifted_logit` takes, for a slope >= 0.
+
+    Args:
+      c: the receiver's score.
+      m: largest t of the row, so that c + m is its largest logit.
+      slope: of the LeakyReLU f.
+
+    Returns:
+      The slope of f at the largest logit, and by how much f bends below it: 1 - slope where the
+      largest logit is positive, 0 in a row without positive logits.
+    """
+    is_above = c + m > 0
+    return jnp.where(is_above, 1.0, slope), jnp.where(is_above, 1.0 - slope, 0.0)
+
+
+def shifted_logit(
+    c: Float[Array, "..."],
+    t: Float[Array, "..."],
+    m: Float[Array, "..."],
+    scale: Float[Array, "..."],
+    bend: Float[Array, "..."],
+) -> Float[Array, "..."]:
+    """Return f(c + t) - f(c + m) for t <= m, f the LeakyReLU with a slope >= 0.
+
+    Numerics: the receiver's score c cancels inside one linear piece of f. Here it does not even
+    enter the arithmetic there: the second term is an exact 0, and so is the gradient to c. The
+    gradient to the slope is right everywhere, at slope 1 too.
+    """
+    return scale * (t - m) - bend * negative_part(c + t)

@@ -1,0 +1,104 @@
+"""GATv2: attention with the nonlinearity inside the score. Brody et al. 2022, arXiv:2105.14491."""
+
+from typing import NamedTuple
+
+import jraph
+from jaxtyping import Array, Float
+
+from gat_jax.kernels import Layout, attention, gatv2_scores, projections
+from gat_jax.layers.base import (
+    AttentionInfo,
+    DropoutKey,
+    EdgeMask,
+    LayerKind,
+    LayerSettings,
+    LayerShape,
+    ParamSpec,
+    common_specs,
+    dropout_multiplier,
+    merge,
+    prepare,
+)
+
+
+class GATv2Params(NamedTuple):
+    """Parameters of `gatv2`; without `kernel_recv` senders and receivers share one projection."""
+
+    kernel_send: Float[Array, "*batch features heads channels"]
+    a: Float[Array, "*batch heads channels"]
+    kernel_recv: Float[Array, "*batch features heads channels"] | None = None
+    bias_send: Float[Array, "*batch heads channels"] | None = None
+    bias_recv: Float[Array, "*batch heads channels"] | None = None
+    output_bias: Float[Array, "*batch outputs"] | None = None
+    edge_kernel: Float[Array, "*batch edge_features heads channels"] | None = None
+    residual_kernel: Float[Array, "*batch features outputs"] | None = None
+
+
+def specs(config: LayerShape, num_features: int) -> dict[str, ParamSpec]:
+    """Return the parameters that the layer has."""
+    heads = (config.heads, config.channels)
+    kernel = ParamSpec((num_features, *heads), "kernel")
+    found = {"kernel_send": kernel, "a": ParamSpec(heads, "attention")}
+    if config.use_bias:
+        found["bias_send"] = ParamSpec(heads, "bias")
+    if not config.share_weights:
+        found["kernel_recv"] = kernel
+        if config.use_bias:
+            found["bias_recv"] = ParamSpec(heads, "bias")
+    if config.num_edge_features:
+        found["edge_kernel"] = ParamSpec((config.num_edge_features, *heads), "kernel")
+    return found | common_specs(config, num_features)
+
+
+def gatv2(
+    params: GATv2Params,
+    graph: jraph.GraphsTuple,
+    *,
+    config: LayerShape | None = None,
+    settings: LayerSettings = LayerSettings(),
+    key: DropoutKey = None,
+    edge_mask: EdgeMask | None = None,
+    layout: Layout | None = None,
+) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
+    """Graph attention with the nonlinearity inside the score.
+
+        l = x W_send + b_send (also the values),  r = x W_recv + b_recv
+        score_ij = sum_k a_k LeakyReLU(r_ik + l_jk (+ (e_ij W_edge)_k))
+        alpha_ij = softmax_j score_ij,  out_i = sum_j alpha_ij l_j
+
+    Args, Returns and Raises as `gat`. Twins that are equal by the criterion of
+    `gat_jax.symmetry` agree to rounding: no form of the softmax makes them bit-equal.
+    """
+    inputs = prepare(
+        specs,
+        params,
+        params.kernel_send,
+        graph,
+        config=config,
+        settings=settings,
+        key=key,
+        edge_mask=edge_mask,
+        layout=layout,
+    )
+    l_nch = projections.project(inputs.x, params.kernel_send, params.bias_send)
+    r_nch = l_nch
+    if params.kernel_recv is not None:
+        r_nch = projections.project(inputs.x, params.kernel_recv, params.bias_recv)
+    e_ech = None
+    if params.edge_kernel is not None:
+        features = projections.edge_features(params.edge_kernel, graph)
+        e_ech = projections.project(features, params.edge_kernel, None)
+    a_ch = params.a.T.astype(l_nch.dtype)
+    scores_eh = gatv2_scores.scores(inputs.layout, a_ch, r_nch, l_nch, e_ech, slope=settings.slope)
+    scaled_eh = scores_eh / settings.temperature
+    mask_eh = attention.mask_by_head(edge_mask, scores_eh.shape[1])
+    multiplier_eh = dropout_multiplier(key, settings.attention_dropout, scores_eh)
+    out_nch = attention.softmax_sum(inputs.layout, scaled_eh, l_nch, multiplier_eh, mask_eh)
+    alpha_eh = attention.softmax(inputs.layout, scaled_eh, mask_eh)
+    r_nhc, l_nhc, out_nhc = (x.swapaxes(1, 2) for x in (r_nch, l_nch, out_nch))
+    e_ehc = None if e_ech is None else e_ech.swapaxes(1, 2)
+    info = AttentionInfo(r_nhc, l_nhc, e_ehc, scores_eh, alpha_eh, out_nhc, params.a)
+    return merge(out_nhc, params, inputs), info
+
+
+GATV2 = LayerKind(GATv2Params, gatv2, specs)
