@@ -51,7 +51,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from gat_jax.graphs import build as graphs
 from gat_jax.graphs import datasets, twins
 from gat_jax.layers import GATParams, LayerConfig, gat, init_layer
-from gat_jax.sampling import Cell, engine
+from gat_jax.sampling import Cell, sample
 from gat_jax.studies import tutorial_training as study_training
 from gat_jax.studies.tutorial_init import PRINTED_OUTPUTS, article_params, two_head_params
 from gat_jax.symmetry import binomial_interval, normalised_entropy, probability
@@ -286,8 +286,7 @@ def sample_all(cells, *, num_inits=30_000):
     """Sample every cell; two at a time, since most of the time goes into compiling."""
     with ThreadPoolExecutor(2) as pool:
         jobs = [
-            pool.submit(engine.sample, cell, graph, pairs, num_inits=num_inits, seed=0)
-            for cell in cells
+            pool.submit(sample, cell, graph, pairs, num_inits=num_inits, seed=0) for cell in cells
         ]
         return [job.result() for job in jobs]
 

@@ -25,7 +25,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from gat_jax.runtime import cli, store
-from gat_jax.sampling import Program, Tile, engine
+from gat_jax.runtime.devices import default_devices, total_memory, use_cores
+from gat_jax.runtime.engine import Program
+from gat_jax.sampling import split_into_tiles
 from gat_jax.sweeps import Entry, SweepSpec, specfile
 from gat_jax.sweeps import figures as sweep_figures
 from gat_jax.sweeps import runner as sweep
@@ -123,16 +125,16 @@ def run(options: Options, arguments: Sequence[str]) -> int:
     if isinstance(options.chunk_size, int) and options.chunk_size < 1:
         raise ValueError(f"chunk_size: expected at least 1, got {options.chunk_size}")
     budget = None if options.memory is None else _bytes(options.memory)
-    engine.use_cores(options.devices)
+    use_cores(options.devices)
     _start_processes(options)
-    devices = engine.default_devices()[: options.devices]
+    devices = default_devices()[: options.devices]
     if options.devices is not None and options.devices > len(devices):
         raise ValueError(f"devices: expected at most {len(devices)}, got {options.devices}")
     cells = sweep.entries(spec)
-    budget = engine.total_memory() // 4 if budget is None else budget
+    budget = total_memory() // 4 if budget is None else budget
 
     def calls_under_way(entry: Entry) -> int:
-        program = Program.of(entry.task, devices, keep_lanes=spec.keep == "raw")
+        program = Program.of(entry.task.work, devices)
         if options.chunk_size == "auto":
             return program.calls_within(budget)
         return max(1, options.chunk_size // (entry.task.shape.tile_size * len(devices)))
@@ -253,7 +255,7 @@ def _print_plan(
     seconds: dict[Program, float] = {}
     for entry in cells:
         size = entry.task.shape.tile_size * len(devices)
-        program = Program.of(entry.task, devices, keep_lanes=spec.keep == "raw")
+        program = Program.of(entry.task.work, devices)
         calls = calls_under_way(entry)
         stored = {} if blocks is None else sweep.read_blocks(spec, entry, blocks)[0]
         if program not in seconds:
@@ -283,11 +285,12 @@ def _print_plan(
 
 def _time_call(program: Program, entry: Entry) -> float:
     """Return the seconds that one tile on each device takes."""
-    tiles = [Tile(0, entry.task.shape.tile_size)] * len(program.devices)
+    shape = entry.task.shape
+    tiles = [*split_into_tiles(0, shape.tile_size, shape)] * len(program.devices)
     seconds = 0.0
     for _ in range(2):  # the first call also allocates
         start = time.perf_counter()
-        jax.block_until_ready(program(entry.task.inputs, tiles, entry.task.shape.batch_size))
+        jax.block_until_ready(program(entry.task.inputs, tiles))
         seconds = time.perf_counter() - start
     return seconds
 

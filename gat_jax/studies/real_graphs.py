@@ -10,7 +10,7 @@ import xarray as xr
 from gat_jax.graphs import NodeTask, TwinCounts, twins
 from gat_jax.graphs import build as graphs
 from gat_jax.layers import LayerConfig
-from gat_jax.sampling import Cell, Counts, engine
+from gat_jax.sampling import Cell, Counts, sample
 from gat_jax.studies.claims import FEW_PAIRS, Claim, Measurement, deterministic, share
 
 HEADS = (1, 8)
@@ -57,7 +57,7 @@ def study_graph(task: NodeTask, *, num_inits: int, seed: int) -> list[GraphRow]:
             for heads in HEADS:
                 layer = LayerConfig(heads=heads, initializer="tutorial")
                 cell = Cell(f"{task.name}.{loops}_loops", layer)
-                counts[heads] = engine.sample(
+                counts[heads] = sample(
                     cell, graph, pairs, num_inits=num_inits, seed=seed, only_signs=True
                 )
         rows.append(

@@ -12,7 +12,7 @@ import xarray as xr
 
 from gat_jax.graphs import TwinPairs, datasets, twins
 from gat_jax.layers import GATParams, LayerConfig, gat
-from gat_jax.sampling import Cell, Counts, engine
+from gat_jax.sampling import Cell, Counts, sample
 from gat_jax.sampling import sampler as sampling
 from gat_jax.studies.claims import Measurement, deterministic, share
 from gat_jax.symmetry import CAUSES, binomial_interval, normalised_entropy, probability
@@ -114,7 +114,7 @@ def jobs(*, num_inits: int, seed: int) -> dict[str, Callable[[], Counts]]:
     graph, pairs = tutorial_twins()
     return {
         name: functools.partial(
-            engine.sample,
+            sample,
             cell,
             graph,
             pairs,

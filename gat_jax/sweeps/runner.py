@@ -30,9 +30,10 @@ from jaxtyping import Float
 from gat_jax.graphs import TwinPairs, datasets, twins
 from gat_jax.graphs import build as graphs
 from gat_jax.layers import InitializerName, LayerConfig, LayerName
-from gat_jax.runtime import store
+from gat_jax.runtime import engine, store
+from gat_jax.runtime.devices import Devices, default_devices
 from gat_jax.runtime.store import Blocks
-from gat_jax.sampling import Cell, Counts, Devices, FeatureName, InitValues, Task, Tile, engine
+from gat_jax.sampling import Cell, Counts, FeatureName, InitValues, PreparedCell, Tile
 from gat_jax.sampling import sampler as sampling
 from gat_jax.symmetry import CAUSES, metrics
 
@@ -123,7 +124,7 @@ class Entry(NamedTuple):
 
     key: str  # its folder in the store
     labels: dict[str, Any]  # its value on every axis
-    task: Task
+    task: PreparedCell
     num_pairs: int
     num_classes: int
     block_size: int  # in whole tiles
@@ -200,8 +201,13 @@ def _entry(
     cell = Cell(
         labels["graph"], layer, labels["features"], slope=labels["slope"], gain=labels.get("gain")
     )
-    task = sampling.make_task(
-        cell, graph, pairs, seed=spec.seed, only_signs=spec.measure == "collisions"
+    task = sampling.prepare_cell(
+        cell,
+        graph,
+        pairs,
+        seed=spec.seed,
+        only_signs=spec.measure == "collisions",
+        keep_values=spec.keep == "raw",
     )
     name = ".".join(
         f"{axis[0]}{value}" if isinstance(value, int | float) else Path(value).name
@@ -557,16 +563,12 @@ def _run_blocks(
         for block in numbers:
             first = block * entry.block_size
             stop = first + _inits_of(spec, entry, block)
-            cut = list(engine.split_into_tiles(first, stop, shape))
+            cut = list(sampling.split_into_tiles(first, stop, shape))
             under_way.append((block, len(cut)))
             yield from cut
 
-    results = engine.run_tiles(
-        entry.task,
-        tiles(),
-        devices=devices,
-        calls_under_way=calls_under_way,
-        keep_lanes=spec.keep == "raw",
+    results = sampling.measure_tiles(
+        entry.task, tiles(), devices=devices, calls_under_way=calls_under_way
     )
     for first_result in results:
         block, num_tiles = under_way.pop(0)
@@ -605,7 +607,7 @@ def run(spec: SweepSpec, path: Path, *, devices: Devices | None = None) -> xr.Da
             spec,
             cells,
             blocks,
-            devices=devices or engine.default_devices(),
+            devices=devices or default_devices(),
             calls_under_way=lambda entry: engine.MAX_CALLS_UNDER_WAY,
             should_stop=lambda: False,
             on_progress=lambda progress: None,

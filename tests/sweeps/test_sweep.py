@@ -19,7 +19,7 @@ from gat_jax.graphs import build as graphs
 from gat_jax.graphs import datasets
 from gat_jax.layers import LayerConfig
 from gat_jax.runtime import store
-from gat_jax.sampling import Cell, engine
+from gat_jax.sampling import Cell, sample
 from gat_jax.sampling import sampler as sampling
 from gat_jax.studies import tutorial_init as study_init
 from gat_jax.sweeps import SweepSpec
@@ -160,7 +160,7 @@ def test_the_summary_is_labelled_and_agrees_with_sampling(tmp_path, capsys):
     cell = dataset.sel(layer="gat", heads=2).squeeze()
     graph, pairs = study_init.tutorial_twins()
     layer = LayerConfig(heads=2, initializer="tutorial")
-    counts = engine.sample(Cell("tutorial", layer), graph, pairs, num_inits=50_000, seed=3)
+    counts = sample(Cell("tutorial", layer), graph, pairs, num_inits=50_000, seed=3)
     assert cell.num_inits == 50_000
     assert cell.collisions == counts.collisions
     assert cell.collision_probability == counts.collisions / 50_000
@@ -542,7 +542,7 @@ def test_a_graph_from_a_file(tmp_path):
 def test_records_keep_every_count():
     cells = sweep.entries(SweepSpec(heads=(2,)))
     graph, pairs = study_init.tutorial_twins()
-    counts = engine.sample(cells[0].task.cell, graph, pairs, num_inits=1000, seed=0)
+    counts = sample(cells[0].task.cell, graph, pairs, num_inits=1000, seed=0)
     again = sweep.from_record(sweep.to_record(counts), cells[0])
     for name, one, two in zip(sampling.Counts._fields, counts, again, strict=True):
         np.testing.assert_array_equal(one, two, err_msg=name)
