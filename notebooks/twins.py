@@ -51,11 +51,12 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from gat_jax.graphs import build as graphs
 from gat_jax.graphs import datasets, twins
 from gat_jax.layers import GATParams, LayerConfig, gat, init_layer
+from gat_jax.runtime.stats import binomial_interval
 from gat_jax.sampling import Cell, sample
 from gat_jax.studies import tutorial_training as study_training
 from gat_jax.studies.tutorial_init import PRINTED_OUTPUTS, article_params, two_head_params
-from gat_jax.symmetry import binomial_interval, normalised_entropy, probability
 from gat_jax.symmetry import nodes as symmetry
+from gat_jax.symmetry import normalised_entropy, probability
 from gat_jax.training import TrainConfig
 from gat_jax.training import survival as escape
 

@@ -30,12 +30,12 @@ from jaxtyping import Float
 from gat_jax.graphs import TwinPairs, datasets, twins
 from gat_jax.graphs import build as graphs
 from gat_jax.layers import InitializerName, LayerConfig, LayerName
-from gat_jax.runtime import engine, store
+from gat_jax.runtime import engine, stats, store
 from gat_jax.runtime.devices import Devices, default_devices
 from gat_jax.runtime.store import Blocks
 from gat_jax.sampling import Cell, Counts, FeatureName, InitValues, PreparedCell, Tile
 from gat_jax.sampling import sampler as sampling
-from gat_jax.symmetry import CAUSES, metrics
+from gat_jax.symmetry import CAUSES
 
 BUILT_IN_GRAPHS = {
     "tutorial": graphs.tutorial_graph,
@@ -450,7 +450,7 @@ class Prefix:
 
 def collision_interval(counts: Counts, entry: Entry) -> tuple[float, float]:
     """Return the 95% interval of the collision probability."""
-    return metrics.mean_share_interval(
+    return stats.mean_share_interval(
         counts.collisions, counts.squared_shares, counts.num_inits, entry.num_pairs
     )
 
@@ -688,7 +688,7 @@ def _summary(spec: SweepSpec, entry: Entry | None, prefix: Prefix | None) -> dic
     if has_some and entry is not None and counts is not None:
         probability = float(counts.collisions) / (float(counts.num_inits) * num_pairs)
         interval = collision_interval(counts, entry)
-        all_interval = metrics.binomial_interval(counts.all_pairs_collided, counts.num_inits)
+        all_interval = stats.binomial_interval(counts.all_pairs_collided, counts.num_inits)
 
     def count(name: str, size: tuple[int, ...] = ()) -> np.ndarray:
         return np.zeros(size, np.int64) if counts is None else getattr(counts, name)

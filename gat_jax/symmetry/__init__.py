@@ -1,10 +1,7 @@
 """When are twins equal, why, how likely, and how that is measured."""
 
 from gat_jax.symmetry.metrics import (
-    Count,
-    binomial_interval,
     mean_of_defined,
-    mean_share_interval,
     normalised_entropy,
     normalised_entropy_deficit,
     twin_gap,
@@ -27,14 +24,11 @@ from gat_jax.symmetry.probability import (
 __all__ = [
     "CAUSES",
     "NUM_EXACT_CAUSES",
-    "Count",
     "Quadrature",
-    "binomial_interval",
     "equal_by_signs",
     "equal_nodes",
     "gaussian_collision_probability",
     "mean_of_defined",
-    "mean_share_interval",
     "normalised_entropy",
     "normalised_entropy_deficit",
     "pair_causes",

@@ -18,13 +18,12 @@ from gat_jax.commands import sweep as script
 from gat_jax.graphs import build as graphs
 from gat_jax.graphs import datasets
 from gat_jax.layers import LayerConfig
-from gat_jax.runtime import store
+from gat_jax.runtime import stats, store
 from gat_jax.sampling import Cell, sample
 from gat_jax.sampling import sampler as sampling
 from gat_jax.studies import tutorial_init as study_init
 from gat_jax.sweeps import SweepSpec
 from gat_jax.sweeps import runner as sweep
-from gat_jax.symmetry import metrics
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "sweep.py"
 # Two programs, blocks of one tile and of two, and a last block that is not full.
@@ -164,7 +163,7 @@ def test_the_summary_is_labelled_and_agrees_with_sampling(tmp_path, capsys):
     assert cell.num_inits == 50_000
     assert cell.collisions == counts.collisions
     assert cell.collision_probability == counts.collisions / 50_000
-    low, high = metrics.binomial_interval(counts.collisions, 50_000)
+    low, high = stats.binomial_interval(counts.collisions, 50_000)
     assert cell.interval.values.tolist() == [low, high]
     np.testing.assert_array_equal(cell.head_collisions_by_cause, counts.head_causes)
     np.testing.assert_array_equal(cell.pair_collisions_by_cause, counts.head_causes.sum(axis=0))
@@ -191,7 +190,7 @@ def test_several_pairs_have_an_interval_of_their_own(tmp_path):
     assert probability == int(cell.collisions) / (11 * 20_000)
     low, high = cell.interval.values
     # Pairs of one initialisation go together, so it is wider than that of independent pairs.
-    naive = metrics.binomial_interval(int(cell.collisions), 11 * 20_000)
+    naive = stats.binomial_interval(int(cell.collisions), 11 * 20_000)
     assert low < probability < high
     assert high - low > 1.3 * float(naive[1] - naive[0])
     assert "entropy_histogram" not in cell
