@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jaxlib
+import jaxlib.version
 import jraph
 import numpy as np
 
@@ -174,7 +174,7 @@ def _header(spec: SweepSpec, graphs: Mapping[str, jraph.GraphsTuple]) -> dict[st
         "graph_digests": digests,
         "device": origin.device_name(),
         "version_jax": jax.__version__,
-        "version_jaxlib": jaxlib.__version__,
+        "version_jaxlib": jaxlib.version.__version__,
         "batches_per_tile": sampler.BATCHES_PER_TILE,
     }
 

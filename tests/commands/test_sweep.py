@@ -24,20 +24,23 @@ from gat_jax.runtime import locks
 from gat_jax.runtime.store import Blocks
 from gat_jax.sweeps import figures, is_complete, runner
 
+LONG = [*SIGNS[:-1], 10**9]  # far more than a test has time for
+
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interruption_saves_and_says_how_to_go_on(tmp_path, number):
     path = tmp_path / "interrupted.zarr"
-    process = start("--num-inits", 10**9, "--devices", 1, "--out", path)
+    options = [*LONG, "--devices", 1, "--out", path]
+    process = start(*options)
     wait_for_blocks(process, path, 2)
     process.send_signal(number)
     code, out, _ = finish(process)
     assert code == 128 + number
     assert "to go on, run:" in out
-    command = f"{SCRIPT} --num-inits {10**9} --devices 1 --out {path}"
+    command = " ".join(map(str, [SCRIPT, *options]))
     assert out.splitlines()[-1].strip().endswith(command)
     dataset = xr.open_zarr(path)
-    assert 2 * 2**20 <= int(dataset.num_inits.squeeze()) < 10**9
+    assert 2 * 131072 <= int(dataset.num_inits.squeeze()) < 10**9
     assert not dataset.is_complete.any()
 
 
@@ -232,10 +235,10 @@ def test_a_store_of_another_schema_is_one_line(tmp_path, capsys):
 
 def test_a_second_sweep_on_one_store_is_refused(tmp_path, capsys):
     path = tmp_path / "sweep.zarr"
-    first = start("--num-inits", 10**9, "--devices", 1, "--out", path)
+    first = start(*LONG, "--devices", 1, "--out", path)
     wait_for_blocks(first, path, 1)
     with pytest.raises(SystemExit) as stop:
-        run("--num-inits", 10**9, "--out", path)
+        run(*LONG, "--out", path)
     assert stop.value.code == 2
     assert "expected no other sweep on" in one_line(capsys)
     first.kill()
