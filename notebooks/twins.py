@@ -48,7 +48,7 @@ import networkx as nx
 import numpy as np
 from matplotlib.colors import BoundaryNorm, ListedColormap
 
-from gat_jax.graphs import build as graphs
+from gat_jax import graphs
 from gat_jax.graphs import datasets, twins
 from gat_jax.layers import GATParams, LayerConfig, gat, init_layer
 from gat_jax.runtime.stats import binomial_interval
@@ -572,7 +572,7 @@ plt.show()
 
 # %%
 club = nx.karate_club_graph()
-labels = datasets.karate_club().labels
+labels = datasets.load_task("karate_club").labels
 without_loops = graphs.from_networkx(club)  # one-hot node ids, unless you give nodes=...
 position = nx.spring_layout(club, seed=2)
 fig, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")

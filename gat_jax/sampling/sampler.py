@@ -24,8 +24,8 @@ import jraph
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
+from gat_jax import graphs
 from gat_jax.graphs import TwinPairs
-from gat_jax.graphs import build as graphs
 from gat_jax.layers import (
     SCHEMES,
     InitializerName,

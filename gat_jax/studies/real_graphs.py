@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from gat_jax import graphs
 from gat_jax.graphs import NodeTask, TwinCounts, twins
-from gat_jax.graphs import build as graphs
 from gat_jax.layers import LayerConfig
 from gat_jax.runtime.stats import mean_share_interval
 from gat_jax.sampling import Cell, Counts, sample

@@ -80,7 +80,7 @@ def layer_measurements() -> dict[str, Measurement]:
 
 def tutorial_twins() -> tuple[jraph.GraphsTuple, TwinPairs]:
     """Return the tutorial graph and its one pair of twins."""
-    graph = datasets.tutorial().graph
+    graph = datasets.load_task("tutorial").graph
     return graph, twins.twin_pairs(twins.twin_classes(graph))
 
 

@@ -17,18 +17,12 @@ import jaxlib.version
 import jraph
 import numpy as np
 
-from gat_jax.graphs import TwinPairs, build, datasets, twins
+from gat_jax.graphs import TwinPairs, load_graph, twins
 from gat_jax.layers import LayerConfig
 from gat_jax.sampling import Cell, PreparedCell, prepare_cell, sampler
 from gat_jax.sweeps import origin
 from gat_jax.sweeps.spec import AXES, SweepSpec
 
-BUILT_IN_GRAPHS = {
-    "tutorial": build.tutorial_graph,
-    "karate_club": build.karate_club,
-    "les_miserables": build.les_miserables,
-}
-SELF_LOOPS = "+self_loops"  # after a graph's name: with a self-loop at every node
 MAX_BLOCK_TILES = 64
 
 
@@ -94,23 +88,6 @@ def prepare(spec: SweepSpec) -> Grid:
     if not entries:
         raise ValueError("heads: expected 1 among them for gcn, got none: the grid has no cell")
     return Grid(spec, entries, _header(spec, graphs))
-
-
-def load_graph(name: str) -> jraph.GraphsTuple:
-    """Return a graph by the name that a spec gives it.
-
-    Raises:
-      ValueError: if there is no such graph.
-    """
-    source = name.removesuffix(SELF_LOOPS)
-    if source in BUILT_IN_GRAPHS:
-        graph = BUILT_IN_GRAPHS[source]()
-    elif source.endswith(".npz"):
-        graph = datasets.load(Path(source)).graph
-    else:
-        names = ", ".join(BUILT_IN_GRAPHS)
-        raise ValueError(f"graph: expected {names} or a .npz file, got {name}")
-    return build.add_self_loops(graph) if name.endswith(SELF_LOOPS) else graph
 
 
 def _twin_pairs(name: str, graph: jraph.GraphsTuple) -> TwinPairs:

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import common as bench_common
+from gat_jax import graphs
 from gat_jax.graphs import TwinPairs, twins
-from gat_jax.graphs import build as graphs
 from gat_jax.layers import LayerConfig
 from gat_jax.runtime import cli, store
 from gat_jax.runtime.devices import default_devices, jit_tiles, use_cores

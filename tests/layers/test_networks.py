@@ -7,7 +7,7 @@ from flax import nnx
 from flax.nnx import bridge
 from helpers import fields, messy_graph, oracle_layer
 
-from gat_jax.graphs import build as graphs
+from gat_jax import graphs
 from gat_jax.layers import gat_layer as layers
 from gat_jax.layers import networks as models
 

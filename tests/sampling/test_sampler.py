@@ -5,7 +5,7 @@ import numpy as np
 import oracle
 import pytest
 
-from gat_jax.graphs import build as graphs
+from gat_jax import graphs
 from gat_jax.graphs import twins
 from gat_jax.layers import LayerConfig, initializers
 from gat_jax.runtime.devices import default_devices

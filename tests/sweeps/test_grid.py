@@ -51,7 +51,7 @@ def test_what_cannot_be_swept_is_refused(fields, message):
 
 
 def save_tutorial(file, scale: int) -> None:
-    source = datasets.tutorial().graph
+    source = datasets.load_task("tutorial").graph
     rows, columns = source.nodes.nonzero()
     np.savez(
         file,

@@ -23,7 +23,7 @@ from sweep_runs import (
     wait_for_blocks,
 )
 
-from gat_jax.graphs import build
+from gat_jax.graphs import tutorial_graph
 from gat_jax.runtime import locks, store
 from gat_jax.sweeps import (
     Machine,
@@ -229,7 +229,7 @@ def test_values_that_are_all_zero_are_no_damage(tmp_path):
 
 
 def test_an_overflow_is_refused_and_not_counted(tmp_path, monkeypatch):
-    huge = build.tutorial_graph()
+    huge = tutorial_graph()
     huge = huge._replace(nodes=huge.nodes * np.float32(4e37))
     monkeypatch.setattr(grid, "load_graph", lambda name: huge)
     path = tmp_path / "sweep.zarr"
