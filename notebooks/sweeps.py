@@ -19,11 +19,12 @@
 # draws random initialisations of each, and counts how often twins (nodes with the same neighbours)
 # come out equal. Its store opens as one labelled dataset. The command
 #
-#     python scripts/sweep.py --layer gat gatv2 --heads 1 2 4 8 --num-inits 100000 --out small.zarr
+#     gat-jax sweep --layer gat gatv2 --heads 1 2 4 8 --num-inits 100000 --out small.zarr
 #
 # does the same as the first cell.
 
 # %%
+import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -31,12 +32,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 
-from gat_jax.sweeps import runner as sweep
+from gat_jax.sweeps import SweepSpec, run_sweep
 
 folder = tempfile.TemporaryDirectory()
 path = Path(folder.name) / "small.zarr"
-spec = sweep.SweepSpec(layer=("gat", "gatv2"), heads=(1, 2, 4, 8), num_inits=100_000)
-sweep.run(spec, path)
+spec = SweepSpec(layer=("gat", "gatv2"), heads=(1, 2, 4, 8), num_inits=100_000)
+run_sweep(spec, path)
 
 # %% [markdown]
 # ## Select
@@ -101,9 +102,7 @@ plt.show()
 # their random numbers, and whether twins are equal does not depend on the slope.
 
 # %%
-larger = sweep.SweepSpec(
-    layer=("gat", "gatv2"), heads=(1, 2, 4, 8), num_inits=100_000, slope=(0.2, 0.5)
-)
-probability = sweep.run(larger, path).collision_probability.sel(layer="gat").squeeze()
+larger = dataclasses.replace(spec, slope=(0.2, 0.5))
+probability = run_sweep(larger, path).collision_probability.sel(layer="gat").squeeze()
 print(probability.to_series().unstack("slope").round(4).to_string())
 folder.cleanup()

@@ -48,14 +48,15 @@ import networkx as nx
 import numpy as np
 from matplotlib.colors import BoundaryNorm, ListedColormap
 
-from gat_jax.graphs import build as graphs
+from gat_jax import graphs
 from gat_jax.graphs import datasets, twins
 from gat_jax.layers import GATParams, LayerConfig, gat, init_layer
-from gat_jax.sampling import Cell, engine
+from gat_jax.runtime.stats import binomial_interval
+from gat_jax.sampling import Cell, sample
 from gat_jax.studies import tutorial_training as study_training
 from gat_jax.studies.tutorial_init import PRINTED_OUTPUTS, article_params, two_head_params
-from gat_jax.symmetry import binomial_interval, normalised_entropy, probability
 from gat_jax.symmetry import nodes as symmetry
+from gat_jax.symmetry import normalised_entropy, probability
 from gat_jax.training import TrainConfig
 from gat_jax.training import survival as escape
 
@@ -286,8 +287,7 @@ def sample_all(cells, *, num_inits=30_000):
     """Sample every cell; two at a time, since most of the time goes into compiling."""
     with ThreadPoolExecutor(2) as pool:
         jobs = [
-            pool.submit(engine.sample, cell, graph, pairs, num_inits=num_inits, seed=0)
-            for cell in cells
+            pool.submit(sample, cell, graph, pairs, num_inits=num_inits, seed=0) for cell in cells
         ]
         return [job.result() for job in jobs]
 
@@ -572,7 +572,7 @@ plt.show()
 
 # %%
 club = nx.karate_club_graph()
-labels = datasets.karate_club().labels
+labels = datasets.load_task("karate_club").labels
 without_loops = graphs.from_networkx(club)  # one-hot node ids, unless you give nodes=...
 position = nx.spring_layout(club, seed=2)
 fig, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")

@@ -37,6 +37,12 @@ def messy_graph(
     )
 
 
+def edge_rows(graph: jraph.GraphsTuple) -> np.ndarray:
+    """One row (receiver, sender, features) for each edge, in the graph's order."""
+    edges = np.zeros((len(graph.senders), 0)) if graph.edges is None else graph.edges
+    return np.column_stack([graph.receivers, graph.senders, edges])
+
+
 def random_params(
     seed: int,
     config: LayerConfig,

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gat_jax import layers
-from gat_jax.graphs import build as graphs
+from gat_jax import graphs, layers
 from gat_jax.graphs import twins
 from gat_jax.layers import LayerConfig, initializers
 from gat_jax.layers import networks as models
@@ -74,13 +73,14 @@ def test_a_tile_of_initialisations_exports(graph):
     if graph == "gathered":
         source = graphs.karate_club()
         pairs = twins.twin_pairs(twins.twin_classes(source))
-    task = sampling.make_task(cell, source, pairs, seed=0)
+    task = sampling.prepare_cell(cell, source, pairs, seed=0)
     assert task.shape.layout.is_unrolled(task.shape.num_features, 2) == (graph == "unrolled")
     leaves, structure = jax.tree.flatten(task.inputs)
 
     def bins(*leaves):
         inputs = jax.tree.unflatten(structure, leaves)
-        tally, _ = sampling.run_tile(inputs, jnp.uint32(0), jnp.int32(100), shape=task.shape)
+        tile = sampling.Tile(jnp.uint32(0), jnp.int32(100))
+        tally, _ = sampling.run_tile(task.shape, inputs, tile)
         return tally.bins
 
     found, expected = round_trip(bins, *leaves), jax.jit(bins)(*leaves)

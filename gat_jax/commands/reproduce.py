@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         tasks = [] if options.data is None else datasets.load_directory(options.data)
         names = [task.name for task in tasks]
-        for name in ("karate_club", "les_miserables"):
+        for name in datasets.GRAPH_NAMES:
             if name in names:
                 raise ValueError(f"data: expected other graphs than the built-in, got {name}")
         store.check_writable(options.out)

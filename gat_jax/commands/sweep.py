@@ -1,34 +1,31 @@
 """Sweep layers, heads, channels, initialisers, features and slopes over random initialisations.
 
-    python scripts/sweep.py --heads 1 2 4 8 --num-inits 1000000 --out STORE.zarr
-    python scripts/sweep.py summarise STORE.zarr
+    gat-jax sweep --heads 1 2 4 8 --num-inits 1000000 --out STORE.zarr
+    gat-jax sweep summarise STORE.zarr
 
 The same command again goes on where the last one stopped.
 """
 
 import contextlib
 import dataclasses
+import functools
 import re
 import shlex
+import shutil
 import signal
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import tyro
 import xarray as xr
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
-from gat_jax.runtime import cli, store
-from gat_jax.sampling import Program, Tile, engine
-from gat_jax.sweeps import Entry, SweepSpec, specfile
-from gat_jax.sweeps import figures as sweep_figures
-from gat_jax.sweeps import runner as sweep
+from gat_jax import sweeps
+from gat_jax.commands import sweep_text
+from gat_jax.runtime import cli, devices, store
+from gat_jax.sweeps import Machine, SweepSpec
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -37,7 +34,8 @@ UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 class Options:
     """Sweep random initialisations; the same command again goes on where the last one stopped.
 
-    "sweep.py summarise STORE" prints the table of a store and writes CSV and figures.
+    "summarise STORE" in the place of options prints the table of a store and writes CSV and
+    figures.
     """
 
     out: Path = Path("sweep.zarr")
@@ -74,7 +72,18 @@ class SummariseOptions:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a sweep or summarise one; returns the exit code."""
+    """Run a sweep, or summarise one.
+
+    Args:
+      argv: the arguments; None: those of this process.
+
+    Returns:
+      The exit code: 0, 1 where something could not be written, 128 + the signal after an
+      interruption. What is finished is stored in any case.
+
+    Raises:
+      SystemExit: code 2 after one line on stderr, if the arguments cannot be used.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and not arguments[0].startswith("-") and arguments[0] != "summarise":
         cli.fail(f"command: expected summarise, or options of a sweep, got {arguments[0]}")
@@ -85,7 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         cli.fail(error)
     except KeyboardInterrupt:
-        return 130
+        return 128 + signal.SIGINT
+    except sweeps.SummaryError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         reason = error.strerror or error
@@ -94,84 +106,88 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str]) -> Options:
-    names = [argument.split("=")[0] for argument in arguments if argument.startswith("--")]
-    names = [name.replace("_", "-") for name in names]
-    for name in names:
-        if names.count(name) > 1:
-            cli.fail(f"{name}: expected once, got twice")
-    path = None
-    for k, argument in enumerate(arguments):
-        if argument == "--spec" and k + 1 < len(arguments):
-            path = Path(arguments[k + 1])
-        elif argument.startswith("--spec="):
-            path = Path(argument.removeprefix("--spec="))
-    try:
-        default = Options() if path is None else Options(config=specfile.load_spec(path))
-        return cli.parse(Options, arguments, default=default)
-    except ValueError as error:
-        cli.fail(error)
+    """Read the options; those of a spec's file are the defaults of the others.
+
+    Raises:
+      ValueError: if an option is given twice, or the file cannot be used.
+    """
+    # tyro takes the last of two values, and a sweep of hours would be the wrong one.
+    names = [x.split("=")[0].replace("_", "-") for x in arguments if x.startswith("--")]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice}: expected once, got twice")
+    options = cli.parse(Options, arguments)
+    if options.spec is None:
+        return options
+    default = Options(config=sweeps.load_spec(options.spec))
+    return cli.parse(Options, arguments, default=default)
 
 
 # --- running ------------------------------------------------------------------------------------
 
 
 def run(options: Options, arguments: Sequence[str]) -> int:
-    """Run or plan the sweep."""
-    spec = options.config
-    if options.devices is not None and options.devices < 1:
-        raise ValueError(f"devices: expected at least 1, got {options.devices}")
-    if isinstance(options.chunk_size, int) and options.chunk_size < 1:
-        raise ValueError(f"chunk_size: expected at least 1, got {options.chunk_size}")
-    budget = None if options.memory is None else _bytes(options.memory)
-    engine.use_cores(options.devices)
-    _start_processes(options)
-    devices = engine.default_devices()[: options.devices]
-    if options.devices is not None and options.devices > len(devices):
-        raise ValueError(f"devices: expected at most {len(devices)}, got {options.devices}")
-    cells = sweep.entries(spec)
-    budget = engine.total_memory() // 4 if budget is None else budget
+    """Run or plan the sweep.
 
-    def calls_under_way(entry: Entry) -> int:
-        program = Program.of(entry.task, devices, keep_lanes=spec.keep == "raw")
-        if options.chunk_size == "auto":
-            return program.calls_within(budget)
-        return max(1, options.chunk_size // (entry.task.shape.tile_size * len(devices)))
+    Args:
+      options: what `arguments` say.
+      arguments: as they were given, for the command that goes on with an interrupted sweep.
 
+    Returns:
+      The exit code.
+
+    Raises:
+      ValueError: if an option cannot be used.
+    """
+    machine = _start_machine(options)
+    spec, console = options.config, sweep_text.new_console()
     if options.dry_run:
-        blocks = None
-        if (options.out / "blocks").is_dir():
-            blocks = store.Blocks(options.out)
-            sweep.check_enlarges(blocks.header, sweep.header(spec))
-        _print_plan(spec, cells, devices, calls_under_way, blocks)
+        plans = list(sweeps.plan_sweep(sweeps.prepare(spec), machine, options.out))
+        sweep_text.print_plan(plans, spec, machine, console)
         return 0
-    with sweep.opened(spec, options.out) as blocks, _interruptible() as is_interrupted:
-        with _progress_bar() as report:
-            sweep.run_sweep(
+    with _signals() as received:
+        with sweep_text.progress_bar() as report:
+            dataset = sweeps.run_sweep(
                 spec,
-                cells,
-                blocks,
-                devices=devices,
-                calls_under_way=calls_under_way,
-                should_stop=is_interrupted,
+                options.out,
+                machine=machine,
+                should_stop=lambda: bool(received),
                 on_progress=report,
-                process=(jax.process_index(), jax.process_count()),
             )
-        dataset = sweep.summarise(spec, cells, blocks)
-        is_complete = sweep.is_complete(dataset)
-        if is_complete or is_interrupted() or jax.process_count() == 1:
-            sweep.save_summary(dataset, options.out)
-    console = _console()
-    if is_interrupted():
-        console.print("Interrupted. What is finished is stored; to go on, run:")
-        command = shlex.join(["python", "scripts/sweep.py", *arguments])
-        console.print(f"  {command}", soft_wrap=True, highlight=False)
-        return 130
-    if is_complete:
-        console.print(_table(dataset))
-        console.print(f"Written to {options.out}; python scripts/sweep.py summarise {options.out}")
+        if received:
+            console.print("Interrupted. What is finished is stored; to go on, run:")
+            command = shlex.join([*invocation(), *arguments])
+            console.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)
+            return 128 + received[0]
+    if sweeps.is_complete(dataset):
+        console.print(sweep_text.table_of(dataset))
+        command = shlex.join([*invocation(), "summarise", str(options.out)])
+        text = f"Written to {options.out}; to draw it: {command}"
+        console.print(text, soft_wrap=True, markup=False)
     else:
         console.print("This process's share is done; the others' is not yet.")
     return 0
+
+
+def _start_machine(options: Options) -> Machine:
+    """Start JAX on the devices asked for, and join the other processes."""
+    if options.devices is not None and options.devices < 1:
+        raise ValueError(f"devices: expected at least 1, got {options.devices}")
+    memory = None if options.memory is None else _bytes(options.memory)
+    devices.use_cores(options.devices)
+    _start_processes(options)
+    found = devices.default_devices()
+    if options.devices is not None and options.devices > len(found):
+        raise ValueError(f"devices: expected at most {len(found)}, got {options.devices}")
+    chunk_size = None if options.chunk_size == "auto" else options.chunk_size
+    return Machine(found[: options.devices], chunk_size=chunk_size, memory=memory)
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise ValueError(f"memory: expected a size such as 500M or 8G, got {text!r}")
+    return int(float(match[1]) * UNITS[match[2].upper()])
 
 
 def _start_processes(options: Options) -> None:
@@ -190,9 +206,23 @@ def _start_processes(options: Options) -> None:
         raise ValueError(f"distributed: could not start ({str(error).splitlines()[0]})") from None
 
 
+def invocation() -> list[str]:
+    """Return the words that call this command again, the way this process was called."""
+    program = Path(sys.argv[0])
+    here = shutil.which("python")
+    is_here = here is not None and Path(here).samefile(sys.executable)
+    python = "python" if is_here else sys.executable
+    if program.name == "sweep.py":
+        return [python, sys.argv[0]]
+    if program.name == "__main__.py":
+        return [python, "-m", "gat_jax", "sweep"]
+    is_elsewhere = program.stem == "gat-jax" and shutil.which("gat-jax") is None
+    return [sys.argv[0] if is_elsewhere else "gat-jax", "sweep"]
+
+
 @contextlib.contextmanager
-def _interruptible() -> Iterator[Any]:
-    """Turn the first Ctrl-C or SIGTERM into a flag; the second one acts as ever."""
+def _signals() -> Iterator[list[int]]:
+    """Collect the first Ctrl-C or SIGTERM; a second one has its usual effect."""
     received: list[int] = []
     previous = {}
 
@@ -205,157 +235,61 @@ def _interruptible() -> Iterator[Any]:
         for number in (signal.SIGINT, signal.SIGTERM):
             previous[number] = signal.signal(number, note)
     try:
-        yield lambda: bool(received)
+        yield received
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-@contextlib.contextmanager
-def _progress_bar() -> Iterator[Any]:
-    columns = (
-        TextColumn("initialisations"),
-        BarColumn(),
-        TextColumn("{task.fields[counts]}"),
-        TimeElapsedColumn(),
-        TextColumn("left:"),
-        TimeRemainingColumn(),
-    )
-    start = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=60) as progress:
-        bar = progress.add_task("", total=None, counts="")
-
-        def report(state: sweep.Progress) -> None:
-            if state.message is not None:
-                progress.console.print(state.message, soft_wrap=True)
-            rate = state.computed / max(time.monotonic() - start, 1e-9)
-            counts = f"{_short(state.done)} of {_short(state.total)}, {_short(rate)}/s"
-            progress.update(bar, completed=state.done, total=state.total, counts=counts)
-
-        yield report
-
-
-# --- what is printed ----------------------------------------------------------------------------
-
-
-def _print_plan(
-    spec: SweepSpec,
-    cells: list[Entry],
-    devices,
-    calls_under_way,
-    blocks: store.Blocks | None,
-) -> None:
-    """Print what there is to do; `blocks` are those of a store that is there already."""
-    table = Table(title=f"Sweep on {len(devices)} x {devices[0].device_kind}", title_justify="left")
-    for name in ("cell", "blocks", "stored", "of", "chunk", "memory", "estimate"):
-        table.add_column(name, justify="left" if name == "cell" else "right", no_wrap=True)
-    total = 0.0
-    seconds: dict[Program, float] = {}
-    for entry in cells:
-        size = entry.task.shape.tile_size * len(devices)
-        program = Program.of(entry.task, devices, keep_lanes=spec.keep == "raw")
-        calls = calls_under_way(entry)
-        stored = {} if blocks is None else sweep.read_blocks(spec, entry, blocks)[0]
-        if program not in seconds:
-            seconds[program] = _time_call(program, entry)
-        missing = spec.num_inits - sum(int(record[0]) for record in stored.values())
-        estimate = seconds[program] * -(-missing // size)
-        total += estimate
-        table.add_row(
-            entry.key.rsplit("-", 1)[0],
-            str(sweep.num_blocks(spec, entry)),
-            str(len(stored)),
-            _short(min(entry.block_size, spec.num_inits)),
-            _short(min(calls * size, -(-spec.num_inits // size) * size)),
-            f"{(program.memory.running + calls * program.memory.results) / 2**20:.1f} MiB",
-            f"{estimate:.1f} s",
-        )
-    console = _console()
-    console.print(table)
-    console.print(
-        f"{len(cells)} cells, {_short(len(cells) * spec.num_inits)} initialisations, "
-        f"{len(seconds)} programs; about {total:.0f} s, by one timed call of each program, "
-        "and compiling."
-    )
-    if spec.precision is not None:
-        console.print("Cells that reach the precision earlier stop earlier.")
-
-
-def _time_call(program: Program, entry: Entry) -> float:
-    """Return the seconds that one tile on each device takes."""
-    tiles = [Tile(0, entry.task.shape.tile_size)] * len(program.devices)
-    seconds = 0.0
-    for _ in range(2):  # the first call also allocates
-        start = time.perf_counter()
-        jax.block_until_ready(program(entry.task.inputs, tiles, entry.task.shape.batch_size))
-        seconds = time.perf_counter() - start
-    return seconds
-
-
-def _table(dataset: xr.Dataset) -> Table:
-    """Return one row per cell, with the axes that have several values."""
-    frame = sweep.to_table(dataset)
-    varying = [axis for axis in sweep.AXES if axis in dataset.dims and dataset.sizes[axis] > 1]
-    table = Table(title="Collisions: twins equal by signs in every head", title_justify="left")
-    for axis in varying or ["layer"]:
-        table.add_column(axis, no_wrap=True)
-    for name in ("initialisations", "probability", "95% interval", "all pairs equal"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in frame:
-        labels = [str(row[axis]) for axis in varying or ["layer"]]
-        if row["num_inits"] == 0:
-            table.add_row(*labels, "none yet", "", "", "")
-            continue
-        table.add_row(
-            *labels,
-            _short(row["num_inits"]) + ("" if row["is_complete"] else ", incomplete"),
-            f"{row['collision_probability']:.6f}",
-            rf"\[{row['interval_low']:.6f}, {row['interval_high']:.6f}]",
-            f"{row['all_pairs_equal'] / row['num_inits']:.6f}",
-        )
-    return table
+# --- summarising --------------------------------------------------------------------------------
 
 
 def summarise(options: SummariseOptions) -> int:
-    """Print the table of a store; write summary.csv and figures."""
-    if not (options.store / "blocks").is_dir():
-        raise ValueError(f"store: expected a sweep's store, got {options.store}")
+    """Print the table of a store; write summary.csv and figures, each as far as it can be.
+
+    Returns:
+      The exit code: 1 if a file could not be made, which costs that file and one line.
+
+    Raises:
+      ValueError: if the store or the folder to write into cannot be used.
+    """
     # From the blocks, not from the stored summary, which an interrupted sweep may not have.
-    blocks = store.Blocks(options.store)
-    spec = sweep.spec_of(blocks)
-    dataset = sweep.summarise(spec, sweep.entries(spec), blocks)
-    if not (dataset["num_inits"] > 0).any():
-        raise ValueError(f"store: expected finished blocks, got none in {options.store}")
+    cells, blocks = sweeps.load_blocks(options.store)
     out = options.out or options.store.with_name(options.store.stem + "_summary")
     store.check_writable(out)
-    with store.staged(out) as folder:
-        sweep.write_csv(dataset, folder / "summary.csv")
-        axes = [axis for axis in sweep.AXES if axis in dataset.dims]
-        names = sweep_figures.save_sweep_figures(dataset, axes, folder)
-    console = _console()
-    console.print(_table(dataset))
-    console.print(f"Written to {out}: {', '.join(['summary.csv', *names])}")
-    return 0
+    dataset = sweeps.summarise(cells, blocks, sweeps.provenance())
+    if not (dataset["num_inits"] > 0).any():
+        raise ValueError(f"store: expected finished blocks, got none in {options.store}")
+    console = sweep_text.new_console()
+    console.print(sweep_text.table_of(dataset))
+    drawn = ["collisions.png", *(["histograms.png"] if "gap_histogram" in dataset else [])]
+    files: dict[str, Callable[[Path], None]] = {
+        "summary.csv": functools.partial(sweeps.write_csv, dataset),
+        **{name: functools.partial(_draw, name, dataset) for name in drawn},
+    }
+    written = [name for name, write in files.items() if _is_written(out, name, write)]
+    if written:
+        console.print(f"Written to {out}: {', '.join(written)}", soft_wrap=True, markup=False)
+    return 0 if len(written) == len(files) else 1
 
 
-def _console() -> Console:
-    # Where nobody can widen the window a row keeps to one line.
-    return Console(width=None if sys.stdout.isatty() else 140)
+def _draw(name: str, dataset: xr.Dataset, path: Path) -> None:
+    # Imported where it is needed: a matplotlib that does not start costs the figures alone.
+    from gat_jax.sweeps import figures
+
+    figures.save_figure(name, dataset, path)
 
 
-def _bytes(text: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    if match is None:
-        raise ValueError(f"memory: expected a size such as 500M or 8G, got {text!r}")
-    return int(float(match[1]) * UNITS[match[2].upper()])
-
-
-def _short(number: int | float) -> str:
-    """Return a number with three digits and k, M or G."""
-    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= factor:
-            return f"{number / factor:.3g}{unit}"
-    return f"{number:.3g}"
+def _is_written(out: Path, name: str, write: Callable[[Path], None]) -> bool:
+    """Write one file, or say in one line why there is none; return whether there is."""
+    try:
+        with store.staged(out) as folder:
+            write(folder / name)
+    except Exception as error:  # whatever a figure dies of, the other files are still to be made
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"error: {name} is missing ({reason})", file=sys.stderr)
+        return False
+    return True
 
 
 if __name__ == "__main__":

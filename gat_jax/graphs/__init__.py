@@ -1,29 +1,37 @@
 """Graphs as `jraph.GraphsTuple`, and who is a twin in them."""
 
 from gat_jax.graphs.build import (
-    add_self_loops,
     from_adjacency,
     from_edges,
     from_networkx,
     identity_features,
-    in_neighbourhood,
-    karate_club,
-    les_miserables,
     pad,
     padding_masks,
-    standardise,
-    structural_features,
-    tutorial_graph,
     validate,
 )
 from gat_jax.graphs.datasets import (
+    GRAPH_NAMES,
     NodeTask,
+    karate_club,
+    les_miserables,
+    load_directory,
+    load_graph,
+    load_task,
+    random_graph,
+    tutorial_graph,
+)
+from gat_jax.graphs.transforms import (
+    add_self_loops,
+    standardise,
+    structural_features,
 )
 from gat_jax.graphs.twins import (
+    TwinClasses,
     TwinCounts,
     TwinPairs,
     count_twins,
     equal_rows,
+    inseparable_classes,
     loss_floor,
     output_classes,
     twin_classes,
@@ -31,7 +39,9 @@ from gat_jax.graphs.twins import (
 )
 
 __all__ = [
+    "GRAPH_NAMES",
     "NodeTask",
+    "TwinClasses",
     "TwinCounts",
     "TwinPairs",
     "add_self_loops",
@@ -41,13 +51,17 @@ __all__ = [
     "from_edges",
     "from_networkx",
     "identity_features",
-    "in_neighbourhood",
+    "inseparable_classes",
     "karate_club",
     "les_miserables",
+    "load_directory",
+    "load_graph",
+    "load_task",
     "loss_floor",
     "output_classes",
     "pad",
     "padding_masks",
+    "random_graph",
     "standardise",
     "structural_features",
     "tutorial_graph",

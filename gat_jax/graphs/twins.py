@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Num
 from numpy.typing import ArrayLike
 
-from gat_jax.graphs import build as graphs
+from gat_jax.graphs import build
 
 
 class TwinClasses(NamedTuple):
@@ -46,9 +46,9 @@ def twin_classes(graph: jraph.GraphsTuple) -> TwinClasses:
     """Group the receivers of one graph by support; nodes without incoming edges are trivial.
 
     Raises:
-      ValueError: as `graphs.validate`.
+      ValueError: as `validate`.
     """
-    graphs.validate(graph)
+    build.validate(graph)
     edge_class = 0 if graph.edges is None else _row_classes(np.asarray(graph.edges))
     return _group(graph, np.asarray(graph.senders), edge_class)
 
@@ -68,7 +68,7 @@ def output_classes(
       input_classes: [N] equal entries for nodes with equal inputs to the layer.
       is_average: whether weights sum to 1 (attention and mean do, symmetric GCN does not).
     """
-    graphs.validate(graph)
+    build.validate(graph)
     input_classes = np.asarray(input_classes)
     if not is_average:
         degree = np.maximum(np.bincount(graph.receivers, minlength=len(graph.nodes)), 1)
@@ -155,17 +155,18 @@ def _group(
 ) -> TwinClasses:
     """Group receivers by their multisets of (sender, edge class), up to a factor for averages."""
     num_nodes = len(graph.nodes)
-    token = senders * (np.max(edge_class, initial=0) + 1) + edge_class
-    entries, counts = np.unique(
-        np.stack([np.asarray(graph.receivers), token]), axis=1, return_counts=True
-    )
-    receivers, token = entries
+    token = _pair_numbers(senders, edge_class)
+    if graph.edges is not None:  # small numbers again, so that the pairs below fit into int64
+        token = np.unique(token, return_inverse=True)[1]
+    num_tokens = np.max(token, initial=0) + 1
+    entries, counts = np.unique(_pair_numbers(graph.receivers, token), return_counts=True)
+    receivers, token = np.divmod(entries, num_tokens)
     if is_average:
         divisor = np.zeros(num_nodes, np.int64)
         np.gcd.at(divisor, receivers, counts)
         counts = counts // divisor[receivers]
     # One integer for each distinct (sender, edge class, count); a row is a sorted run of them.
-    words = np.unique(np.stack([token, counts]), axis=1, return_inverse=True)[1].reshape(-1)
+    words = _pair_numbers(token, counts)
     num_distinct = np.bincount(receivers, minlength=num_nodes)
     starts = np.cumsum(num_distinct) - num_distinct
     group = np.empty(num_nodes, np.int64)
@@ -173,9 +174,22 @@ def _group(
     for width in np.unique(num_distinct):
         nodes = np.flatnonzero(num_distinct == width)
         rows = words[starts[nodes][:, None] + np.arange(width)[None]]
-        group[nodes] = num_groups + _row_classes(rows)
+        group[nodes] = num_groups + _run_classes(rows)
         num_groups = group[nodes].max() + 1
     return TwinClasses(_smallest(group), num_distinct <= 1)
+
+
+def _pair_numbers(first, second: np.ndarray | int) -> Int[np.ndarray, " pairs"]:
+    """Return one number for each pair of numbers >= 0, in the order of the pairs."""
+    return np.asarray(first, np.int64) * (np.max(second, initial=0) + 1) + second
+
+
+def _run_classes(words: Int[np.ndarray, "rows words"]) -> Int[np.ndarray, " rows"]:
+    """Return as `_row_classes`, for whole numbers: equal by bytes, which sort far faster."""
+    if words.shape[1] == 0:
+        return np.zeros(len(words), np.int64)
+    as_bytes = words.view(np.dtype((np.void, words.itemsize * words.shape[1])))
+    return np.unique(as_bytes, return_inverse=True)[1].reshape(-1)
 
 
 def _row_classes(rows: np.ndarray) -> Int[np.ndarray, " rows"]:

@@ -1,4 +1,8 @@
-"""Graph attention layers and networks of them, as pure functions."""
+"""Graph attention layers and networks of them, as pure functions.
+
+The same as Flax modules: `gat_jax.layers.flax_linen` and `gat_jax.layers.flax_nnx`, imported as
+modules, so that `flax_nnx.GAT` says what it is.
+"""
 
 from gat_jax.layers.base import (
     AttentionInfo,
@@ -28,7 +32,6 @@ from gat_jax.layers.initializers import (
     num_draws,
 )
 from gat_jax.layers.networks import (
-    GraphNetwork,
     apply_layer,
     apply_network,
     gat_configs,
@@ -43,7 +46,6 @@ __all__ = [
     "GATParams",
     "GATv2Params",
     "GCNParams",
-    "GraphNetwork",
     "InitializerName",
     "LayerConfig",
     "LayerKind",

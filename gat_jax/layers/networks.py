@@ -1,6 +1,5 @@
-"""Networks of graph layers: a pure function, and Flax modules that call it."""
+"""Networks of graph layers as pure functions of their parameters and a graph."""
 
-import flax.linen as nn
 import jax
 import jraph
 from jaxtyping import Array, Float, Key
@@ -110,7 +109,7 @@ def apply_network(
     for depth, (layer, config) in enumerate(zip(params, configs, strict=True)):
         x, info = apply_layer(
             layer,
-            graph._replace(nodes=x if depth == 0 else nn.elu(x)),
+            graph._replace(nodes=x if depth == 0 else jax.nn.elu(x)),
             config=config,
             settings=settings,
             key=None if key is None else jax.random.fold_in(key, depth),
@@ -118,29 +117,3 @@ def apply_network(
         )
         infos.append(info)
     return x, tuple(infos)
-
-
-class GraphNetwork(nn.Module):
-    """The network as a Flax module; one layer is a network with one config.
-
-    Call it with a graph; returns outputs and every layer's `AttentionInfo`, as `apply_network`.
-    With `is_training` it draws from the rng stream `dropout`. The layout is that of `gat`.
-    """
-
-    configs: tuple[LayerConfig, ...]
-    settings: LayerSettings = LayerSettings()
-
-    @nn.compact
-    def __call__(
-        self,
-        graph: jraph.GraphsTuple,
-        *,
-        is_training: bool = False,
-        layout: Layout | None = None,
-    ):
-        """Apply the network; see the class."""
-        params = self.param("layers", init_network, self.configs, graph.nodes.shape[1])
-        key = self.make_rng("dropout") if is_training else None
-        return apply_network(
-            params, graph, self.configs, settings=self.settings, key=key, layout=layout
-        )

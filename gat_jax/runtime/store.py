@@ -2,20 +2,20 @@
 
 A sweep's store is a Zarr group. Its arrays are the summary, one labelled dataset. Below it, in
 `blocks/`, lie the finished blocks it is computed from: one array of records per cell, one chunk
-per block. A chunk carries its own CRC-32C and comes into being by a rename, so a block is whole or
-absent, whatever kills the process; a flipped bit is found when it is read. Values of single
-initialisations, where kept, are written before the record, so that the record marks a block.
+per block, and what the numbers of a record mean in the array's attributes. A chunk carries its own
+CRC-32C and comes into being by a rename, so a block is whole or absent, whatever kills the process;
+a flipped bit is found when it is read. Values of single initialisations, where kept, are written
+before the record, so that the record marks a block.
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -24,13 +24,23 @@ import zarr.codecs
 import zarr.errors
 from jaxtyping import Float
 
-SCHEMA = 1
+from gat_jax.runtime import locks
+
 # As many blocks as a cell can ever have: what is not written takes no space.
 MAX_BLOCKS = 2**31
+RECORD = "record"  # the name of the array that marks a block
 
 
-class StoreInUseError(ValueError):
-    """Another sweep is writing to the store."""
+class Form(NamedTuple):
+    """What an array of blocks looks like."""
+
+    length: int  # numbers of one block
+    dtype: Any  # of NumPy
+    attributes: Mapping[str, Any] = {}  # JSON: what the numbers mean
+
+
+class DamagedBlockError(ValueError):
+    """A block cannot be read; computing it again replaces it."""
 
 
 def check_writable(directory: Path) -> None:
@@ -58,7 +68,8 @@ def check_store(path: Path) -> None:
     """
     check_writable(path)
     entries = {entry.name for entry in path.iterdir()}
-    if {x for x in entries if x != ".lock" and not x.startswith(".new-")} and not (
+    ours = (locks.STORE_LOCK, ".new-")
+    if {x for x in entries if not x.startswith(ours)} and not (
         path / "blocks" / "zarr.json"
     ).is_file():
         raise ValueError(f"out: expected a sweep's store or a new path, got {path}")
@@ -68,6 +79,7 @@ def remove_scratch(path: Path) -> None:
     """Remove what a killed process left of a summary; the store has to be locked."""
     for folder in path.glob(".new-*"):
         shutil.rmtree(folder, ignore_errors=True)
+    locks.remove_stale(path)
 
 
 @contextlib.contextmanager
@@ -112,61 +124,34 @@ def load(path: Path) -> xr.Dataset:
     return xr.open_zarr(path)
 
 
-@contextlib.contextmanager
-def locked(path: Path, *, is_member: bool = False) -> Iterator[IO[bytes]]:
-    """Hold the store's lock, which the operating system drops with the process.
-
-    Args:
-      path: of the store, a folder.
-      is_member: share the lock with the other processes of one distributed sweep.
-
-    Yields:
-      The lock's file; `share` lets members in.
-
-    Raises:
-      StoreInUseError: if another sweep holds the lock.
-    """
-    with open(path / ".lock", "a+b") as file:  # NFS shares a lock only on readable files
-        try:
-            fcntl.flock(file, (fcntl.LOCK_SH if is_member else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreInUseError(f"out: expected no other sweep on {path}, got one") from None
-        yield file
-
-
-@contextlib.contextmanager
-def one_at_a_time(path: Path) -> Iterator[None]:
-    """Wait until no other process of this sweep replaces the summary."""
-    with open(path / ".summary-lock", "a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def share(lock: IO[bytes]) -> None:
-    """Let the other processes of this sweep share the lock, and still nobody else."""
-    fcntl.flock(lock, fcntl.LOCK_SH)
-
-
 class Blocks:
-    """The finished blocks of a sweep."""
+    """The finished blocks of a sweep: records of numbers, and values of single initialisations."""
 
-    def __init__(self, path: Path):
-        """Open the blocks of the store at `path`, or start with none.
+    def __init__(self, path: Path, *, schema: int):
+        """Open the blocks of a store, or start with none.
+
+        Args:
+          path: of the store.
+          schema: number of what the records hold; one store has one schema.
 
         Raises:
           ValueError: if the store is of another schema, or damaged.
         """
         self.path = path / "blocks"
+        self._schema = schema
         if not self.path.exists():
             with staged(path) as folder:
-                zarr.create_group(folder / "blocks", zarr_format=3, attributes={"schema": SCHEMA})
+                zarr.create_group(folder / "blocks", zarr_format=3, attributes={"schema": schema})
         try:
             self._group = zarr.open_group(self.path, mode="r+")
         except ValueError as error:
             raise ValueError(f"damaged file {self.path / 'zarr.json'}: {error}") from error
-        schema = self._group.attrs.get("schema")
-        if schema != SCHEMA:
-            raise ValueError(f"out: expected a store of schema {SCHEMA}, got schema {schema}")
+        found = self._group.attrs.get("schema")
+        if found != schema:
+            raise ValueError(
+                f"out: expected a store of schema {schema}, got schema {found} in {path}, "
+                "written by another version of gat_jax; choose a new path"
+            )
         self._arrays: dict[tuple[str, str], zarr.Array] = {}
 
     @property
@@ -176,59 +161,85 @@ class Blocks:
 
     def set_header(self, header: Mapping[str, Any]) -> None:
         """Replace the header."""
-        self._group.attrs.put({"schema": SCHEMA, **header})
+        self._group.attrs.put({"schema": self._schema, **header})
 
     def present(self, cell: str) -> list[int]:
         """Return the numbers of the blocks of a cell that are there, ascending."""
-        folder = self.path / cell / "record" / "c"
+        folder = self.path / cell / RECORD / "c"
         if not folder.is_dir():
             return []
         return sorted(int(x.name) for x in folder.iterdir() if (x / "0").is_file())
 
-    def read(self, cell: str, block: int, length: int) -> Float[np.ndarray, " length"]:
-        """Return the record of a block that is there.
-
-        Raises:
-          ValueError: names the file if it is damaged.
-        """
-        return self.read_values(cell, "record", block, length, np.float64)
-
-    def read_values(self, cell: str, name: str, block: int, length: int, dtype) -> np.ndarray:
+    def read(self, cell: str, name: str, block: int, form: Form) -> np.ndarray:
         """Return an array of a block: its record, or kept values of its initialisations.
 
+        Args:
+          cell: the cell's folder.
+          name: of the array; the record's is `RECORD`.
+          block: its number.
+          form: of the array.
+
         Raises:
-          ValueError: names the file if it is damaged or missing.
+          DamagedBlockError: names the file if it is damaged or missing.
+          ValueError: if the store holds this array in another form.
         """
         file = self.path / cell / name / "c" / str(block) / "0"
         if not file.is_file():
-            raise ValueError(f"damaged block: expected a file {file}, got none")
+            raise DamagedBlockError(f"damaged block: expected a file {file}, got none")
+        array = self._array(cell, name, form)
         try:
-            return np.asarray(self._array(cell, name, (length,), dtype)[block])
+            return np.asarray(array[block])
         except ValueError as error:
-            raise ValueError(f"damaged block {file}: {error}") from error
+            raise DamagedBlockError(f"damaged block {file}: {error}") from error
 
     def write(
         self,
         cell: str,
         block: int,
         record: Float[np.ndarray, " length"],
+        attributes: Mapping[str, Any],
         init_values: Mapping[str, np.ndarray],
     ) -> None:
-        """Store a block: values of single initialisations first, the record last."""
-        for name, values in {**init_values, "record": record}.items():
-            self._array(cell, name, values.shape, values.dtype)[block] = values
+        """Store a block: values of single initialisations first, the record last.
 
-    def _array(self, cell: str, name: str, shape: tuple[int, ...], dtype) -> zarr.Array:
+        Args:
+          cell: the cell's folder.
+          block: its number.
+          record: its numbers.
+          attributes: what they mean, the same for all blocks of a cell.
+          init_values: an array for each kind of value, of the same length in all blocks.
+        """
+        for name, values in init_values.items():
+            self._array(cell, name, Form(len(values), values.dtype))[block] = values
+        self._array(cell, RECORD, Form(len(record), record.dtype, attributes))[block] = record
+
+    def _array(self, cell: str, name: str, form: Form) -> zarr.Array:
+        """Return the array of all blocks of a cell, made where there is none.
+
+        Metadata that are damaged count as none: they are written anew, and the blocks stay.
+
+        Raises:
+          ValueError: if there is one of another form.
+        """
         if (cell, name) not in self._arrays:
-            with contextlib.suppress(zarr.errors.ContainsArrayError):
-                self._group.create_array(
-                    f"{cell}/{name}",
-                    shape=(MAX_BLOCKS, *shape),
-                    chunks=(1, *shape),
-                    dtype=dtype,
-                    compressors=zarr.codecs.Crc32cCodec(),
-                    fill_value=0,
-                    config={"write_empty_chunks": True},  # no file would mean no block
+            # A block of zeros must have a file as well, or it would not be there.
+            with zarr.config.set({"array.write_empty_chunks": True}):
+                with contextlib.suppress(zarr.errors.ContainsArrayError):
+                    self._group.create_array(
+                        f"{cell}/{name}",
+                        shape=(MAX_BLOCKS, form.length),
+                        chunks=(1, form.length),
+                        dtype=form.dtype,
+                        attributes=dict(form.attributes),
+                        compressors=zarr.codecs.Crc32cCodec(),
+                        fill_value=0,
+                    )
+                array = zarr.open_array(self.path / cell / name, mode="r+")
+            found = Form(array.shape[1], array.dtype, array.attrs.asdict())
+            if found != form._replace(dtype=np.dtype(form.dtype)):
+                raise ValueError(
+                    f"out: expected the fields of schema {self._schema}, got others in "
+                    f"{self.path / cell / name}"
                 )
-            self._arrays[cell, name] = zarr.open_array(self.path / cell / name, mode="r+")
+            self._arrays[cell, name] = array
         return self._arrays[cell, name]

@@ -1,31 +1,31 @@
 """Random initialisations of one setting, drawn, measured and counted."""
 
-from gat_jax.sampling.engine import (
-    Devices,
-    Program,
-    Tile,
-    sample,
-)
 from gat_jax.sampling.sampler import (
     Cell,
     Counts,
     FeatureName,
     InitValues,
-    Task,
+    MeasuredTile,
+    PreparedCell,
+    Tile,
     decode,
-    make_task,
+    measure_tiles,
+    prepare_cell,
+    sample,
+    split_into_tiles,
 )
 
 __all__ = [
     "Cell",
     "Counts",
-    "Devices",
     "FeatureName",
     "InitValues",
-    "Program",
-    "Task",
+    "MeasuredTile",
+    "PreparedCell",
     "Tile",
     "decode",
-    "make_task",
+    "measure_tiles",
+    "prepare_cell",
     "sample",
+    "split_into_tiles",
 ]

@@ -15,6 +15,7 @@ import dataclasses
 import functools
 import json
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -23,8 +24,8 @@ import jraph
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
+from gat_jax import graphs
 from gat_jax.graphs import TwinPairs
-from gat_jax.graphs import build as graphs
 from gat_jax.layers import (
     SCHEMES,
     InitializerName,
@@ -34,6 +35,8 @@ from gat_jax.layers import (
     draw_scales,
     num_draws,
 )
+from gat_jax.runtime import engine
+from gat_jax.runtime.devices import Devices, default_devices
 from gat_jax.sampling import random_bits as draws
 from gat_jax.sampling import twin_rows as lanes
 from gat_jax.sampling.twin_rows import TwinLayout
@@ -144,6 +147,7 @@ class Shape:
     batch_size: int  # T
     is_monotone: bool  # slope >= 0
     only_signs: bool
+    keep_values: bool
 
     @property
     def tile_size(self) -> int:
@@ -161,12 +165,24 @@ class Inputs(NamedTuple):
     slope: Any  # float32 scalar
 
 
-class Task(NamedTuple):
+class Tile(NamedTuple):
+    """One tile of a cell: the initialisations from its first batch on."""
+
+    first_batch: int | np.integer | Array  # number of its first batch, uint32
+    num_inits: int | np.integer | Array  # how many of its initialisations count: the first ones
+
+
+class PreparedCell(NamedTuple):
     """A cell ready to be computed."""
 
     cell: Cell
     shape: Shape
     inputs: Inputs
+
+    @property
+    def work(self) -> engine.Work:
+        """What the engine runs: a function over `Tile`s."""
+        return engine.Work(run_tile, self.shape, self.inputs, Tile(np.uint32(0), np.int32(0)))
 
 
 class Tally(NamedTuple):
@@ -185,14 +201,23 @@ class Tally(NamedTuple):
 # --- what is computed -----------------------------------------------------------------------
 
 
-def make_task(
+class MeasuredTile(NamedTuple):
+    """What comes back of one tile."""
+
+    num_inits: int | np.integer  # how many were counted
+    tally: Tally
+    values: InitValues | None  # of the initialisations counted, where they are kept
+
+
+def prepare_cell(
     cell: Cell,
     graph: jraph.GraphsTuple,
     pairs: TwinPairs,
     *,
     seed: int,
     only_signs: bool = False,
-) -> Task:
+    keep_values: bool = False,
+) -> PreparedCell:
     """Prepare a cell.
 
     Args:
@@ -202,6 +227,7 @@ def make_task(
       seed: root of all random numbers.
       only_signs: count collisions and nothing that needs attention weights: no `rounding`, no
         entropies, gaps or outputs.
+      keep_values: return values of every initialisation as well.
 
     Raises:
       ValueError: without pairs, or when cell and graph do not fit.
@@ -230,6 +256,7 @@ def make_task(
         batch_size=batch_size(cell.layer, layout, num_draws(scales, cell.layer, num_features)),
         is_monotone=cell.slope >= 0,
         only_signs=only_signs,
+        keep_values=keep_values,
     )
     inputs = Inputs(
         key=_key_data(seed, cell.identity),
@@ -238,7 +265,7 @@ def make_task(
         scales={name: np.float32(scale) for name, scale in scales.items()},
         slope=np.float32(cell.slope),
     )
-    return Task(cell, shape, inputs)
+    return PreparedCell(cell, shape, inputs)
 
 
 def _key_data(seed: int, name: str) -> UInt32[np.ndarray, "2"]:
@@ -253,35 +280,88 @@ def batch_size(layer: LayerConfig, layout: TwinLayout, num_numbers: int) -> int:
     return int(2 ** np.clip(np.floor(np.log2(2**19 / total)), 4, 14))
 
 
-def run_tile(
-    inputs: Inputs,
-    first_batch: UInt32[Array, ""],
-    num_inits: Int[Array, ""],
-    *,
-    shape: Shape,
-    keep_lanes: bool = False,
-) -> tuple[Tally, InitValues | None]:
+def run_tile(shape: Shape, inputs: Inputs, tile: Tile) -> tuple[Tally, InitValues | None]:
     """Draw and measure one tile.
 
     Args:
-      inputs: of a task.
-      first_batch: number of its first batch.
-      num_inits: how many of its initialisations count: the first ones.
-      shape: of the task; static.
-      keep_lanes: return values of every initialisation as well; static.
+      shape: of the cell; static.
+      inputs: of the cell.
+      tile: which initialisations.
     """
     size = shape.batch_size
+    first_batch = jnp.asarray(tile.first_batch, jnp.uint32)
 
     def step(tally: Tally, k: Array) -> tuple[Tally, InitValues | None]:
         facts = _measure_batch(inputs, first_batch + k.astype(jnp.uint32), shape)
-        is_counted = jnp.arange(size) < num_inits - k * size
+        is_counted = jnp.arange(size) < tile.num_inits - k * size
         added = _tally(facts, is_counted, shape)
-        return jax.tree.map(jnp.add, tally, added), _keep(facts) if keep_lanes else None
+        kept = _keep(facts) if shape.keep_values else None
+        return jax.tree.map(jnp.add, tally, added), kept
 
     start = Tally(jnp.zeros(sum(_bin_sizes(shape)), jnp.int32), *[jnp.int32(0)] * 2, *[0.0] * 5)
     start = jax.tree.map(jnp.asarray, start)
     tally, kept = jax.lax.scan(step, start, jnp.arange(BATCHES_PER_TILE))
     return tally, None if kept is None else InitValues(*(x.reshape(-1) for x in kept))
+
+
+def split_into_tiles(first: int, stop: int, shape: Shape) -> Iterator[Tile]:
+    """Cut the initialisations from `first`, a multiple of the tile size, to `stop` into tiles."""
+    for start in range(first, stop, shape.tile_size):
+        yield Tile(start // shape.batch_size, min(shape.tile_size, stop - start))
+
+
+def measure_tiles(
+    prepared: PreparedCell,
+    tiles: Iterable[Tile],
+    *,
+    devices: Devices,
+    calls_under_way: int = engine.MAX_CALLS_UNDER_WAY,
+) -> Iterator[MeasuredTile]:
+    """Compute tiles of a cell, and yield what they measured in the order given.
+
+    Args:
+      prepared: the cell.
+      tiles: of `split_into_tiles`, read as they are needed.
+      devices: each computes one tile at a time.
+      calls_under_way: as in `engine.run_tiles`.
+    """
+    results = engine.run_tiles(
+        prepared.work, tiles, devices=devices, calls_under_way=calls_under_way
+    )
+    for tile, (tally, values) in results:
+        if values is not None:
+            values = InitValues(*(x[: tile.num_inits] for x in values))
+        yield MeasuredTile(tile.num_inits, tally, values)
+
+
+def sample(
+    cell: Cell,
+    graph: jraph.GraphsTuple,
+    pairs: TwinPairs,
+    *,
+    num_inits: int,
+    seed: int,
+    only_signs: bool = False,
+) -> Counts:
+    """Draw initialisations of one cell and count what happens to its twins, on one device.
+
+    Args:
+      cell: what is drawn.
+      graph: with raw features, which `cell.features` may replace.
+      pairs: all pairs of non-trivial twins of the graph, at least one.
+      num_inits: at least 1.
+      seed: root of all random numbers.
+      only_signs: leave out what needs attention weights; see `prepare_cell`.
+
+    Raises:
+      ValueError: without pairs, or when less than one initialisation is asked for.
+    """
+    if num_inits < 1:
+        raise ValueError(f"num_inits: expected at least 1, got {num_inits}")
+    prepared = prepare_cell(cell, graph, pairs, seed=seed, only_signs=only_signs)
+    tiles = split_into_tiles(0, num_inits, prepared.shape)
+    results = measure_tiles(prepared, tiles, devices=default_devices()[:1])
+    return decode(engine.add_up(x.tally for x in results), num_inits, prepared.shape)
 
 
 def _measure_batch(inputs: Inputs, batch: Array, shape: Shape) -> lanes.PairFacts:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from gat_jax.symmetry import Count, binomial_interval
+from gat_jax.runtime.stats import Count, binomial_interval
 
 Verdict = Literal["confirmed", "refined", "refuted", "measured"]
 

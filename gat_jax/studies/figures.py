@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from gat_jax.symmetry import binomial_interval
+from gat_jax.runtime.stats import binomial_interval
 
 Theme = Literal["light", "dark"]
 

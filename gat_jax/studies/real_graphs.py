@@ -7,11 +7,12 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from gat_jax import graphs
 from gat_jax.graphs import NodeTask, TwinCounts, twins
-from gat_jax.graphs import build as graphs
 from gat_jax.layers import LayerConfig
-from gat_jax.sampling import Cell, Counts, engine
-from gat_jax.studies.claims import FEW_PAIRS, Claim, Measurement, deterministic, share
+from gat_jax.runtime.stats import mean_share_interval
+from gat_jax.sampling import Cell, Counts, sample
+from gat_jax.studies.claims import FEW_PAIRS, Claim, Measurement, deterministic
 
 HEADS = (1, 8)
 # Loops decide who is a twin: without them N(i) = N(k) ("open"), with them N[i] = N[k] ("closed").
@@ -57,7 +58,7 @@ def study_graph(task: NodeTask, *, num_inits: int, seed: int) -> list[GraphRow]:
             for heads in HEADS:
                 layer = LayerConfig(heads=heads, initializer="tutorial")
                 cell = Cell(f"{task.name}.{loops}_loops", layer)
-                counts[heads] = engine.sample(
+                counts[heads] = sample(
                     cell, graph, pairs, num_inits=num_inits, seed=seed, only_signs=True
                 )
         rows.append(
@@ -127,21 +128,16 @@ def _collision(row: GraphRow, heads: int, place: str) -> Measurement:
     count, num_pairs = row.counts[heads], row.twins.pairs
     all_equal = count.all_pairs_collided / count.num_inits
     text = f"All pairs are equal at once in {all_equal:.1%} of the initialisations. {place}"
-    if num_pairs == 1:
-        return share(count.collisions, count.num_inits, text)
-    if count.collisions == 0:
-        # No spread to take an interval from: the mean share is at most P(any pair is equal).
-        return share(0, count.num_inits, text)
-    mean, deviation = share_of_pairs(count, num_pairs)
-    low, high = max(0.0, mean - 1.96 * deviation), min(1.0, mean + 1.96 * deviation)
+    low, high = mean_share_interval(
+        count.collisions, count.squared_shares, count.num_inits, num_pairs
+    )
+    mean = mean_share_of_pairs(count, num_pairs)
     return Measurement(mean, low, high, int(count.num_inits), text)
 
 
-def share_of_pairs(count: Counts, num_pairs: int) -> tuple[float, float]:
-    """Return the mean share of pairs that collide, and its standard error."""
-    mean = float(count.collisions / (count.num_inits * num_pairs))
-    variance = max(0.0, float(count.squared_shares / count.num_inits) - mean**2)
-    return mean, float(np.sqrt(variance / count.num_inits))
+def mean_share_of_pairs(count: Counts, num_pairs: int) -> float:
+    """Return the mean over initialisations of the share of pairs that collide."""
+    return float(count.collisions / (count.num_inits * num_pairs))
 
 
 def dataset(results: Mapping[str, list[GraphRow]]) -> xr.Dataset:
@@ -159,7 +155,7 @@ def dataset(results: Mapping[str, list[GraphRow]]) -> xr.Dataset:
     for i, row in enumerate(flat):
         for j, heads in enumerate(HEADS):
             if heads in row.counts:
-                shares[i, j] = share_of_pairs(row.counts[heads], row.twins.pairs)[0]
+                shares[i, j] = mean_share_of_pairs(row.counts[heads], row.twins.pairs)
     variables = {
         f"graph_{field}": by_loops(getattr(row.twins, field) for row in flat)
         for field in TwinCounts._fields

@@ -75,8 +75,8 @@ def run_study(
       on_progress: called with the number of jobs done, and of all jobs.
     """
     graph_tasks = [
-        (datasets.karate_club(), config.num_graph_inits),
-        (datasets.les_miserables(), config.num_graph_inits),
+        (datasets.load_task("karate_club"), config.num_graph_inits),
+        (datasets.load_task("les_miserables"), config.num_graph_inits),
         *((task, config.num_data_inits) for task in tasks),
     ]
     names = [task.name for task, _ in graph_tasks]

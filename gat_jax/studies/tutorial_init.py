@@ -12,10 +12,11 @@ import xarray as xr
 
 from gat_jax.graphs import TwinPairs, datasets, twins
 from gat_jax.layers import GATParams, LayerConfig, gat
-from gat_jax.sampling import Cell, Counts, engine
+from gat_jax.runtime.stats import binomial_interval
+from gat_jax.sampling import Cell, Counts, sample
 from gat_jax.sampling import sampler as sampling
 from gat_jax.studies.claims import Measurement, deterministic, share
-from gat_jax.symmetry import CAUSES, binomial_interval, normalised_entropy, probability
+from gat_jax.symmetry import CAUSES, normalised_entropy, probability
 
 # What the tutorial prints for its two-head layer.
 PRINTED_OUTPUTS = ((1.2913, 1.98), (4.2344, 3.7725), (4.6798, 4.8362), (4.5043, 4.7351))
@@ -79,7 +80,7 @@ def layer_measurements() -> dict[str, Measurement]:
 
 def tutorial_twins() -> tuple[jraph.GraphsTuple, TwinPairs]:
     """Return the tutorial graph and its one pair of twins."""
-    graph = datasets.tutorial().graph
+    graph = datasets.load_task("tutorial").graph
     return graph, twins.twin_pairs(twins.twin_classes(graph))
 
 
@@ -114,7 +115,7 @@ def jobs(*, num_inits: int, seed: int) -> dict[str, Callable[[], Counts]]:
     graph, pairs = tutorial_twins()
     return {
         name: functools.partial(
-            engine.sample,
+            sample,
             cell,
             graph,
             pairs,

@@ -56,7 +56,7 @@ class ArticleStart(NamedTuple):
 
 def task() -> TrainTask:
     """Return the tutorial's task; its one pair of twins has different labels."""
-    tutorial = datasets.tutorial()
+    tutorial = datasets.load_task("tutorial")
     assert tutorial.labels is not None
     pairs = twins.twin_pairs(twins.twin_classes(tutorial.graph))
     return training.make_task(tutorial.graph, tutorial.labels, np.ones(4, bool), pairs)

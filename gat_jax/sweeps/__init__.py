@@ -1,13 +1,53 @@
 """Grids of settings over random initialisations, in stores that go on."""
 
-from gat_jax.sweeps.runner import (
+from gat_jax.sweeps.grid import (
     Entry,
+    Grid,
+    prepare,
+)
+from gat_jax.sweeps.origin import provenance
+from gat_jax.sweeps.plan import (
+    CellPlan,
+    plan_sweep,
+)
+from gat_jax.sweeps.runner import (
+    Machine,
+    Progress,
+    SummaryError,
+    is_complete,
+    run_sweep,
+)
+from gat_jax.sweeps.spec import (
+    AXES,
     SweepSpec,
-    run,
+    load_spec,
+)
+from gat_jax.sweeps.summary import (
+    load_blocks,
+    load_raw,
+    summarise,
+    to_table,
+    write_csv,
 )
 
 __all__ = [
+    "AXES",
+    "CellPlan",
     "Entry",
+    "Grid",
+    "Machine",
+    "Progress",
+    "SummaryError",
     "SweepSpec",
-    "run",
+    "is_complete",
+    "load_blocks",
+    "load_raw",
+    "load_spec",
+    "plan_sweep",
+    "prepare",
+    "provenance",
+    "run_sweep",
+    "summarise",
+    "to_table",
+    "write_csv",
 ]

@@ -7,6 +7,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from gat_jax.studies import PALETTES, Theme, new_figure, style_axes
+from gat_jax.sweeps.spec import AXES
 
 # More curves cannot be told apart, nor more rows be read.
 MAX_CURVES, MAX_ROWS = 6, 60
@@ -89,14 +90,17 @@ def histograms(dataset: xr.Dataset, axes: list[str], theme: Theme = "light") -> 
     return fig
 
 
-def save_sweep_figures(dataset: xr.Dataset, axes: list[str], directory: Path) -> list[str]:
-    """Write the figures as PNG; return their names."""
-    figures = {"collisions.png": collisions(dataset, axes)}
-    if "gap_histogram" in dataset:
-        figures["histograms.png"] = histograms(dataset, axes)
-    for name, figure in figures.items():
-        figure.savefig(directory / name, dpi=200, facecolor=figure.get_facecolor())
-    return list(figures)
+def save_figure(name: str, dataset: xr.Dataset, path: Path) -> None:
+    """Draw one figure of a sweep and write it.
+
+    Args:
+      name: of `collisions.png`, or of `histograms.png`, which needs a summary with histograms.
+      dataset: summary of a sweep.
+      path: of the PNG file.
+    """
+    draw = {"collisions.png": collisions, "histograms.png": histograms}[name]
+    figure = draw(dataset, [axis for axis in AXES if axis in dataset.dims])
+    figure.savefig(path, dpi=200, facecolor=figure.get_facecolor())
 
 
 def _cells(dataset: xr.Dataset, axes: list[str]) -> list[tuple[str, xr.Dataset]]:

@@ -12,10 +12,7 @@ from gat_jax.symmetry.criterion import (
     signs_of_rows,
 )
 from gat_jax.symmetry.metrics import (
-    Count,
-    binomial_interval,
     mean_of_defined,
-    mean_share_interval,
     normalised_entropy,
     normalised_entropy_deficit,
     twin_gap,
@@ -29,17 +26,14 @@ from gat_jax.symmetry.probability import (
 __all__ = [
     "CAUSES",
     "NUM_EXACT_CAUSES",
-    "Count",
     "Quadrature",
     "RowSigns",
-    "binomial_interval",
     "equal_by_signs",
     "equal_nodes",
     "exact_causes",
     "gaussian_collision_probability",
     "is_within_rounding",
     "mean_of_defined",
-    "mean_share_interval",
     "normalised_entropy",
     "normalised_entropy_deficit",
     "pair_causes",

@@ -1,12 +1,9 @@
-"""What is measured: attention entropy, the twin gap, and confidence intervals."""
+"""What is measured of a layer: attention entropy, and the gap between twins."""
 
 import jax.numpy as jnp
 import jraph
 import numpy as np
-import scipy.stats
 from jaxtyping import Array, Bool, Float, Int
-
-Count = int | np.integer | np.ndarray | Array
 
 
 def normalised_entropy_deficit(
@@ -84,59 +81,3 @@ def twin_gap(
       [P], or [P, H].
     """
     return jnp.max(jnp.abs(values[first] - values[second]), axis=-1)
-
-
-def mean_share_interval(
-    successes: Count, squared_shares: Count | float, trials: Count, num_pairs: int
-) -> tuple[float, float]:
-    """Return the 95% interval of the mean share of pairs that collide.
-
-    Args:
-      successes: initialisations and pairs that collide.
-      squared_shares: sum over initialisations of the squared share of pairs.
-      trials: initialisations, at least 1; they are independent, pairs of one are not.
-      num_pairs: pairs of each initialisation.
-
-    Numerics: exact (Clopper-Pearson) for one pair, or where all initialisations are alike and show
-    no spread to go by; otherwise the mean and 1.96 standard errors, within [0, 1].
-    """
-    mean = float(successes) / (float(trials) * num_pairs)
-    variance = max(0.0, float(squared_shares) / float(trials) - mean**2)
-    if num_pairs == 1 or variance <= 1e-12:
-        low, high = binomial_interval(round(int(successes) / num_pairs), int(trials))
-        return float(low), float(high)
-    deviation = 1.96 * float(np.sqrt(variance / float(trials)))
-    return max(0.0, mean - deviation), min(1.0, mean + deviation)
-
-
-def binomial_interval(
-    successes: Count,
-    trials: Count,
-    *,
-    level: float = 0.95,
-) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
-    """Return the exact (Clopper-Pearson) confidence interval of a probability.
-
-    Args:
-      successes: counts, any shape.
-      trials: counts of the same shape, at least 1.
-      level: coverage.
-
-    Raises:
-      ValueError: unless 0 <= successes <= trials and trials >= 1.
-    """
-    successes, trials = np.broadcast_arrays(successes, trials)
-    if np.any((successes < 0) | (successes > trials) | (trials < 1)):
-        raise ValueError(
-            "successes: expected 0 <= successes <= trials and trials >= 1, "
-            f"got {successes.tolist()} of {trials.tolist()}"
-        )
-    tail = (1.0 - level) / 2.0
-    # The beta quantiles are undefined at the ends, where the interval ends at 0 or 1 itself.
-    inner = np.maximum(successes, 1)
-    low = np.where(successes > 0, scipy.stats.beta.ppf(tail, inner, trials - inner + 1), 0.0)
-    inner = np.minimum(successes, trials - 1)
-    high = np.where(
-        successes < trials, scipy.stats.beta.ppf(1.0 - tail, inner + 1, trials - inner), 1.0
-    )
-    return low, high

@@ -12,7 +12,7 @@ import scipy.stats
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
-from gat_jax.symmetry import binomial_interval
+from gat_jax.runtime.stats import binomial_interval
 
 
 class Occupancy(NamedTuple):

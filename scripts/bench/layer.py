@@ -115,7 +115,7 @@ def _check(options: Options) -> None:
         if importlib.util.find_spec(package) is None:
             raise ValueError(f"{package}: expected to be installed: pip install -e '.[bench]'")
     if _has_cora(options):
-        datasets.load(options.data_dir / "cora.npz")
+        datasets.load_task(options.data_dir / "cora.npz")
     if not _cases(options):
         names = "; ".join(_all_cases(options))
         raise ValueError(f"only: expected part of one of {names}; got {options.only!r}")

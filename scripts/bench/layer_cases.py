@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from gat_jax.graphs import build as graphs
+from gat_jax import graphs
 from gat_jax.graphs import datasets
 from gat_jax.layers import LayerConfig
 
@@ -196,7 +196,7 @@ def make_case(name: str, *, is_small: bool, data_dir: Path) -> Problem:
     """Make the problem of a case; `is_small` for tests of the benchmark itself."""
     graph, layer = name.split(", ")
     if graph == CORA:
-        task = datasets.load(data_dir / "cora.npz")
+        task = datasets.load_task(data_dir / "cora.npz")
         looped = graphs.add_self_loops(task.graph)
         edges = np.asarray(looped.senders), np.asarray(looped.receivers), len(task.graph.nodes)
         return make_problem(name, CORA_LAYERS[layer], edges, x=np.asarray(looped.nodes))

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from bench import common as bench_common
-from gat_jax.graphs import build as graphs
+from gat_jax import graphs
 from gat_jax.graphs import datasets
 from gat_jax.kernels import layouts, sparse
 from gat_jax.layers import LayerConfig, LayerSettings, apply_network, init_network
@@ -50,7 +50,7 @@ def load_task(data_dir: Path) -> Task:
       ValueError: names the file and what is wrong with it.
     """
     path = data_dir / "cora.npz"
-    task = datasets.load(path)
+    task = datasets.load_task(path)
     with np.load(path, allow_pickle=False) as data:
         if "train_idx" not in data:
             raise ValueError(f"{path}: expected train_idx, got {', '.join(data)}")

@@ -21,12 +21,13 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import common as bench_common
+from gat_jax import graphs
 from gat_jax.graphs import TwinPairs, twins
-from gat_jax.graphs import build as graphs
 from gat_jax.layers import LayerConfig
 from gat_jax.runtime import cli, store
-from gat_jax.runtime.devices import jit_tiles
-from gat_jax.sampling import Cell, Counts, engine
+from gat_jax.runtime.devices import default_devices, jit_tiles, use_cores
+from gat_jax.runtime.engine import add_up
+from gat_jax.sampling import Cell, Counts
 from gat_jax.sampling import random_bits as draws
 from gat_jax.sampling import sampler as sampling
 from gat_jax.studies import tutorial_init as study_init
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         store.check_writable(options.json.parent)
     except ValueError as error:
         cli.fail(error)
-    engine.use_cores(None)
+    use_cores(None)
     entries = []
     tutorial = study_init.tutorial_twins()
     entries += compare(
@@ -118,16 +119,16 @@ def compare(
 
 def _engine_system(case: str, graph, pairs, layer: LayerConfig) -> System:
     cell = Cell(case, layer)
-    task = sampling.make_task(cell, graph, pairs, seed=0)
-    devices = engine.default_devices()
+    task = sampling.prepare_cell(cell, graph, pairs, seed=0)
+    devices = default_devices()
     # About a second's work.
     num_inits = 2**24 if task.shape.layout.is_unrolled(task.shape.num_features, 2) else 2**16
 
     def counts(seed: int) -> Counts:
-        task = sampling.make_task(cell, graph, pairs, seed=seed)
-        tiles = engine.split_into_tiles(0, num_inits, task.shape)
-        results = engine.run_tiles(task, tiles, devices=devices)
-        return sampling.decode(engine.add_up(x.tally for x in results), num_inits, task.shape)
+        task = sampling.prepare_cell(cell, graph, pairs, seed=seed)
+        tiles = sampling.split_into_tiles(0, num_inits, task.shape)
+        results = sampling.measure_tiles(task, tiles, devices=devices)
+        return sampling.decode(add_up(x.tally for x in results), num_inits, task.shape)
 
     def check() -> tuple[float, float]:
         found = counts(1)
@@ -206,13 +207,13 @@ def compare_with_bound(twins_of, options: Options) -> list[dict[str, Any]]:
     """Time collisions alone against drawing the random numbers and nothing else."""
     case = "tutorial graph, collisions only"
     cell = Cell("tutorial", LayerConfig(initializer="tutorial"))
-    task = sampling.make_task(cell, *twins_of, seed=0, only_signs=True)
-    whole = sampling.make_task(cell, *twins_of, seed=0)
-    devices, num_inits = engine.default_devices(), 2**25
+    task = sampling.prepare_cell(cell, *twins_of, seed=0, only_signs=True)
+    whole = sampling.prepare_cell(cell, *twins_of, seed=0)
+    devices, num_inits = default_devices(), 2**25
 
     def run(task) -> int:
-        for _ in engine.run_tiles(
-            task, engine.split_into_tiles(0, num_inits, task.shape), devices=devices
+        for _ in sampling.measure_tiles(
+            task, sampling.split_into_tiles(0, num_inits, task.shape), devices=devices
         ):
             pass
         return num_inits

@@ -1,26 +1,17 @@
-"""Building, refusing and padding graphs; the built-in ones."""
+"""Building, refusing and padding graphs."""
 
 import jax.numpy as jnp
 import jraph
 import networkx as nx
 import numpy as np
-import oracle
 import pytest
-from helpers import messy_graph
+from helpers import edge_rows, messy_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.spatial import distance
 
-from gat_jax.graphs import build as graphs
-from gat_jax.graphs import twins
+from gat_jax import graphs
 
 NODES = np.arange(6.0).reshape(3, 2)
-
-
-def edge_rows(graph):
-    """One row (receiver, sender, features) for each edge."""
-    edges = np.zeros((len(graph.senders), 0)) if graph.edges is None else graph.edges
-    return np.column_stack([graph.receivers, graph.senders, edges])
 
 
 # --- building -------------------------------------------------------------------------------------
@@ -86,39 +77,6 @@ def test_from_networkx_keeps_parallel_edges_and_their_attributes():
     np.testing.assert_array_equal(graph.nodes, np.eye(2))
 
 
-def test_add_self_loops_gives_every_node_one():
-    graph = graphs.add_self_loops(graphs.from_edges([0, 2], [1, 1], nodes=NODES))
-    assert edge_rows(graph).tolist() == [[0, 0], [1, 0], [1, 1], [1, 2], [2, 2]]
-    featured = graphs.from_edges([0], [1], nodes=NODES, edges=[[5.0]])
-    looped = graphs.add_self_loops(featured, edge_features=[7.0])
-    assert edge_rows(looped).tolist() == [[0, 0, 7], [1, 0, 5], [1, 1, 7], [2, 2, 7]]
-
-
-def test_add_self_loops_turns_closed_twins_into_twins_and_open_ones_apart():
-    complete, star = graphs.complete_graph(4), graphs.star_graph(3)
-    count = {
-        name: twins.count_twins(twins.twin_classes(graph))
-        for name, graph in {
-            "complete": complete,
-            "complete with loops": graphs.add_self_loops(complete),
-            "star": star,
-            "star with loops": graphs.add_self_loops(star),
-        }.items()
-    }
-    assert [c.pairs + c.trivial_pairs for c in count.values()] == [0, 6, 3, 0]
-
-
-def test_in_neighbourhood_keeps_the_rows_asked_for():
-    graph = messy_graph(0, num_edge_features=1)
-    receivers = np.array([2, 5])
-    part, kept = graphs.in_neighbourhood(graph, receivers)
-    rows, part_rows = edge_rows(graph), edge_rows(part)
-    part_rows[:, :2] = kept[part_rows[:, :2].astype(int)]
-    np.testing.assert_array_equal(part_rows, rows[np.isin(rows[:, 0], receivers)])
-    np.testing.assert_array_equal(part.nodes, graph.nodes[kept])
-    assert set(receivers) <= set(kept)
-
-
 # --- padding --------------------------------------------------------------------------------------
 
 
@@ -135,60 +93,41 @@ def test_pad_appends_a_graph_of_its_own(num_nodes, num_edges):
     graphs.validate(padded)
 
 
-# --- features -------------------------------------------------------------------------------------
+# --- checking -------------------------------------------------------------------------------------
 
 
-def test_structural_features_by_hand_and_equal_for_twins():
-    path = graphs.from_networkx(nx.Graph([(0, 1), (1, 2), (0, 2), (2, 3)]))
-    expected = [[2, 2, 1, 2.5], [2, 2, 1, 2.5], [3, 2, 1 / 3, 5 / 3], [1, 1, 0, 3]]
-    np.testing.assert_allclose(graphs.structural_features(path), expected, rtol=1e-6)
-
-
-def test_standardise_gives_mean_0_and_deviation_1_and_constant_columns_0():
-    features = np.column_stack([np.arange(5.0), np.full(5, 3.0), [1.0, 1, 1, 1, 6]])
-    standard = graphs.standardise(features)
-    np.testing.assert_allclose(standard.mean(0), 0.0, atol=1e-15)
-    np.testing.assert_allclose(standard.std(0), [1.0, 0.0, 1.0])
-    assert graphs.standardise(np.full((7, 1), 0.1, np.float32)).tolist() == [[0.0]] * 7
-
-
-# --- built-in graphs ------------------------------------------------------------------------------
-
-
-def test_tutorial_graph_is_the_oracles():
-    graph = graphs.tutorial_graph()
-    np.testing.assert_array_equal(graph.senders, oracle.SENDERS)
-    np.testing.assert_array_equal(graph.receivers, oracle.RECEIVERS)
-    np.testing.assert_array_equal(graph.nodes, oracle.FEATURES)
-
-
-@pytest.mark.parametrize(
-    ("graph", "num_nodes", "num_edges"),
-    [
-        (graphs.karate_club(), 34, 78),
-        (graphs.les_miserables(), 77, 254),
-        (graphs.complete_graph(5), 5, 10),
-        (graphs.star_graph(4), 5, 4),
-    ],
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 1), st.integers(0, 1), st.sampled_from([-1.0, -0.0, 0.0, 2.0])),
+        max_size=5,
+    ),
+    st.booleans(),
 )
-def test_built_in_graphs_have_their_sizes_and_run_both_ways(graph, num_nodes, num_edges):
-    assert (len(graph.nodes), len(graph.senders)) == (num_nodes, 2 * num_edges)
-    ones = set(zip(graph.senders.tolist(), graph.receivers.tolist(), strict=True))
-    assert ones == {(r, s) for s, r in ones}
-    assert all(s != r for s, r in ones)
-    assert np.array_equal(graph.nodes, np.eye(num_nodes))
+def test_validate_takes_an_order_if_and_only_if_it_is_sorted(edges, has_features):
+    receivers, senders, features = np.array(edges).reshape(-1, 3).T
+    graph = jraph.GraphsTuple(
+        nodes=np.eye(2),
+        edges=features[:, None] if has_features else None,
+        senders=senders.astype(int),
+        receivers=receivers.astype(int),
+        globals=None,
+        n_node=np.array([2]),
+        n_edge=np.array([len(edges)]),
+    )
+    keys = edges if has_features else [edge[:2] for edge in edges]
+    if keys == sorted(keys):
+        graphs.validate(graph)
+    else:
+        with pytest.raises(ValueError, match="edges: expected to be sorted"):
+            graphs.validate(graph)
 
 
-@pytest.mark.parametrize("num_edge_features", [0, 2])
-def test_random_graph_plants_twins_and_repeats_itself(num_edge_features):
-    size = {"num_nodes": 12, "num_edges": 30, "num_features": 3}
-    options = {**size, "num_edge_features": num_edge_features, "num_twins": 4}
-    graph = graphs.random_graph(3, **options)
-    pairs = oracle.twin_pairs(graph.senders, graph.receivers, 12, graph.edges)
-    assert {(i, i + 4) for i in range(4, 8)} <= {pair[:2] for pair in pairs}
-    np.testing.assert_array_equal(edge_rows(graph), edge_rows(graphs.random_graph(3, **options)))
-    other = graphs.random_graph(4, **options)
-    assert distance.cdist(graph.nodes, other.nodes).min() > 0
+def test_validate_sorts_nothing(monkeypatch):
+    graph = messy_graph(0, num_edge_features=2)
+    monkeypatch.setattr(np, "lexsort", None)
+    monkeypatch.setattr(np, "argsort", None)
+    graphs.validate(graph)
 
 
 # --- bad input ------------------------------------------------------------------------------------
@@ -279,26 +218,6 @@ def test_from_networkx_names_the_missing_attribute():
 
 
 @pytest.mark.parametrize(
-    ("edges", "loop", "message"),
-    [
-        (None, [1.0], "edge_features: expected .* got some for edges without features"),
-        ([[1.0], [2.0]], None, "edge_features: expected .* got none"),
-        ([[1.0], [2.0]], [1.0, 2.0], r"edge_features: expected shape \(1,\), got \(2,\)"),
-        ([[1.0], [2.0]], [np.nan], "edges: expected finite numbers, got nan"),
-    ],
-)
-def test_add_self_loops_names_what_is_wrong(edges, loop, message):
-    graph = graphs.from_edges([0, 1], [1, 2], nodes=NODES, edges=edges)
-    with pytest.raises(ValueError, match=message):
-        graphs.add_self_loops(graph, edge_features=loop)
-
-
-def test_add_self_loops_refuses_to_double():
-    with pytest.raises(ValueError, match=r"no self-loops yet, got 4 \(the first at node 0\)"):
-        graphs.add_self_loops(graphs.tutorial_graph())
-
-
-@pytest.mark.parametrize(
     ("sizes", "message"),
     [
         ({"num_nodes": 8, "num_edges": 16}, "num_nodes: expected at least 9, got 8"),
@@ -308,13 +227,3 @@ def test_add_self_loops_refuses_to_double():
 def test_pad_refuses_what_does_not_fit(sizes, message):
     with pytest.raises(ValueError, match=message):
         graphs.pad(messy_graph(0), **sizes)
-
-
-def test_random_graph_refuses_more_twins_than_pairs_of_nodes():
-    with pytest.raises(ValueError, match="num_twins: expected 0 to 2, got 3"):
-        graphs.random_graph(0, num_nodes=5, num_edges=4, num_features=1, num_twins=3)
-
-
-def test_in_neighbourhood_refuses_ids_out_of_range():
-    with pytest.raises(ValueError, match=r"receivers: expected ids in \[0, 4\), got 4"):
-        graphs.in_neighbourhood(graphs.tutorial_graph(), [4])

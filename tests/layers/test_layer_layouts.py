@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from helpers import messy_graph, random_params
 
-from gat_jax import layers, symmetry
-from gat_jax.graphs import build as graphs
+from gat_jax import graphs, layers, symmetry
 from gat_jax.graphs import twins
 from gat_jax.kernels import layouts
 from gat_jax.layers import LayerConfig, LayerSettings

@@ -19,7 +19,7 @@ from helpers import (
 )
 from torch_geometric.nn import GATConv, GATv2Conv
 
-from gat_jax.graphs import build as graphs
+from gat_jax import graphs
 from gat_jax.kernels import leaky_relu, make_layout
 from gat_jax.layers import (
     GATParams,

@@ -5,10 +5,11 @@ import numpy as np
 import oracle
 import pytest
 
-from gat_jax.graphs import build as graphs
+from gat_jax import graphs
 from gat_jax.graphs import twins
 from gat_jax.layers import LayerConfig, initializers
-from gat_jax.sampling import Cell, engine
+from gat_jax.runtime.devices import default_devices
+from gat_jax.sampling import Cell
 from gat_jax.sampling import random_bits as draws
 from gat_jax.sampling import sampler as sampling
 from gat_jax.studies import tutorial_init as study_init
@@ -19,7 +20,7 @@ CELL = Cell("tutorial", LayerConfig(initializer="tutorial"))
 
 
 def sample(cell=CELL, graph=GRAPH, pairs=PAIRS, *, num_inits=20_000, seed=0, **options):
-    return engine.sample(cell, graph, pairs, num_inits=num_inits, seed=seed, **options)
+    return sampling.sample(cell, graph, pairs, num_inits=num_inits, seed=seed, **options)
 
 
 def test_identity_leaves_out_what_only_scales_the_numbers():
@@ -27,7 +28,7 @@ def test_identity_leaves_out_what_only_scales_the_numbers():
     assert same.identity == CELL.identity
     other = dataclasses.replace(CELL, features="standardised")
     task, again, differing = (
-        sampling.make_task(cell, GRAPH, PAIRS, seed=0) for cell in (CELL, same, other)
+        sampling.prepare_cell(cell, GRAPH, PAIRS, seed=0) for cell in (CELL, same, other)
     )
     np.testing.assert_array_equal(task.inputs.key, again.inputs.key)
     assert not np.array_equal(task.inputs.key, differing.inputs.key)
@@ -44,7 +45,7 @@ STABLE_KEY = [2801135065, 3112958809]
 def test_counts_are_what_numpy_counts(heads):
     """A tile and a half, its parameters drawn again and counted with the oracle's criterion."""
     cell = Cell("tutorial", LayerConfig(initializer="tutorial", heads=heads))
-    task = sampling.make_task(cell, GRAPH, PAIRS, seed=5)
+    task = sampling.prepare_cell(cell, GRAPH, PAIRS, seed=5)
     size = task.shape.batch_size
     num_inits = sampling.BATCHES_PER_TILE * size + size // 2
     found = sample(cell, num_inits=num_inits, seed=5)
@@ -106,10 +107,9 @@ def test_a_prefix_is_a_prefix_and_every_initialisation_counts_once():
     assert counts == sorted(counts)
     assert counts[0] <= 1
     assert counts[2] - counts[1] <= 1
-    kept = sampling.make_task(CELL, GRAPH, PAIRS, seed=0)
-    tiles = engine.split_into_tiles(0, 1000, kept.shape)
-    devices = engine.default_devices()[:1]
-    (result,) = engine.run_tiles(kept, tiles, devices=devices, keep_lanes=True)
+    kept = sampling.prepare_cell(CELL, GRAPH, PAIRS, seed=0, keep_values=True)
+    tiles = sampling.split_into_tiles(0, 1000, kept.shape)
+    (result,) = sampling.measure_tiles(kept, tiles, devices=default_devices()[:1])
     assert result.values is not None
     assert result.values.collided_pairs.shape == (1000,)
     assert result.values.collided_pairs.sum() == counts[2]
@@ -129,7 +129,7 @@ def test_pairs_and_classes_of_larger_graphs():
     assert 0 < found.collisions < found.head_collisions.min() < trials
     assert found.squared_shares < found.collisions / len(pairs.first)
     assert found.all_pairs_collided < found.class_collisions < found.num_inits * num_classes
-    # Members of a class are equal if all its pairs are: counted again from every lane.
+    # Members of a class are equal if all its pairs are: counted again from every initialisation.
     assert found.class_collisions < found.collisions
 
 
@@ -164,7 +164,7 @@ def test_balanced_initialisation_is_uniform_attention():
 
 
 def test_batch_size_bounds_memory():
-    layout = sampling.make_task(CELL, GRAPH, PAIRS, seed=0).shape.layout
+    layout = sampling.prepare_cell(CELL, GRAPH, PAIRS, seed=0).shape.layout
     assert sampling.batch_size(CELL.layer, layout, 10) == 2**14
     assert sampling.batch_size(CELL.layer, layout, 10_000) == 32
     assert sampling.batch_size(CELL.layer, layout, 10**9) == 16

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gat_jax import layers
-from gat_jax.graphs import build as graphs
+from gat_jax import graphs, layers
 from gat_jax.graphs import twins
 from gat_jax.layers import LayerConfig, LayerSettings, initializers
 from gat_jax.sampling import twin_rows as lanes

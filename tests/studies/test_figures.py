@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 from matplotlib.text import Text
 
+from gat_jax.runtime.stats import binomial_interval
 from gat_jax.studies import figures
-from gat_jax.symmetry import binomial_interval
 
 NUM_INITS, NUM_RUNS, NUM_STEPS, NUM_ARTICLE_STEPS = 1000, 40, 50, 120
 SHARES = {

@@ -1,4 +1,4 @@
-"""Entropy where it is nearly 1 or exactly 0, the twin gap, and intervals."""
+"""Entropy where it is nearly 1 or exactly 0, and the twin gap."""
 
 import chex
 import jax
@@ -7,10 +7,8 @@ import numpy as np
 import oracle
 import pytest
 from helpers import messy_graph
-from scipy import stats
 
 from gat_jax.symmetry import (
-    binomial_interval,
     mean_of_defined,
     normalised_entropy,
     normalised_entropy_deficit,
@@ -102,20 +100,3 @@ def test_twin_gap_is_the_largest_difference_of_each_pair():
         np.testing.assert_array_equal(per_head[p], np.abs(values[i] - values[k]).max(-1))
     flat = twin_gap(jnp.asarray(values.reshape(5, 6)), first, second)
     np.testing.assert_array_equal(flat, per_head.max(-1))
-
-
-def test_binomial_interval_agrees_with_scipy():
-    successes, trials = np.array([0, 3, 50, 99, 100]), np.full(5, 100)
-    for level in (0.9, 0.95):
-        low, high = binomial_interval(successes, trials, level=level)
-        for k, *bounds in zip(successes, low, high, strict=True):
-            expected = stats.binomtest(int(k), 100).proportion_ci(level, method="exact")
-            np.testing.assert_allclose(bounds, expected, rtol=1e-10)
-    low, high = binomial_interval(np.array([0, 1]), np.array([1, 1]))
-    np.testing.assert_allclose([low, high], [[0.0, 0.025], [0.975, 1.0]])
-
-
-@pytest.mark.parametrize(("successes", "trials"), [(-1, 3), (4, 3), (0, 0)])
-def test_binomial_interval_refuses_impossible_counts(successes, trials):
-    with pytest.raises(ValueError, match=f"successes: expected .* got {successes} of {trials}"):
-        binomial_interval(np.array(successes), np.array(trials))

@@ -11,7 +11,7 @@ import pytest
 from helpers import SLOPES, brute_force_equal, fields, oracle_layer, random_params
 from scipy.special import logsumexp
 
-from gat_jax.graphs import build as graphs
+from gat_jax import graphs
 from gat_jax.graphs import twins
 from gat_jax.layers import (
     GATParams,

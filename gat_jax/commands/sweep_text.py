@@ -1,0 +1,106 @@
+"""What the sweep command prints: tables, the plan of a dry run, and the progress bar."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import xarray as xr
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from gat_jax import sweeps
+from gat_jax.sweeps import Machine, SweepSpec
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Callable[[sweeps.Progress], None]]:
+    """Show a progress bar on stderr; yields what `run_sweep` tells of its progress."""
+    columns = (
+        TextColumn("initialisations"),
+        BarColumn(),
+        TextColumn("{task.fields[counts]}"),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+    )
+    start = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=60) as progress:
+        bar = progress.add_task("", total=None, counts="")
+
+        def report(state: sweeps.Progress) -> None:
+            if state.message is not None:
+                progress.console.print(state.message, soft_wrap=True)
+            rate = state.computed / max(time.monotonic() - start, 1e-9)
+            counts = (
+                f"{short_number(state.done)} of {short_number(state.total)}, {short_number(rate)}/s"
+            )
+            progress.update(bar, completed=state.done, total=state.total, counts=counts)
+
+        yield report
+
+
+def print_plan(
+    plans: list[sweeps.CellPlan], spec: SweepSpec, machine: Machine, console: Console
+) -> None:
+    """Print what a sweep would do: a line for each cell, and a sentence on all of them."""
+    title = f"Sweep on {len(machine.devices)} x {machine.devices[0].device_kind}"
+    table = Table(title=title, title_justify="left")
+    for name in ("cell", "blocks", "stored", "of", "chunk", "memory", "estimate"):
+        table.add_column(name, justify="left" if name == "cell" else "right", no_wrap=True)
+    for cell in plans:
+        table.add_row(
+            cell.name,
+            str(cell.num_blocks),
+            str(cell.num_stored),
+            short_number(cell.block_size),
+            short_number(cell.chunk_size),
+            f"{cell.memory / 2**20:.1f} MiB",
+            f"{cell.seconds:.1f} s",
+        )
+    console.print(table)
+    console.print(
+        f"{len(plans)} cells, {short_number(len(plans) * spec.num_inits)} initialisations, "
+        f"{len({cell.program for cell in plans})} programs; about "
+        f"{sum(cell.seconds for cell in plans):.0f} s, by one timed call of each program, "
+        "and compiling."
+    )
+    if spec.precision is not None:
+        console.print("Cells that reach the precision earlier stop earlier.")
+
+
+def table_of(dataset: xr.Dataset) -> Table:
+    """Return one row per cell, with the axes that have several values."""
+    varying = [axis for axis in sweeps.AXES if dataset.sizes.get(axis, 0) > 1] or ["layer"]
+    table = Table(title="Collisions: twins equal by signs in every head", title_justify="left")
+    for axis in varying:
+        table.add_column(axis, no_wrap=True)
+    for name in ("initialisations", "probability", "95% interval", "all pairs equal"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in sweeps.to_table(dataset):
+        labels = [str(row[axis]) for axis in varying]
+        if row["num_inits"] == 0:
+            table.add_row(*labels, "none yet", "", "", "")
+            continue
+        table.add_row(
+            *labels,
+            short_number(row["num_inits"]) + ("" if row["is_complete"] else ", incomplete"),
+            f"{row['collision_probability']:.6f}",
+            rf"\[{row['interval_low']:.6f}, {row['interval_high']:.6f}]",
+            f"{row['all_pairs_equal'] / row['num_inits']:.6f}",
+        )
+    return table
+
+
+def new_console() -> Console:
+    """Return a console for stdout, wide enough for a row where nobody can widen the window."""
+    return Console(width=None if sys.stdout.isatty() else 140)
+
+
+def short_number(number: int | float) -> str:
+    """Return a number as text with three digits and k, M or G."""
+    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= factor:
+            return f"{number / factor:.3g}{unit}"
+    return f"{number:.3g}"

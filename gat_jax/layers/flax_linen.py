@@ -1,0 +1,132 @@
+"""The layers and the network as modules of Flax Linen; `flax_nnx` has the same ones for NNX.
+
+The modules keep parameters and draw keys, and leave all else to the pure functions: parameters,
+outputs and gradients are those of `init_layer` and `apply_layer`, or `init_network` and
+`apply_network`.
+
+    module = flax_linen.GATv2(LayerConfig(heads=8, channels=16))
+    variables = module.init(jax.random.key(0), graph)
+    outputs, info = module.apply(variables, graph)
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jraph
+from jaxtyping import Array, Float
+
+from gat_jax.kernels import Layout
+from gat_jax.layers.base import AttentionInfo, EdgeMask, LayerSettings
+from gat_jax.layers.config import LayerConfig
+from gat_jax.layers.initializers import init_layer
+from gat_jax.layers.networks import apply_layer, apply_network, init_network
+
+
+class GraphLayer(nn.Module):
+    """The layer that a configuration describes, of whichever kind.
+
+    Its parameters, such as a `GATParams`, are `variables["params"]["layer"]`.
+
+    Attributes:
+      config: kind, shapes and initialiser of the layer.
+      settings: slope, temperature and the dropout rates of training.
+    """
+
+    config: LayerConfig
+    settings: LayerSettings = LayerSettings()
+
+    @nn.compact
+    def __call__(
+        self,
+        graph: jraph.GraphsTuple,
+        *,
+        is_training: bool = False,
+        edge_mask: EdgeMask | None = None,
+        layout: Layout | None = None,
+    ) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
+        """Apply the layer.
+
+        Args:
+          graph: nodes [N, F], and edges [E, D] if the layer has edge features.
+          is_training: applies dropout, with a key from the rng stream `dropout`.
+          edge_mask: [E], True = real.
+          layout: of the graph's edges, as in `gat`; None stands for the edge list.
+
+        Returns:
+          Outputs [N, outputs] and the layer's `AttentionInfo`, as `apply_layer`.
+        """
+        return apply_layer(
+            self.param("layer", init_layer, self.config, graph.nodes.shape[1]),
+            graph,
+            config=self.config,
+            settings=self.settings,
+            key=self.make_rng("dropout") if is_training else None,
+            edge_mask=edge_mask,
+            layout=layout,
+        )
+
+
+class GAT(GraphLayer):
+    """The layer `gat` as a module: a `GraphLayer` whose class decides `config.layer`."""
+
+    def __post_init__(self):
+        self.config = dataclasses.replace(self.config, layer="gat")
+        super().__post_init__()
+
+
+class GATv2(GraphLayer):
+    """The layer `gatv2` as a module: a `GraphLayer` whose class decides `config.layer`."""
+
+    def __post_init__(self):
+        self.config = dataclasses.replace(self.config, layer="gatv2")
+        super().__post_init__()
+
+
+class GCN(GraphLayer):
+    """The layer `gcn` as a module: a `GraphLayer` whose class decides `config.layer`."""
+
+    def __post_init__(self):
+        self.config = dataclasses.replace(self.config, layer="gcn")
+        super().__post_init__()
+
+
+class GraphNetwork(nn.Module):
+    """Layers in turn, with ELU between them.
+
+    Its parameters, one entry for each layer, are `variables["params"]["layers"]`.
+
+    Attributes:
+      configs: one for each layer.
+      settings: of every layer.
+    """
+
+    configs: tuple[LayerConfig, ...]
+    settings: LayerSettings = LayerSettings()
+
+    @nn.compact
+    def __call__(
+        self,
+        graph: jraph.GraphsTuple,
+        *,
+        is_training: bool = False,
+        layout: Layout | None = None,
+    ) -> tuple[Float[Array, "nodes outputs"], tuple[AttentionInfo, ...]]:
+        """Apply the network.
+
+        Args:
+          graph: nodes [N, F]; every layer sees the same edges.
+          is_training: applies dropout, with a key from the rng stream `dropout`.
+          layout: of the graph's edges, as in `gat`; None stands for the edge list.
+
+        Returns:
+          Outputs [N, outputs] of the last layer and every layer's `AttentionInfo`, as
+          `apply_network`.
+        """
+        return apply_network(
+            self.param("layers", init_network, self.configs, graph.nodes.shape[1]),
+            graph,
+            self.configs,
+            settings=self.settings,
+            key=self.make_rng("dropout") if is_training else None,
+            layout=layout,
+        )

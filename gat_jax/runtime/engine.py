@@ -1,0 +1,217 @@
+"""Any function over numbered tiles of work, on every device, with the same bits whichever way.
+
+A *tile* is the work of one call of one program on one device: a few thousand initialisations, or
+one training run. The engine is handed the function and knows nothing of what it computes; results
+are pytrees of arrays, and stay so. What makes them independent of the number of devices and of how
+many tiles are under way, bit for bit:
+
+* the numbers of a tile depend on the tile's own arguments alone, which is the function's duty;
+* one program computes one tile on one device: more devices run the same program on more tiles, and
+  how many tiles are under way is a number of calls, not a shape;
+* results that are to be added are added on the host, as int64 and float64, in the order of the
+  tiles (`add_up`).
+
+This rests on the same kind of device and the same versions of JAX and XLA: the vector instructions
+of another machine may round otherwise.
+
+    work = Work(function, static, inputs, example=tile_0)
+    for tile, values in run_tiles(work, tiles, devices=default_devices()):
+        ...
+"""
+
+import collections
+import functools
+import itertools
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from gat_jax.runtime.devices import Devices, jit_tiles
+
+MAX_CALLS_UNDER_WAY = 16  # more of them hide no more of the host's work
+MAX_PROGRAMS = 64  # kept compiled, the least recently used one going first; some MiB each
+
+
+class Work(NamedTuple):
+    """A function over tiles, with all that its tiles share."""
+
+    function: Callable[[Any, Any, Any], Any]
+    """(static, inputs, tile) -> pytree of arrays; traced, so it must be pure. Programs are shared
+    by equal functions: one that is made anew for every call is compiled for every call"""
+    static: Hashable
+    """what the function is compiled for: works that differ in it have programs of their own"""
+    inputs: Any
+    """pytree of NumPy arrays or scalars that every tile reads; works that differ in their numbers,
+    and not in shapes and dtypes, share a program"""
+    example: Any
+    """the arguments of one tile, a pytree of NumPy scalars or arrays; those of all other tiles
+    have the same structure and shapes, and are converted to the same dtypes"""
+
+
+class Result(NamedTuple):
+    """What came back of one tile."""
+
+    tile: Any  # its arguments, as they were given
+    values: Any  # the function's pytree, of NumPy arrays on the host
+
+
+class Memory(NamedTuple):
+    """Bytes that a program needs on all its devices together."""
+
+    running: int  # while each computes a tile
+    results: int  # of the tiles of one call
+
+
+class Program:
+    """The function of some work, compiled to compute one tile on each of some devices."""
+
+    def __init__(
+        self,
+        function: Callable[[Any, Any, Any], Any],
+        static: Hashable,
+        inputs: Any,
+        example: Any,
+        devices: Devices,
+    ):
+        """Compile for inputs and tiles of these shapes and dtypes; see `Program.of`."""
+        mesh = Mesh(np.array(devices), ("tile",))
+        whole, split = PartitionSpec(), PartitionSpec("tile")
+
+        def on_one_device(inputs, tiles):
+            tile = jax.tree.map(lambda x: x[0], tiles)
+            return jax.tree.map(lambda x: x[None], function(static, inputs, tile))
+
+        on_every_device = jax.shard_map(
+            on_one_device,
+            mesh=mesh,
+            in_specs=(whole, split),
+            out_specs=split,
+            check_vma=False,
+        )
+        self.devices = devices
+        self._example = example
+        tiles = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((len(devices), *x.shape), x.dtype), example
+        )
+        self._compiled = jit_tiles(on_every_device).lower(inputs, tiles).compile()
+        analysis = self._compiled.memory_analysis()
+        sizes = analysis.temp_size_in_bytes, analysis.output_size_in_bytes
+        self.memory = Memory(*(size * len(devices) for size in sizes))
+
+    @staticmethod
+    def of(work: Work, devices: Devices) -> "Program":
+        """Return the program of some work, compiled once for all work that may share it."""
+        leaves, structure = jax.tree.flatten((work.inputs, work.example))
+        types = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in map(jax.typeof, leaves))
+        # Under `jax_enable_x64` the same function may compute in other dtypes.
+        dtype = jnp.result_type(float)
+        return _compile(work.function, work.static, structure, types, devices, dtype)
+
+    def __call__(self, inputs: Any, tiles: Sequence[Any]) -> Any:
+        """Start computing at least one tile, at most one on each device.
+
+        Returns:
+          The function's pytree, every leaf with a leading axis of devices. A device without a tile
+          of its own computes the last one again, and what it returns is to be left out.
+        """
+        padded = [*tiles, *[tiles[-1]] * (len(self.devices) - len(tiles))]
+        stacked = jax.tree.map(
+            lambda like, *values: np.stack([np.asarray(x, like.dtype) for x in values]),
+            self._example,
+            *padded,
+        )
+        return self._compiled(inputs, stacked)
+
+    def calls_within(self, memory: int) -> int:
+        """Return how many calls may be under way at once within a budget of bytes.
+
+        Raises:
+          ValueError: if there is no room for one.
+        """
+        needed = self.memory.running + self.memory.results
+        if needed > memory:
+            raise ValueError(
+                f"memory: expected at least {needed / 2**20:.1f} MiB for one tile on each device, "
+                f"got {memory / 2**20:.1f}"
+            )
+        calls = (memory - self.memory.running) // max(1, self.memory.results)
+        return min(calls, MAX_CALLS_UNDER_WAY)
+
+
+@functools.lru_cache(maxsize=MAX_PROGRAMS)
+def _compile(
+    function: Callable[[Any, Any, Any], Any],
+    static: Hashable,
+    structure: Any,
+    types: tuple[jax.ShapeDtypeStruct, ...],
+    devices: Devices,
+    default_dtype: np.dtype,
+) -> Program:
+    """Compile a program; its arguments are all that it depends on, and hold no arrays."""
+    del default_dtype  # part of the key alone
+    inputs, example = jax.tree.unflatten(structure, types)
+    return Program(function, static, inputs, example, devices)
+
+
+def run_tiles(
+    work: Work,
+    tiles: Iterable[Any],
+    *,
+    devices: Devices,
+    calls_under_way: int = MAX_CALLS_UNDER_WAY,
+) -> Iterator[Result]:
+    """Compute tiles, and yield their results in the order given.
+
+    Args:
+      work: the function and what its tiles share.
+      tiles: arguments of each tile, read as they are needed: an endless iterator will do.
+      devices: each computes one tile at a time.
+      calls_under_way: how many tiles each device may have computed or be computing before the
+        first of them is fetched; see `Program.calls_within`.
+
+    Raises:
+      ValueError: if no call may be under way.
+    """
+    if calls_under_way < 1:
+        raise ValueError(f"calls_under_way: expected at least 1, got {calls_under_way}")
+    program = Program.of(work, devices)
+    under_way: collections.deque = collections.deque()
+    tiles = iter(tiles)
+    while True:
+        while len(under_way) < calls_under_way:
+            group = list(itertools.islice(tiles, len(devices)))
+            if not group:
+                break
+            under_way.append((group, program(work.inputs, group)))
+        if not under_way:
+            return
+        group, values = under_way.popleft()
+        values = jax.tree.map(np.asarray, values)  # waits for the devices
+        for k, tile in enumerate(group):
+            yield Result(tile, jax.tree.map(lambda x, k=k: x[k], values))
+
+
+def add_up(results: Iterable[Any]) -> Any:
+    """Add pytrees of one structure in the order given, integers as int64, all else as float64.
+
+    The order is part of the result: float64 sums of other orders differ in their last bits.
+
+    Raises:
+      ValueError: if there is nothing to add.
+    """
+    total = None
+    for result in results:
+        wide = jax.tree.map(_widen, result)
+        total = wide if total is None else jax.tree.map(np.add, total, wide)
+    if total is None:
+        raise ValueError("results: expected at least one to add, got none")
+    return total
+
+
+def _widen(values: Any) -> np.ndarray:
+    values = np.asarray(values)
+    return values.astype(np.int64 if values.dtype.kind in "iub" else np.float64)

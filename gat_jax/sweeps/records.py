@@ -1,0 +1,189 @@
+"""What a store holds of a block: numbers with names, and a number for the whole schema.
+
+A record is one row of float64 numbers, so that it is one chunk of the store, whole or absent. Which
+numbers are which count stands in the attributes of the array of records, as a list of fields.
+
+Whoever changes what a record holds changes `SCHEMA` too: stores of another number are refused.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from gat_jax.runtime.stats import mean_share_interval
+from gat_jax.runtime.store import RECORD, Blocks, DamagedBlockError, Form
+from gat_jax.sampling import Counts, InitValues, sampler
+from gat_jax.sweeps.grid import Entry
+from gat_jax.symmetry import CAUSES
+
+SCHEMA = 2
+
+# What `keep="raw"` stores of every initialisation.
+INIT_VALUES = dict.fromkeys(InitValues._fields, np.float32) | {"collided_pairs": np.int32}
+
+
+class Field(NamedTuple):
+    """One count of a record."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str  # of the count; a record's float64 holds whole numbers up to 2^53 exactly
+    start: int  # where its numbers begin in a record; they stand there in C order
+
+    @property
+    def stop(self) -> int:
+        """Where its numbers end in a record."""
+        return self.start + math.prod(self.shape)
+
+
+def fields_of(num_heads: int) -> tuple[Field, ...]:
+    """Return the fields of the records of cells with so many heads, in the order they stand in."""
+    shapes = {
+        "joint_causes": (len(sampler.JOINT_CAUSES),),
+        "head_causes": (num_heads, len(CAUSES)),
+        "entropy_histogram": (sampler.NUM_ENTROPY_BINS,),
+        "gap_histogram": (sampler.NUM_GAP_BINS,),
+    }
+    fields, start = [], 0
+    for name in Counts._fields:
+        dtype = "float64" if name in sampler.SUMS else "int64"
+        fields.append(Field(name, shapes.get(name, ()), dtype, start))
+        start = fields[-1].stop
+    return tuple(fields)
+
+
+def to_record(counts: Counts, fields: tuple[Field, ...]) -> Float[np.ndarray, " length"]:
+    """Put counts in a row, each at the place of its field."""
+    record = np.zeros(fields[-1].stop)
+    for field in fields:
+        record[field.start : field.stop] = np.ravel(getattr(counts, field.name))
+    return record
+
+
+def from_record(record: Float[np.ndarray, " length"], fields: tuple[Field, ...]) -> Counts:
+    """Undo `to_record`."""
+    return Counts(
+        **{
+            field.name: record[field.start : field.stop].reshape(field.shape).astype(field.dtype)
+            for field in fields
+        }
+    )
+
+
+def describe(fields: tuple[Field, ...]) -> dict[str, Any]:
+    """Return the attributes of an array of records, for whoever reads it without this package."""
+    return {"fields": [{**field._asdict(), "shape": list(field.shape)} for field in fields]}
+
+
+# --- blocks of a cell ---------------------------------------------------------------------------
+
+
+def write_block(
+    blocks: Blocks, entry: Entry, block: int, counts: Counts, values: dict[str, np.ndarray]
+) -> None:
+    """Store a block of a cell.
+
+    Args:
+      blocks: of the store.
+      entry: the cell.
+      block: its number.
+      counts: of the initialisations of the block.
+      values: kept values of every initialisation, by name, as long as a full block.
+    """
+    fields = fields_of(entry.num_heads)
+    blocks.write(entry.key, block, to_record(counts, fields), describe(fields), values)
+
+
+def read_block(blocks: Blocks, entry: Entry, block: int) -> Counts:
+    """Return the counts of a block that is there.
+
+    Raises:
+      DamagedBlockError: names the file that cannot be read.
+      ValueError: if the store's records have other fields.
+    """
+    fields = fields_of(entry.num_heads)
+    form = Form(fields[-1].stop, np.float64, describe(fields))
+    return from_record(blocks.read(entry.key, RECORD, block, form), fields)
+
+
+def read_values(blocks: Blocks, entry: Entry, block: int) -> dict[str, np.ndarray]:
+    """Return the kept values of every initialisation of a block that is there, by name.
+
+    Raises:
+      DamagedBlockError: names the file that cannot be read, or is missing.
+    """
+    return {
+        name: blocks.read(entry.key, name, block, Form(entry.block_size, dtype))
+        for name, dtype in INIT_VALUES.items()
+    }
+
+
+def read_blocks(blocks: Blocks, entry: Entry) -> tuple[dict[int, Counts], list[str]]:
+    """Return the sound and full blocks of a cell by their numbers, and messages on damaged ones.
+
+    Raises:
+      ValueError: if the store's records have other fields.
+    """
+    found, messages = {}, []
+    for block in blocks.present(entry.key):
+        if block >= entry.num_blocks:
+            continue
+        try:
+            counts = read_block(blocks, entry, block)
+            if entry.is_kept:
+                read_values(blocks, entry, block)
+        except DamagedBlockError as error:
+            messages.append(str(error))
+            continue
+        # The last block of a smaller sweep lacks initialisations of this one.
+        if counts.num_inits == entry.inits_of(block):
+            found[block] = counts
+    return found, messages
+
+
+class Prefix:
+    """The blocks of a cell that are there, from the first on without a gap, and their sum.
+
+    The sum is taken in the order of the blocks, so it is the same to the last bit in whatever
+    order they come.
+    """
+
+    def __init__(self, entry: Entry):
+        """Start with no block."""
+        self._entry = entry
+        self._waiting: dict[int, Counts] = {}
+        self._length = 0
+        self.is_done = False  # all blocks are there, or as many as the precision needs
+        fields = fields_of(entry.num_heads)
+        self.counts = from_record(np.zeros(fields[-1].stop), fields)  # of all blocks so far
+
+    def add(self, block: int, counts: Counts) -> None:
+        """Take a block in, in any order."""
+        self._waiting[block] = counts
+        while not self.is_done and self._length in self._waiting:
+            added = self._waiting.pop(self._length)
+            self.counts = Counts(
+                *(np.asarray(x + y) for x, y in zip(self.counts, added, strict=True))
+            )
+            self._length += 1
+            self.is_done = self._length == self._entry.num_blocks
+            if self._entry.precision is not None and not self.is_done:
+                low, high = collision_interval(self.counts, self._entry)
+                self.is_done = high - low <= self._entry.precision
+
+    def look_for_more(self, blocks: Blocks) -> None:
+        """Take in what others have stored since, as far as the next gap."""
+        while not self.is_done and self._length in blocks.present(self._entry.key):
+            try:
+                self.add(self._length, read_block(blocks, self._entry, self._length))
+            except DamagedBlockError:  # the process it belongs to computes it again
+                return
+
+
+def collision_interval(counts: Counts, entry: Entry) -> tuple[float, float]:
+    """Return the 95% interval of the collision probability of a cell."""
+    return mean_share_interval(
+        counts.collisions, counts.squared_shares, counts.num_inits, entry.num_pairs
+    )

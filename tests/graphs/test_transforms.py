@@ -1,0 +1,66 @@
+"""Self-loops, structural features and standardised ones."""
+
+import networkx as nx
+import numpy as np
+import pytest
+from helpers import edge_rows
+
+from gat_jax import graphs
+
+NODES = np.arange(6.0).reshape(3, 2)
+
+
+def test_add_self_loops_gives_every_node_one():
+    graph = graphs.add_self_loops(graphs.from_edges([0, 2], [1, 1], nodes=NODES))
+    assert edge_rows(graph).tolist() == [[0, 0], [1, 0], [1, 1], [1, 2], [2, 2]]
+    featured = graphs.from_edges([0], [1], nodes=NODES, edges=[[5.0]])
+    looped = graphs.add_self_loops(featured, edge_features=[7.0])
+    assert edge_rows(looped).tolist() == [[0, 0, 7], [1, 0, 5], [1, 1, 7], [2, 2, 7]]
+
+
+def test_add_self_loops_turns_closed_twins_into_twins_and_open_ones_apart():
+    complete, star = (graphs.from_networkx(g) for g in (nx.complete_graph(4), nx.star_graph(3)))
+    count = {
+        name: graphs.count_twins(graphs.twin_classes(graph))
+        for name, graph in {
+            "complete": complete,
+            "complete with loops": graphs.add_self_loops(complete),
+            "star": star,
+            "star with loops": graphs.add_self_loops(star),
+        }.items()
+    }
+    assert [c.pairs + c.trivial_pairs for c in count.values()] == [0, 6, 3, 0]
+
+
+def test_structural_features_by_hand_and_equal_for_twins():
+    path = graphs.from_networkx(nx.Graph([(0, 1), (1, 2), (0, 2), (2, 3)]))
+    expected = [[2, 2, 1, 2.5], [2, 2, 1, 2.5], [3, 2, 1 / 3, 5 / 3], [1, 1, 0, 3]]
+    np.testing.assert_allclose(graphs.structural_features(path), expected, rtol=1e-6)
+
+
+def test_standardise_gives_mean_0_and_deviation_1_and_constant_columns_0():
+    features = np.column_stack([np.arange(5.0), np.full(5, 3.0), [1.0, 1, 1, 1, 6]])
+    standard = graphs.standardise(features)
+    np.testing.assert_allclose(standard.mean(0), 0.0, atol=1e-15)
+    np.testing.assert_allclose(standard.std(0), [1.0, 0.0, 1.0])
+    assert graphs.standardise(np.full((7, 1), 0.1, np.float32)).tolist() == [[0.0]] * 7
+
+
+@pytest.mark.parametrize(
+    ("edges", "loop", "message"),
+    [
+        (None, [1.0], "edge_features: expected .* got some for edges without features"),
+        ([[1.0], [2.0]], None, "edge_features: expected .* got none"),
+        ([[1.0], [2.0]], [1.0, 2.0], r"edge_features: expected shape \(1,\), got \(2,\)"),
+        ([[1.0], [2.0]], [np.nan], "edges: expected finite numbers, got nan"),
+    ],
+)
+def test_add_self_loops_names_what_is_wrong(edges, loop, message):
+    graph = graphs.from_edges([0, 1], [1, 2], nodes=NODES, edges=edges)
+    with pytest.raises(ValueError, match=message):
+        graphs.add_self_loops(graph, edge_features=loop)
+
+
+def test_add_self_loops_refuses_to_double():
+    with pytest.raises(ValueError, match=r"no self-loops yet, got 4 \(the first at node 0\)"):
+        graphs.add_self_loops(graphs.tutorial_graph())
