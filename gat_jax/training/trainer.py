@@ -125,7 +125,8 @@ def train_run(
     def update(state: _State) -> tuple[_State, _Seen, Params]:
         step_key = None if key is None else jax.random.fold_in(key, state.step)
         grads, seen = gradient_of(state.params, step_key)
-        directions, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
+        tree: Any = state.params  # optax's type of trees knows no None
+        directions, optimizer_state = optimizer.update(grads, state.optimizer, tree)
         after = _State(
             jax.tree.map(lambda p, u: p - settings.learning_rate * u, state.params, directions),
             optimizer_state,
@@ -143,7 +144,7 @@ def train_run(
             after = jax.lax.fori_loop(1, config.record_every, lambda _, s: update(s)[0], after)
         return after, history
 
-    tree: Any = params  # optax's type of trees knows no None
+    tree: Any = params
     start = _State(params, optimizer.init(tree), jnp.int32(0), jnp.int32(-1))
     num_intervals = config.num_steps // config.record_every
     end, history = jax.lax.scan(record_and_update, start, None, length=num_intervals)

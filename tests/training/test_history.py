@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from helpers import messy_graph, random_params
 
-from gat_jax.graphs import TwinPairs
-from gat_jax.layers import GATParams, GATv2Params, GCNParams, LayerConfig, apply_layer
+from gat_jax.graphs import TwinPairs, from_edges
+from gat_jax.layers import GATParams, GATv2Params, GCNParams, LayerConfig, apply_layer, init_network
 from gat_jax.symmetry import CAUSES, normalised_entropy
-from gat_jax.training import gradient_norms, measure_layer
+from gat_jax.training import TrainConfig, gradient_norms, make_task, measure_layer, train_run
 
 GRAPH = messy_graph(0)
 PAIRS = TwinPairs(np.array([0, 0], np.int32), np.array([1, 2], np.int32), np.array([False, False]))
@@ -67,3 +67,34 @@ def test_without_pairs_there_is_no_gap_and_no_share():
 )
 def test_gradient_norms_go_by_the_names_of_parameters(grads, norms, unchecked):
     np.testing.assert_allclose(gradient_norms(grads), norms)
+
+
+def planned_bytes(function, *arguments) -> int:
+    """What XLA plans for temporary arrays of a function; it is compiled, not run."""
+    program = jax.jit(function).lower(*arguments).compile()
+    return program.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", ["gat", "gatv2"])
+def test_recording_needs_no_array_of_edges_and_channels(layer):
+    """On a million edges with 8 heads of 16 channels one such array alone takes 488 MiB."""
+    num_nodes, num_edges, num_pairs = 65_000, 1_000_000, 100
+    rng = np.random.default_rng(0)
+    nodes = rng.standard_normal((num_nodes, 32), np.float32)
+    ids = rng.integers(num_nodes, size=(2, num_edges), dtype=np.int32)
+    first = np.arange(num_pairs, dtype=np.int32)
+    task = make_task(
+        from_edges(*ids, nodes=nodes),
+        np.zeros(num_nodes, np.int32),
+        np.ones(num_nodes, bool),
+        TwinPairs(first, first + num_pairs, np.zeros(num_pairs, bool)),
+        layout="bucketed",
+    )
+    configs = (LayerConfig(layer=layer, heads=8, channels=16),)
+    params = init_network(jax.random.key(0), configs, 32)
+    config = TrainConfig("adam", 4, record_every=2)
+    train = functools.partial(train_run, configs=configs, config=config)
+    recorded = planned_bytes(lambda p, task: train(p, task=task), params, task)
+    plain = planned_bytes(lambda p, task: train(p, task=task)[0], params, task)
+    assert recorded < 3 * plain, f"{recorded / 2**20:.0f} MiB, {plain / 2**20:.0f} without records"

@@ -20,18 +20,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bench import common as bench_common
-from gat_jax.graphs import TwinPairs, twins
-from gat_jax.graphs import build as graphs
+from bench import common
+from gat_jax.graphs import TwinPairs, build, twins
 from gat_jax.layers import LayerConfig
 from gat_jax.runtime import cli, store
 from gat_jax.runtime.devices import jit_tiles
-from gat_jax.sampling import Cell, Counts, engine
-from gat_jax.sampling import random_bits as draws
-from gat_jax.sampling import sampler as sampling
-from gat_jax.studies import tutorial_init as study_init
+from gat_jax.sampling import Cell, Counts, engine, random_bits, sampler
+from gat_jax.studies import tutorial_init
 
-SCRIPTS = Path(__file__).parents[1]
+SCRIPTS = Path(__file__).parents[2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Options:
     """of the one long sweep, from start to summary; 0 leaves it out"""
 
 
-class System(NamedTuple):
+class Sampler(NamedTuple):
     """Something that samples initialisations."""
 
     name: str
@@ -67,23 +64,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         cli.fail(error)
     engine.use_cores(None)
     entries = []
-    tutorial = study_init.tutorial_twins()
+    tutorial = tutorial_init.tutorial_twins()
     entries += compare(
         "tutorial graph, everything measured",
         tutorial,
         LayerConfig(initializer="tutorial"),
         options,
     )
-    random_graph = graphs.random_graph(
-        0, num_nodes=64, num_edges=320, num_features=16, num_twins=32
-    )
+    random_graph = build.random_graph(0, num_nodes=64, num_edges=320, num_features=16, num_twins=32)
     pairs = twins.twin_pairs(twins.twin_classes(random_graph))
     layer = LayerConfig(heads=4, channels=8, initializer="tutorial")
     entries += compare("64 nodes, everything measured", (random_graph, pairs), layer, options)
     entries += compare_with_bound(tutorial, options)
     if options.num_inits:
         entries += time_whole_sweeps(options.num_inits)
-    document = {"machine": bench_common.describe_machine(), "entries": entries}
+    document = {"machine": common.describe_machine(), "entries": entries}
     options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     Console(width=140).print(_table(entries))
     print(f"Written to {options.json}")
@@ -97,17 +92,17 @@ def compare(
     case: str, twins_of: tuple[jraph.GraphsTuple, TwinPairs], layer: LayerConfig, options: Options
 ) -> list[dict[str, Any]]:
     """Time our engine, a vmapped torch layer at its best batch, and a loop over a torch layer."""
-    from bench import torch_peers
+    from bench.sweep import torch_peers
 
     graph, pairs = twins_of
-    systems = [_engine_system(case, graph, pairs, layer)]
+    systems = [_engine_sampler(case, graph, pairs, layer)]
     candidates = [
-        System(name, *torch_peers.vmapped(graph, pairs, layer, batch, is_compiled), batch)
+        Sampler(name, *torch_peers.vmapped(graph, pairs, layer, batch, is_compiled), batch)
         for is_compiled, name in ((True, "torch.func.vmap, compiled"), (False, "torch.func.vmap"))
         for batch in torch_peers.batches(layer)
     ]
     systems.append(_fastest(candidates))
-    systems.append(System("loop over a torch layer", *torch_peers.loop(graph, pairs, layer)))
+    systems.append(Sampler("loop over a torch layer", *torch_peers.loop(graph, pairs, layer)))
     errors = _check(systems)
     rates = _time(systems, options.repeats)
     return [
@@ -116,18 +111,18 @@ def compare(
     ]
 
 
-def _engine_system(case: str, graph, pairs, layer: LayerConfig) -> System:
+def _engine_sampler(case: str, graph, pairs, layer: LayerConfig) -> Sampler:
     cell = Cell(case, layer)
-    task = sampling.make_task(cell, graph, pairs, seed=0)
+    task = sampler.make_task(cell, graph, pairs, seed=0)
     devices = engine.default_devices()
     # About a second's work.
     num_inits = 2**24 if task.shape.layout.is_unrolled(task.shape.num_features, 2) else 2**16
 
     def counts(seed: int) -> Counts:
-        task = sampling.make_task(cell, graph, pairs, seed=seed)
+        task = sampler.make_task(cell, graph, pairs, seed=seed)
         tiles = engine.split_into_tiles(0, num_inits, task.shape)
         results = engine.run_tiles(task, tiles, devices=devices)
-        return sampling.decode(engine.add_up(x.tally for x in results), num_inits, task.shape)
+        return sampler.decode(engine.add_up(x.tally for x in results), num_inits, task.shape)
 
     def check() -> tuple[float, float]:
         found = counts(1)
@@ -138,10 +133,10 @@ def _engine_system(case: str, graph, pairs, layer: LayerConfig) -> System:
         counts(0)
         return num_inits
 
-    return System("gat_jax", run, check)
+    return Sampler("gat_jax", run, check)
 
 
-def _fastest(candidates: list[System]) -> System:
+def _fastest(candidates: list[Sampler]) -> Sampler:
     """Return the peer at its best setting, by the best of three short rounds each."""
     best, best_rate = candidates[0], 0.0
     for candidate in candidates:
@@ -154,7 +149,7 @@ def _fastest(candidates: list[System]) -> System:
     return best
 
 
-def _check(systems: list[System]) -> dict[str, float]:
+def _check(systems: list[Sampler]) -> dict[str, float]:
     """Compare collision probability and entropy; return the largest relative difference.
 
     Raises:
@@ -170,7 +165,7 @@ def _check(systems: list[System]) -> dict[str, float]:
     return errors
 
 
-def _time(systems: list[System], repeats: int) -> dict[str, list[float]]:
+def _time(systems: list[Sampler], repeats: int) -> dict[str, list[float]]:
     """Return initialisations per second by round, all systems interleaved."""
     rates: dict[str, list[float]] = {system.name: [] for system in systems}
     for system in systems:
@@ -184,7 +179,7 @@ def _time(systems: list[System], repeats: int) -> dict[str, list[float]]:
 
 
 def _entry(
-    case: str, system: System, rates: list[float], ours: list[float], error: float | None
+    case: str, system: Sampler, rates: list[float], ours: list[float], error: float | None
 ) -> dict[str, Any]:
     ratio = statistics.median(a / b for a, b in zip(ours, rates, strict=True))
     rate = statistics.median(rates)
@@ -206,8 +201,8 @@ def compare_with_bound(twins_of, options: Options) -> list[dict[str, Any]]:
     """Time collisions alone against drawing the random numbers and nothing else."""
     case = "tutorial graph, collisions only"
     cell = Cell("tutorial", LayerConfig(initializer="tutorial"))
-    task = sampling.make_task(cell, *twins_of, seed=0, only_signs=True)
-    whole = sampling.make_task(cell, *twins_of, seed=0)
+    task = sampler.make_task(cell, *twins_of, seed=0, only_signs=True)
+    whole = sampler.make_task(cell, *twins_of, seed=0)
     devices, num_inits = engine.default_devices(), 2**25
 
     def run(task) -> int:
@@ -221,16 +216,16 @@ def compare_with_bound(twins_of, options: Options) -> list[dict[str, Any]]:
     batches = num_inits // size // len(devices)
 
     def threefry(key, k):
-        return draws.draw_bits(key, k.astype(jnp.uint32), num=num, size=size)
+        return random_bits.draw_bits(key, k.astype(jnp.uint32), num=num, size=size)
 
     def jax_random(key, k):
         return jax.random.bits(jax.random.fold_in(jax.random.wrap_key_data(key), k), (num, size))
 
     systems = [
-        System("gat_jax, collisions only", lambda: run(task), None),
-        System("gat_jax, everything", lambda: run(whole), None),
-        System("random words alone", _draw_only(threefry, batches, devices, num_inits), None),
-        System("jax.random.bits alone", _draw_only(jax_random, batches, devices, num_inits), None),
+        Sampler("gat_jax, collisions only", lambda: run(task), None),
+        Sampler("gat_jax, everything", lambda: run(whole), None),
+        Sampler("random words alone", _draw_only(threefry, batches, devices, num_inits), None),
+        Sampler("jax.random.bits alone", _draw_only(jax_random, batches, devices, num_inits), None),
     ]
     rates = _time(systems, options.repeats)
     return [_entry(case, x, rates[x.name], rates[systems[0].name], None) for x in systems]
@@ -283,7 +278,7 @@ def time_whole_sweeps(num_inits: int) -> list[dict[str, Any]]:
             nowhere = subprocess.DEVNULL
             with subprocess.Popen(command, stdout=nowhere, stderr=nowhere) as process:
                 while process.poll() is None:
-                    peak = max(peak, bench_common.peak_kib(process.pid))
+                    peak = max(peak, common.peak_kib(process.pid))
                     time.sleep(0.05)
             seconds = time.perf_counter() - start
         if process.returncode:

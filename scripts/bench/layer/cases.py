@@ -8,8 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from gat_jax.graphs import build as graphs
-from gat_jax.graphs import datasets
+from gat_jax.graphs import build, datasets
 from gat_jax.layers import LayerConfig
 
 Pass = Literal["forward", "forward+backward"]
@@ -72,7 +71,7 @@ def power_law_graph(seed: int, num_nodes: int, num_edges: int, offset: float = 3
     largest degree is near 10,000, where ogbn-arxiv's is 13,162.
 
     Returns:
-      Senders and receivers in the order of `graphs.from_edges`, and the number of nodes.
+      Senders and receivers in the order of `build.from_edges`, and the number of nodes.
     """
     rng = np.random.default_rng(seed)
     weights = np.cumsum((np.arange(num_nodes) + offset) ** -0.75)
@@ -197,7 +196,7 @@ def make_case(name: str, *, is_small: bool, data_dir: Path) -> Problem:
     graph, layer = name.split(", ")
     if graph == CORA:
         task = datasets.load(data_dir / "cora.npz")
-        looped = graphs.add_self_loops(task.graph)
+        looped = build.add_self_loops(task.graph)
         edges = np.asarray(looped.senders), np.asarray(looped.receivers), len(task.graph.nodes)
         return make_problem(name, CORA_LAYERS[layer], edges, x=np.asarray(looped.nodes))
     if graph == ARXIV:
