@@ -528,7 +528,7 @@ for ax, heads, runs in zip(axes, (1, 4), many, strict=True):
     steps = np.arange(runs.is_collided.shape[1])
     started = runs.is_collided[runs.is_collided[:, 0]]
     now = escape.occupancy(started)
-    never = escape.survival(escape.first_exit(started, steps))
+    never = escape.kaplan_meier(escape.first_exit(started, steps))
     ax.fill_between(steps, now.low, now.high, color=BLUE, alpha=0.2, linewidth=0)
     ax.plot(steps, now.share, color=BLUE, label="equal now (occupancy, 95% interval)")
     ax.step(

@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py sweep --json benchmarks/sweep.json
     python scripts/benchmark.py layer --json benchmarks/layer.json
+    python scripts/benchmark.py train --json benchmarks/train.json
 
 Everything is checked before it is timed; repeats of all systems are interleaved, and ratios are
 medians of ratios within a round, for a shared machine drifts. Needs `pip install -e '.[bench]'`.
@@ -10,12 +11,13 @@ medians of ratios within a round, for a shared machine drifts. Needs `pip instal
 import sys
 from collections.abc import Sequence
 
-from bench import layer as benchmark_layer
-from bench import sweep as benchmark_sweep
+from bench.layer import command as layer
+from bench.sweep import command as sweep
+from bench.train import command as train
 
 from gat_jax.runtime import cli
 
-BENCHMARKS = {"sweep": benchmark_sweep.main, "layer": benchmark_layer.main}
+BENCHMARKS = {"sweep": sweep.main, "layer": layer.main, "train": train.main}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

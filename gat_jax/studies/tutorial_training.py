@@ -21,11 +21,11 @@ from gat_jax.sampling import random_bits as draws
 from gat_jax.studies.claims import Measurement, deterministic, share
 from gat_jax.studies.tutorial_init import article_params
 from gat_jax.symmetry import CAUSES
-from gat_jax.training import OptimizerName, TrainConfig, TrainSettings, TrainTask
+from gat_jax.training import TrainConfig, TrainSettings, TrainTask
 from gat_jax.training import survival as escape
 from gat_jax.training import trainer as training
 
-LEARNING_RATES: dict[OptimizerName, float] = {"sgd": 0.1, "adam": 0.005}
+LEARNING_RATES: dict[str, float] = {"sgd": 0.1, "adam": 0.005}
 ARTICLE_LEARNING_RATE = 0.01
 HEADS = (1, 4)
 CLAIMED_STEPS = (0, 100, 1000)
@@ -84,7 +84,7 @@ def runs_jobs(*, num_runs: int, num_steps: int, seed: int) -> dict[str, Callable
 
 
 def train_runs(
-    optimizer: OptimizerName, heads: int, *, num_runs: int, config: TrainConfig, seed: int
+    optimizer: str, heads: int, *, num_runs: int, config: TrainConfig, seed: int
 ) -> Runs:
     """Train many initialisations; both optimisers start from the same ones."""
     key = draws.named_key(seed, f"training.h{heads}")
@@ -256,7 +256,7 @@ def dataset(runs: Mapping[str, Runs], starts: Mapping[str, ArticleStart]) -> xr.
 
 def _survival_variables(is_collided: np.ndarray, steps: np.ndarray) -> dict:
     """Evaluate the survival curve of the equal state at every step; NaN if no run started in it."""
-    curve = escape.survival(escape.first_exit(is_collided, steps))
+    curve = escape.kaplan_meier(escape.first_exit(is_collided, steps))
     if curve is None:
         nothing = np.full(len(steps), np.nan)
         values = (nothing, nothing, nothing)

@@ -48,7 +48,11 @@ class Reentry(NamedTuple):
 
 
 def occupancy(is_collided: Bool[np.ndarray, "runs records"]) -> Occupancy:
-    """Return the share of runs in the equal state at every record."""
+    """Return the share of runs in the equal state at every record.
+
+    Args:
+      is_collided: [R, T] whether all pairs watched are equal in all heads; at least one run.
+    """
     num_runs, counts = len(is_collided), np.sum(is_collided, axis=0)
     return Occupancy(counts / num_runs, *binomial_interval(counts, num_runs))
 
@@ -59,6 +63,9 @@ def first_exit(is_collided: Bool[np.ndarray, "runs records"], steps: ArrayLike) 
     Args:
       is_collided: [R, T] whether all pairs watched are equal in all heads.
       steps: [T] the recorded steps, the first of them 0.
+
+    Returns:
+      One entry for each run that starts collided; the others have nothing to leave.
 
     Raises:
       ValueError: if the shapes differ.
@@ -72,8 +79,16 @@ def first_exit(is_collided: Bool[np.ndarray, "runs records"], steps: ArrayLike) 
     return FirstExit(steps[np.minimum(num_before_exit, len(steps) - 1)], is_censored)
 
 
-def survival(exits: FirstExit) -> Survival | None:
-    """Estimate the survival of the equal state; None when no run started in it."""
+def kaplan_meier(exits: FirstExit) -> Survival | None:
+    """Estimate the survival of the equal state, by Kaplan and Meier's product of shares.
+
+    Args:
+      exits: of the runs that start collided, as `first_exit` returns them.
+
+    Returns:
+      The curve at the steps where runs leave it or are last seen, with log-log intervals; None
+      when no run started collided. Where the share is 0 or 1 the interval is the share itself.
+    """
     if len(exits.step) == 0:
         return None
     data = scipy.stats.CensoredData.right_censored(exits.step, exits.is_censored)
@@ -91,7 +106,11 @@ def survival(exits: FirstExit) -> Survival | None:
 
 
 def reentry(is_collided: Bool[np.ndarray, "runs records"]) -> Reentry:
-    """Count exits from the equal state and returns to it, among runs that start in it."""
+    """Count exits from the equal state and returns to it, among runs that start in it.
+
+    Args:
+      is_collided: [R, T] as for `occupancy`; changes between two records are not seen.
+    """
     started = is_collided[is_collided[:, 0]]
     changes = started[:, 1:] != started[:, :-1]
     num_changes = changes.sum(axis=1)

@@ -3,12 +3,10 @@
     run = functools.partial(train_run, task=task, configs=configs, config=TrainConfig("adam", 1000))
     params, history = jax.jit(jax.vmap(run))(init_network(key, configs, F, batch_shape=(R,)))
 
-Gradient descent sees equal twins in two ways that must not be confused: attention entropy can
-leave its maximum while the twins stay equal. The history therefore tracks both.
+Of a history that a compiled program does not return, nothing is computed.
 """
 
-import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,32 +19,15 @@ from gat_jax.graphs import TwinPairs
 from gat_jax.kernels import (
     Layout,
     LayoutName,
-    Scalar,
     SparseFeatures,
     layouts,
     sparse,
 )
-from gat_jax.layers import (
-    AttentionInfo,
-    GATParams,
-    GATv2Params,
-    GCNParams,
-    LayerConfig,
-    LayerParams,
-    LayerSettings,
-    apply_network,
-)
-from gat_jax.symmetry import (
-    CAUSES,
-    equal_by_signs,
-    mean_of_defined,
-    normalised_entropy,
-    pair_causes,
-    primary_cause,
-    twin_gap,
-)
+from gat_jax.layers import AttentionInfo, LayerConfig, LayerParams, apply_network
+from gat_jax.training.history import GRADIENTS, TrainHistory, gradient_norms, measure_layer
+from gat_jax.training.recipes import TrainConfig, TrainSettings, make_optimizer
 
-OptimizerName = Literal["sgd", "momentum", "adam"]
+Params = tuple[LayerParams, ...]
 
 
 class TrainTask(NamedTuple):
@@ -72,10 +53,13 @@ def make_task(
     Args:
       graph: on the host; features with few non-zeros (`sparse.is_worthwhile`) become
         `sparse.SparseFeatures`.
-      labels: class ids; where the mask is False, anything.
-      label_mask: True = in the loss.
+      labels: [N] class ids; where the mask is False, anything.
+      label_mask: [N], True = in the loss.
       pairs: non-trivial twins to watch.
       layout: as `layouts.make_layout`.
+
+    Raises:
+      ValueError: as `layouts.make_layout`.
     """
     prepared = layouts.make_layout(graph, layout)
     if not isinstance(graph.nodes, SparseFeatures) and sparse.is_worthwhile(graph.nodes):
@@ -83,69 +67,30 @@ def make_task(
     return TrainTask(graph, labels, label_mask, pairs, prepared)
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """What is static about a run."""
-
-    optimizer: OptimizerName = "adam"
-    num_steps: int = 1000
-    record_every: int = 1  # steps; divides num_steps
-
-    def __post_init__(self):
-        """Refuse what no run can be made of."""
-        if self.optimizer not in ("sgd", "momentum", "adam"):
-            raise ValueError(
-                f"optimizer: expected one of sgd, momentum, adam, got {self.optimizer!r}"
-            )
-        if self.num_steps < 1 or self.record_every < 1 or self.num_steps % self.record_every:
-            raise ValueError(
-                "record_every: expected a divisor of num_steps, both at least 1, got "
-                f"record_every={self.record_every}, num_steps={self.num_steps}"
-            )
-
-
-class TrainSettings(NamedTuple):
-    """What may be traced, and so mapped over."""
-
-    learning_rate: Scalar = 0.005
-    momentum: Scalar = 0.9  # of the optimiser of that name
-    layer: LayerSettings = LayerSettings()
-
-
-class TrainHistory(NamedTuple):
-    """One entry per recorded step k = 0, record_every, ...: the state after k updates.
-
-    T records, L layers, K causes. All but the loss are measured without dropout, as is the loss.
-    """
-
-    step: Int[Array, " records"]
-    loss: Float[Array, " records"]  # nats, mean over labelled nodes
-    accuracy: Float[Array, " records"]
-    entropy: Float[Array, "records layers"]  # normalised, mean over rows and heads
-    twin_entropy: Float[Array, "records layers"]  # the same over the twins' rows
-    twin_gap: Float[Array, "records layers"]  # largest over pairs, heads, channels
-    collided: Float[Array, "records layers"]  # share of pairs equal by signs in all heads
-    cause_share: Float[Array, "records layers causes"]  # of (pair, head), by primary cause
-    grad_norm: Float[Array, "records layers 3"]  # of a_recv, a_send, W; NaN: no such parameter
-    status: Int[Array, ""]  # first step whose loss or gradient is not finite; -1 if none
-
-
 class _State(NamedTuple):
-    params: tuple[LayerParams, ...]
+    params: Params
     optimizer: optax.OptState
     step: Int[Array, ""]
     status: Int[Array, ""]
 
 
+class _Seen(NamedTuple):
+    """What a forward pass gives: the loss is what is differentiated, the rest is only looked at."""
+
+    loss: Float[Array, ""]
+    logits: Float[Array, "nodes classes"]
+    infos: tuple[AttentionInfo, ...]
+
+
 def train_run(
-    params: tuple[LayerParams, ...],
+    params: Params,
     key: Key[Array, ""] | None = None,
     *,
     task: TrainTask,
     configs: tuple[LayerConfig, ...],
     config: TrainConfig,
     settings: TrainSettings = TrainSettings(),
-) -> tuple[tuple[LayerParams, ...], TrainHistory]:
+) -> tuple[Params, TrainHistory]:
     """Train one network by full-batch gradient descent on the mean softmax cross-entropy.
 
     Args:
@@ -154,109 +99,89 @@ def train_run(
       task: graph, labels, twins; all of it may be traced.
       configs: of the layers; static.
       config: optimiser and steps; static.
-      settings: rates; may be traced.
+      settings: rates, momentum, weight decay; may be traced.
 
     Returns:
       Trained parameters and the history, T = num_steps / record_every + 1 records. A run that
       becomes non-finite goes on as NaN and says so in `status`, so that it spoils no other.
-    """
-    optimizer = _make_optimizer(config.optimizer, settings)
 
-    def loss_fn(params, key):
+    Without dropout a record costs what is measured and nothing else: it looks at the forward pass
+    and the gradient of the update that follows. With dropout it costs a forward pass. Only the
+    last record, which no update follows, has a pass of its own, backward too without dropout.
+    """
+    optimizer = make_optimizer(config.optimizer, settings)
+
+    def loss_of(params: Params, key) -> tuple[Float[Array, ""], _Seen]:
         logits, infos = apply_network(
             params, task.graph, configs, settings=settings.layer, key=key, layout=task.layout
         )
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, task.labels)
-        return _masked_mean(losses, task.label_mask), (logits, infos)
+        loss = _masked_mean(losses, task.label_mask)
+        return loss, _Seen(loss, logits, infos)
 
-    def update(state: _State) -> _State:
+    gradient_of = jax.grad(loss_of, has_aux=True)
+
+    def update(state: _State) -> tuple[_State, _Seen, Params]:
         step_key = None if key is None else jax.random.fold_in(key, state.step)
-        (loss, _), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, step_key)
-        is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
-        updates, optimizer_state = optimizer.update(grads, state.optimizer)
-        return _State(
-            jax.tree.map(lambda p, u: p - settings.learning_rate * u, state.params, updates),
+        grads, seen = gradient_of(state.params, step_key)
+        tree: Any = state.params  # optax's type of trees knows no None
+        directions, optimizer_state = optimizer.update(grads, state.optimizer, tree)
+        after = _State(
+            jax.tree.map(lambda p, u: p - settings.learning_rate * u, state.params, directions),
             optimizer_state,
             state.step + 1,
-            jnp.where(~is_finite & (state.status < 0), state.step, state.status),
+            _first_failure(state, seen.loss, grads),
         )
+        return after, seen, grads
 
-    def record(state: _State) -> TrainHistory:
-        # Without dropout XLA finds this to be the first update's own computation.
-        (loss, (logits, infos)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.params, None
-        )
-        is_right = (jnp.argmax(logits, axis=-1) == task.labels).astype(loss.dtype)
-        layers = [
-            _measure_layer(info, layer_grads, task, settings.layer.slope)
-            for info, layer_grads in zip(infos, grads, strict=True)
-        ]
-        is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
-        return TrainHistory(
-            state.step,
-            loss,
-            _masked_mean(is_right, task.label_mask),
-            *(jnp.stack(x) for x in zip(*layers, strict=True)),
-            status=jnp.where(~is_finite & (state.status < 0), state.step, state.status),
-        )
-
-    def record_and_update(state: _State, _):
-        history = record(state)
-        state = update(state)
+    def record_and_update(state: _State, _) -> tuple[_State, TrainHistory]:
+        after, seen, grads = update(state)
+        if key is not None:  # the update saw the network with dropout
+            _, seen = loss_of(state.params, None)
+        history = _record(state, seen, grads, task, settings)
         if config.record_every > 1:
-            state = jax.lax.fori_loop(1, config.record_every, lambda _, s: update(s), state)
-        return state, history
+            after = jax.lax.fori_loop(1, config.record_every, lambda _, s: update(s)[0], after)
+        return after, history
 
-    tree: Any = params  # optax's type of trees knows no None
+    tree: Any = params
     start = _State(params, optimizer.init(tree), jnp.int32(0), jnp.int32(-1))
     num_intervals = config.num_steps // config.record_every
     end, history = jax.lax.scan(record_and_update, start, None, length=num_intervals)
-    last = record(end)
+    if key is None:
+        grads, seen = gradient_of(end.params, None)
+    else:
+        grads, seen = None, loss_of(end.params, None)[1]
+    last = _record(end, seen, grads, task, settings)
     history = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), history, last)
     return end.params, history._replace(status=last.status)
 
 
-def _make_optimizer(name: OptimizerName, settings: TrainSettings) -> optax.GradientTransformation:
-    """Return the direction of descent; the learning rate is applied outside, so it can vary."""
-    match name:
-        case "sgd":
-            return optax.identity()
-        case "momentum":
-            return optax.trace(decay=settings.momentum)  # pyright: ignore[reportArgumentType] (may be traced)
-        case "adam":
-            return optax.scale_by_adam()
-
-
-def _measure_layer(info: AttentionInfo, grads: LayerParams, task: TrainTask, slope: Scalar):
-    """Return the entries of `TrainHistory` that there is one of per layer, in its order."""
-    receivers, pairs = task.graph.receivers, task.pairs
-    num_nodes = info.head_outputs.shape[0]
-    entropy_nh = normalised_entropy(info.attention, receivers, num_nodes)
-    is_twin_n = jnp.zeros(num_nodes, bool).at[pairs.first].set(True).at[pairs.second].set(True)
-    twin_entropy_nh = jnp.where(is_twin_n[:, None], entropy_nh, jnp.nan)
-    gap_ph = twin_gap(info.head_outputs, pairs.first, pairs.second)
-    causes_phk = pair_causes(info, task.graph, pairs, slope=slope, layout=task.layout)
-    primary_phk = primary_cause(causes_phk)[..., None] == jnp.arange(len(CAUSES))[None, None]
-    return (
-        mean_of_defined(entropy_nh),
-        mean_of_defined(twin_entropy_nh),
-        jnp.max(gap_ph, initial=0.0),
-        jnp.mean(jnp.all(equal_by_signs(causes_phk), axis=-1)),
-        jnp.mean(primary_phk, axis=(0, 1)),
-        _grad_norms(grads),
+def _record(
+    state: _State, seen: _Seen, grads: Params | None, task: TrainTask, settings: TrainSettings
+) -> TrainHistory:
+    """Return the entry of the history for one state; its fields have no axis of records yet."""
+    is_right = (jnp.argmax(seen.logits, axis=-1) == task.labels).astype(seen.loss.dtype)
+    options = {"slope": settings.layer.slope, "layout": task.layout}
+    layers = [measure_layer(info, task.graph, task.pairs, **options) for info in seen.infos]
+    norms = jnp.full((len(layers), len(GRADIENTS)), jnp.nan)
+    if grads is not None:
+        norms = jnp.stack([gradient_norms(of_layer) for of_layer in grads])
+    return TrainHistory(
+        state.step,
+        seen.loss,
+        _masked_mean(is_right, task.label_mask),
+        *(jnp.stack(of_layers) for of_layers in zip(*layers, strict=True)),
+        grad_norm=norms,
+        status=_first_failure(state, seen.loss, grads),
     )
 
 
-def _grad_norms(grads: LayerParams) -> Float[Array, "3"]:
-    """Norms of the gradients of a_recv, a_send and W; GATv2's one vector counts as a_send."""
-    match grads:
-        case GATParams():
-            parts = (grads.a_recv, grads.a_send, grads.kernel)
-        case GATv2Params():
-            parts = (None, grads.a, (grads.kernel_send, grads.kernel_recv))
-        case GCNParams():
-            parts = (None, None, grads.kernel)
-    return jnp.stack([jnp.float32(np.nan) if g is None else optax.tree.norm(g) for g in parts])
+def _first_failure(state: _State, loss: Float[Array, ""], grads: Params | None) -> Int[Array, ""]:
+    """Return the status after this step: its number if it is the first that is not finite."""
+    is_finite = jnp.isfinite(loss)
+    if grads is not None:
+        is_finite &= jnp.isfinite(optax.tree.norm(grads))
+    return jnp.where(~is_finite & (state.status < 0), state.step, state.status)
 
 
 def _masked_mean(

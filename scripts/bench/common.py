@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import importlib.util
 import math
 import os
 import platform
@@ -17,6 +18,11 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import jax
 import numpy as np
+
+# How PyG can hold the edges, see `pyg.make_edges`: names for the results, known without torch.
+BY_SENDER = "edges sorted by sender"
+BY_RECEIVER = "edges sorted by receiver"
+EDGE_INDEX = "EdgeIndex sorted by receiver"
 
 
 def is_on_gpu() -> bool:
@@ -44,6 +50,17 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def check_has_torch() -> None:
+    """Check that what the peers need is installed, without importing it.
+
+    Raises:
+      ValueError: names what is missing, and how to install it.
+    """
+    for package in ("torch", "torch_geometric"):
+        if importlib.util.find_spec(package) is None:
+            raise ValueError(f"{package}: expected to be installed: pip install -e '.[bench]'")
 
 
 def reason(error: Exception) -> str:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gat_jax.training import survival as escape
+from gat_jax.training import first_exit, kaplan_meier, occupancy, reentry
 
 STEPS = np.array([0, 10, 20, 30])
 RUNS = np.array(
@@ -17,22 +17,22 @@ RUNS = np.array(
 
 
 def test_occupancy_counts_all_runs():
-    found = escape.occupancy(RUNS)
+    found = occupancy(RUNS)
     np.testing.assert_allclose(found.share, [0.8, 0.6, 0.8, 0.6])
     assert (found.low < found.share).all()
     assert (found.share < found.high).all()
 
 
 def test_first_exit_censors_runs_that_stay():
-    exits = escape.first_exit(RUNS, STEPS)
+    exits = first_exit(RUNS, STEPS)
     np.testing.assert_array_equal(exits.step, [20, 10, 30, 10])
     np.testing.assert_array_equal(exits.is_censored, [False, False, True, False])
     with pytest.raises(ValueError, match=r"steps: expected shape \(4,\), got \(3,\)"):
-        escape.first_exit(RUNS, STEPS[:3])
+        first_exit(RUNS, STEPS[:3])
 
 
-def test_survival_is_kaplan_meier_by_hand():
-    curve = escape.survival(escape.first_exit(RUNS, STEPS))
+def test_kaplan_meier_by_hand():
+    curve = kaplan_meier(first_exit(RUNS, STEPS))
     assert curve is not None
     at = dict(zip(curve.step.tolist(), curve.share.tolist(), strict=True))
     assert at[10] == pytest.approx(0.5)
@@ -42,18 +42,18 @@ def test_survival_is_kaplan_meier_by_hand():
     assert (curve.share <= curve.high).all()
 
 
-def test_survival_without_runs_is_none():
-    assert escape.survival(escape.first_exit(~RUNS[2:3], STEPS)) is None
+def test_kaplan_meier_without_runs_is_none():
+    assert kaplan_meier(first_exit(~RUNS[2:3], STEPS)) is None
 
 
-def test_survival_where_nobody_exits_is_one():
-    curve = escape.survival(escape.first_exit(np.ones((5, 4), bool), STEPS))
+def test_kaplan_meier_where_nobody_exits_is_one():
+    curve = kaplan_meier(first_exit(np.ones((5, 4), bool), STEPS))
     assert curve is not None
     np.testing.assert_array_equal(curve.share, 1.0)
 
 
 def test_reentry_counts_returns():
-    found = escape.reentry(RUNS)
+    found = reentry(RUNS)
     assert (found.num_exited, found.num_reentered) == (3, 2)
     assert found.mean_transitions == pytest.approx((1 + 3 + 0 + 2) / 4)
-    assert np.isnan(escape.reentry(~RUNS[2:3]).mean_transitions)
+    assert np.isnan(reentry(~RUNS[2:3]).mean_transitions)

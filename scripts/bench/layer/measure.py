@@ -6,14 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import common as bench_common
-from bench import layer_cases, layer_reference, layer_systems
-from bench.layer_cases import LAYERS, PASSES, Pass, Problem
-from bench.layer_systems import (
-    BY_RECEIVER,
-    BY_SENDER,
+from bench import common
+from bench.common import BY_RECEIVER, BY_SENDER, EDGE_INDEX
+from bench.layer import cases, reference, systems
+from bench.layer.cases import LAYERS, PASSES, Pass, Problem
+from bench.layer.systems import (
     DENSE_FEATURES,
-    EDGE_INDEX,
     JRAPH,
     LAYOUTS,
     OURS,
@@ -50,12 +48,12 @@ class Chosen(NamedTuple):
 def make_system(problem: Problem, name: str, setting: str) -> System:
     """Make a system by its name."""
     if name in LAYOUTS:
-        return layer_systems.make_ours(problem, name)
+        return systems.make_ours(problem, name)
     if name == JRAPH:
-        return layer_systems.make_jraph(problem)
-    from bench import layer_peers
+        return systems.make_jraph(problem)
+    from bench.layer import pyg  # torch is an extra
 
-    return layer_peers.make_pyg(problem, setting, is_compiled=name == PYG_COMPILED)
+    return pyg.make_pyg(problem, setting, is_compiled=name == PYG_COMPILED)
 
 
 def measure_case(
@@ -80,7 +78,7 @@ def measure_case(
     Raises:
       WrongResultError: if one of ours is wrong.
     """
-    expected = layer_reference.expected(problem)
+    expected = reference.expected(problem)
     chosen, failed = {}, {}
     for name in settings:
         if name == DENSE_FEATURES and problem.has_learned_x:
@@ -103,7 +101,7 @@ def measure_case(
 def _time_pass(
     problem: Problem, of: Pass, chosen: Mapping[str, Chosen], repeats: int
 ) -> list[dict[str, Any]]:
-    times = bench_common.interleave({n: c.system.run[of] for n, c in chosen.items()}, repeats)
+    times = common.interleave({n: c.system.run[of] for n, c in chosen.items()}, repeats)
     entries = []
     for name, choice in chosen.items():
         entries.append(
@@ -111,7 +109,7 @@ def _time_pass(
             | {
                 "setting": choice.setting,
                 "settings_tried": choice.tried,
-                **bench_common.timing(times[name], times[OURS], len(problem.senders)),
+                **common.timing(times[name], times[OURS], len(problem.senders)),
                 "max_relative_error": choice.errors[of],
                 "peak_mib": planned_peak_mib(choice.system.extras.get(of, {})),
                 **choice.system.extras.get(of, {}),
@@ -125,7 +123,7 @@ def _compare(
 ) -> dict[str, Any]:
     """Return what our entry, the first, has beyond the others': its bound and what it cost."""
     seconds = {entry["system"]: entry["median_seconds"] for entry in timed}
-    bound = layer_cases.bytes_to_move(problem, of) / bandwidth
+    bound = cases.bytes_to_move(problem, of) / bandwidth
     numbers = {"bound_seconds": bound, "times_bound": seconds[OURS] / bound, **preparation}
     if of == "forward+backward" and SEGMENTS in seconds:
         saved = seconds[SEGMENTS] - seconds[OURS]
@@ -162,12 +160,12 @@ def _fastest(
             if name in LAYOUTS:
                 raise
             # Whatever a peer's compiler raises is its own failure, and goes into the results.
-            tried[setting] = bench_common.reason(error)
+            tried[setting] = common.reason(error)
             continue
         if len(settings) == 1:
             return Chosen(system, setting, {}, errors)
         run = {"": system.run["forward+backward"]}
-        tried[setting] = bench_common.interleave(run, 1)[""][0]
+        tried[setting] = common.interleave(run, 1)[""][0]
         if best is None or tried[setting] < tried[best.setting]:
             best = Chosen(system, setting, tried, errors)
     return tried if best is None else best
@@ -180,19 +178,16 @@ def check(system: System, name: str, expected) -> dict[Pass, float]:
       WrongResultError: if it computes something else.
     """
     return {
-        of: layer_reference.check(name, system.read(of, system.run[of]()), expected[of])
-        for of in PASSES
+        of: reference.check(name, system.read(of, system.run[of]()), expected[of]) for of in PASSES
     }
 
 
 def measure_preparation(problem: Problem) -> dict[str, Any]:
     """Time making our layout, both directions, and say which one it is and why."""
     name, why = layouts.choose(len(problem.senders))
-    seconds, layout = [], None
+    graph, seconds = systems.make_graph(problem), []
+    layout = layouts.make_layout(graph, name)
     for _ in range(3):
-        graph = layer_systems.make_graph(problem)
-        # Layouts are remembered by their arrays.
-        graph = graph._replace(senders=graph.senders.copy(), receivers=graph.receivers.copy())
         start = time.perf_counter()
         layout = layouts.make_layout(graph, name)
         seconds.append(time.perf_counter() - start)
@@ -209,17 +204,17 @@ def measure_preparation(problem: Problem) -> dict[str, Any]:
 def measure_memory(folder: str, name: str, setting: str) -> dict[str, float]:
     """Return the peak of each pass of one system, in this process."""
     system = make_system(Problem.load(Path(folder)), name, setting)
-    measure = bench_common.extra_peak_mib
-    if bench_common.is_on_gpu():
-        from bench import torch_devices
+    measure = common.extra_peak_mib
+    if common.is_on_gpu():
+        from bench import pyg
 
-        measure = torch_devices.extra_peak_mib
+        measure = pyg.extra_peak_mib
     return {of: measure(system.run[of]) for of in PASSES}
 
 
 def planned_peak_mib(numbers: Mapping[str, float]) -> float | None:
     """Return what a program of XLA takes on a GPU beyond its inputs, from its plan; else None."""
-    if not bench_common.is_on_gpu() or "temporary_mib" not in numbers:
+    if not common.is_on_gpu() or "temporary_mib" not in numbers:
         return None
     return numbers["temporary_mib"] + numbers["output_mib"]
 
@@ -240,14 +235,14 @@ def measure_growth(repeats: int, *, is_small: bool) -> list[dict[str, Any]]:
     of: Pass = "forward+backward"
     rows = []
     for num_edges in sizes:
-        edges = layer_cases.power_law_graph(0, num_edges // 15, num_edges)
-        problem = layer_cases.make_problem("growth", LAYERS["GAT 8x16"], edges)
+        edges = cases.power_law_graph(0, num_edges // 15, num_edges)
+        problem = cases.make_problem("growth", LAYERS["GAT 8x16"], edges)
         names = (OURS, SEGMENTS) if num_edges <= 1_000_000 else (OURS,)
-        systems = {name: layer_systems.make_ours(problem, name) for name in names}
-        results = [system.read(of, system.run[of]()) for system in systems.values()]
+        made = {name: systems.make_ours(problem, name) for name in names}
+        results = [system.read(of, system.run[of]()) for system in made.values()]
         for result in results[1:]:
-            layer_reference.check(OURS, results[0], result)
-        times = bench_common.interleave({n: s.run[of] for n, s in systems.items()}, repeats)
+            reference.check(OURS, results[0], result)
+        times = common.interleave({n: s.run[of] for n, s in made.items()}, repeats)
         rows += [
             {
                 "edges": len(problem.senders),

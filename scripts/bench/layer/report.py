@@ -7,21 +7,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from bench.layer_cases import ARXIV, CORA
-from bench.layer_softmax import CASE as SOFTMAX
-from bench.layer_systems import (
+from bench.layer.cases import ARXIV, CORA
+from bench.layer.softmax import CASE as SOFTMAX
+from bench.layer.systems import (
     JRAPH,
     OURS,
     PYG_COMPILED,
     PYG_EAGER,
     SEGMENTS,
 )
-from bench.layer_training import PYG as PYG_IN_TURN
+from bench.train.measure import CASE as TRAINING
+from bench.train.measure import PYG as PYG_IN_TURN
 from gat_jax.studies import PALETTES, new_figure, style_axes
 
 Document = dict[str, Any]
 BOTH = "forward+backward"
-TRAINING = f"{CORA}, training of many seeds"
 
 
 class Target(NamedTuple):

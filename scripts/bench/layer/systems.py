@@ -1,6 +1,6 @@
 """The systems that the benchmark of layers compares, each on the same problem: ours, and jraph's.
 
-A system is made for one problem and holds its inputs on the device. Torch's are in `layer_peers`,
+A system is made for one problem and holds its inputs on the device. PyG's are in `bench.layer.pyg`,
 which is imported only where one of them is made.
 """
 
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import jraph
 import numpy as np
 
-from bench.layer_cases import SLOPE, Pass, Problem
+from bench.layer.cases import SLOPE, Pass, Problem
 from gat_jax import layers
 from gat_jax.kernels import layouts, sparse
 from gat_jax.layers import GATParams, GATv2Params
@@ -29,17 +29,13 @@ LAYOUTS: dict[str, layouts.LayoutName] = {
     DENSE_FEATURES: "auto",
     SEGMENTS: "segment",
 }
-# Settings of the peers.
-BY_SENDER = "edges sorted by sender"
-BY_RECEIVER = "edges sorted by receiver"
-EDGE_INDEX = "EdgeIndex sorted by receiver"
 
 
 class System(NamedTuple):
     """One way to compute a layer."""
 
     run: Mapping[Pass, Callable[[], Any]]  # returns the results once they are there
-    read: Callable[[Pass, Any], dict[str, np.ndarray]]  # results as `layer_reference.expected`
+    read: Callable[[Pass, Any], dict[str, np.ndarray]]  # results as `reference.expected`
     extras: Mapping[Pass, dict[str, float]]  # further numbers for the entry of a pass
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float
 
-from bench.layer_cases import SLOPE, Edges, Pass, Problem
+from bench.layer.cases import SLOPE, Edges, Pass, Problem
 
 MAX_ERROR = 1e-4
 CHUNK = 2**18  # edges whose rows are held at once

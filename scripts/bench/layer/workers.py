@@ -1,6 +1,6 @@
 """Parts of the benchmark of layers that run in processes of their own.
 
-python -m bench.layer_workers WORKER REQUEST ANSWER    (in scripts/, called by `bench.layer`)
+python -m bench.layer.workers WORKER REQUEST ANSWER    (in scripts/, called by `call`)
 """
 
 import json
@@ -11,8 +11,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import common as bench_common
-from bench import layer_cases, layer_measure, layer_softmax, layer_systems
+from bench import common
+from bench.layer import cases, measure, softmax
+from bench.layer.systems import OURS
+from bench.train import measure as training
 
 # Tunables of the C library.
 ENVIRONMENTS = {"default": (), "huge pages": ("glibc.malloc.hugetlb=1",)}
@@ -36,7 +38,7 @@ def call(worker: str, request: dict[str, Any], environment: str) -> Any:
     with tempfile.NamedTemporaryFile() as answer:
         process = subprocess.run(
             [
-                *(sys.executable, "-W", "ignore", "-m", "bench.layer_workers"),
+                *(sys.executable, "-W", "ignore", "-m", "bench.layer.workers"),
                 *(worker, json.dumps(request), answer.name),
             ],
             env=os.environ | tunables | {"PYTHONPATH": os.pathsep.join(path)},
@@ -54,7 +56,7 @@ def describe() -> dict[str, Any]:
     return {
         "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", ""),
         "transparent_hugepage": pages.read_text().strip() if pages.exists() else "",
-        "copy_bytes_per_second": bench_common.bandwidth(),
+        "copy_bytes_per_second": common.bandwidth(),
     }
 
 
@@ -69,29 +71,23 @@ def measure_case(
     bandwidth: float,
 ) -> list[dict[str, Any]]:
     """Time ours and other systems on a case; its problem is left in the folder."""
-    problem = layer_cases.make_case(name, is_small=is_small, data_dir=Path(data_dir))
+    problem = cases.make_case(name, is_small=is_small, data_dir=Path(data_dir))
     problem.save(Path(folder))
-    settings = {
-        name: tried
-        for name, tried in layer_measure.SETTINGS.items()
-        if name in (layer_systems.OURS, *systems)
-    }
-    return layer_measure.measure_case(problem, settings, repeats, bandwidth)
+    settings = {name: tried for name, tried in measure.SETTINGS.items() if name in (OURS, *systems)}
+    return measure.measure_case(problem, settings, repeats, bandwidth)
 
 
 def measure_training(data_dir: str, **sizes: int) -> list[dict[str, Any]]:
     """Time trainings."""
-    from bench import layer_training
-
-    return layer_training.measure(Path(data_dir), **sizes)
+    return training.measure_training(Path(data_dir), **sizes)
 
 
 WORKERS = {
     "describe": describe,
     "case": measure_case,
-    "softmax": layer_softmax.measure,
-    "memory": layer_measure.measure_memory,
-    "growth": layer_measure.measure_growth,
+    "softmax": softmax.measure,
+    "memory": measure.measure_memory,
+    "growth": measure.measure_growth,
     "training": measure_training,
 }
 

@@ -7,7 +7,6 @@ huge pages for what the C library allocates, a setting it reads when a process s
 """
 
 import dataclasses
-import importlib.util
 import json
 import os
 import sys
@@ -18,15 +17,15 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import common as bench_common
-from bench import layer_cases, layer_measure, layer_report, layer_softmax, layer_workers
-from bench.layer_cases import CORA, PASSES
+from bench import common
+from bench.layer import cases, measure, report, softmax, workers
+from bench.layer.cases import PASSES
 from gat_jax.graphs import datasets
 from gat_jax.runtime import cli, store
 
 HOW = {
     "seconds": (
-        "of every round; a system's first call in a round is not timed, see bench_common.interleave"
+        "of every round; a system's first call in a round is not timed, see common.interleave"
     ),
     "forward+backward": "the inner product of the outputs with G, and its gradients",
     "ratio_to_peer": "median over rounds of the system's time by ours; above 1 we are faster",
@@ -38,7 +37,7 @@ HOW = {
     ),
     "temporary_mib": "what XLA plans for temporary arrays: memory_analysis().temp_size_in_bytes",
     "max_relative_error": "against float64 NumPy, relative to the largest value of each array",
-    "bound_seconds": "bytes_to_move (layer_cases, layer_softmax) by the bandwidth of copying",
+    "bound_seconds": "bytes_to_move (cases, softmax) by the bandwidth of copying",
     "prepare_in_steps_saved": "prepare_seconds / (step of segments - our step)",
     "edges": "all systems get the same edges, self-loops included; PyG's add_self_loops is off",
     "setting": "the fastest of settings_tried (seconds forward and backward) is measured",
@@ -81,19 +80,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         cli.fail(error)
     document = _new_document(options)
-    for name in layer_workers.ENVIRONMENTS if options.huge_pages else ["default"]:
+    for name in workers.ENVIRONMENTS if options.huge_pages else ["default"]:
         for part, rows in _measure(name, options):
             if part == "environments":
                 document[part][name] = rows
             else:
                 document[part] += [row | {"environment": name} for row in rows]
             # Written after every case: a run takes long, and what is measured is measured.
-            document["targets"] = layer_report.judge(document)
+            document["targets"] = report.judge(document)
             options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     picture = options.json.with_suffix(".png")
-    layer_report.draw(document).savefig(picture, dpi=150)
+    report.draw(document).savefig(picture, dpi=150)
     console = Console(width=140)
-    for table in layer_report.tables(document):
+    for table in report.tables(document):
         console.print(table)
     for note in document["notes"]:
         print(f"Note: {note}")
@@ -111,9 +110,7 @@ def _check(options: Options) -> None:
         raise ValueError(f"repeats: expected at least 1, got {options.repeats}")
     if options.json.suffix != ".json":
         raise ValueError(f"json: expected a file that ends in .json, got {options.json}")
-    for package in ("torch", "torch_geometric"):
-        if importlib.util.find_spec(package) is None:
-            raise ValueError(f"{package}: expected to be installed: pip install -e '.[bench]'")
+    common.check_has_torch()
     if _has_cora(options):
         datasets.load_task(options.data_dir / "cora.npz")
     if not _cases(options):
@@ -127,7 +124,7 @@ def _has_cora(options: Options) -> bool:
 
 
 def _all_cases(options: Options) -> list[str]:
-    return [layer_softmax.CASE, *layer_cases.case_names(has_cora=_has_cora(options))]
+    return [softmax.CASE, *cases.case_names(has_cora=_has_cora(options))]
 
 
 def _cases(options: Options) -> list[str]:
@@ -153,7 +150,7 @@ def _new_document(options: Options) -> dict[str, Any]:
         )
     plain = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
     return {
-        "machine": bench_common.describe_machine(),
+        "machine": common.describe_machine(),
         "how": HOW,
         "options": plain,
         "notes": notes,
@@ -167,7 +164,7 @@ def _measure(environment: str, options: Options) -> Iterator[tuple[str, Any]]:
     """Measure everything in an environment; yields parts of the document and what to add."""
 
     def call(worker: str, **request: Any) -> Any:
-        return layer_workers.call(worker, request, environment)
+        return workers.call(worker, request, environment)
 
     def say(what: str) -> None:
         print(f"{environment}: {what}", file=sys.stderr, flush=True)
@@ -175,11 +172,11 @@ def _measure(environment: str, options: Options) -> Iterator[tuple[str, Any]]:
     described = call("describe")
     yield "environments", described
     shared = {"repeats": options.repeats}
-    systems = [name for name in layer_measure.SETTINGS if _is_named(name, options.systems)]
+    systems = [name for name in measure.SETTINGS if _is_named(name, options.systems)]
     for name in _cases(options):
         say(name)
         bandwidth = described["copy_bytes_per_second"]
-        if name == layer_softmax.CASE:
+        if name == softmax.CASE:
             yield "entries", call("softmax", is_small=options.small, bandwidth=bandwidth, **shared)
             continue
         with tempfile.TemporaryDirectory() as folder:
@@ -196,9 +193,7 @@ def _measure(environment: str, options: Options) -> Iterator[tuple[str, Any]]:
     if options.training and _has_cora(options):
         say("training")
         sizes = {"num_seeds": 2 if options.small else 16, "num_steps": 2 if options.small else 10}
-        rows = call("training", data_dir=str(options.data_dir), **sizes, **shared)
-        of = {"case": layer_report.TRAINING, "graph": CORA, "pass": "training step"}
-        yield "entries", [of | row for row in rows]
+        yield "entries", call("training", data_dir=str(options.data_dir), **sizes, **shared)
 
 
 def _add_memory(entries: list[dict[str, Any]], folder: str, call: Any) -> None:

@@ -1,4 +1,4 @@
-"""The paper's network as PyG's users write and train it; recipe in `layer_training`."""
+"""The paper's network as PyG's users write and train it, by the recipe of `bench.train.measure`."""
 
 from typing import Any
 
@@ -7,25 +7,22 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its name everywhere)
 from torch_geometric.nn import GATConv
 
-from bench import common as bench_common
-from bench.layer_peers import copy_parameters, edges_of
-from bench.layer_systems import BY_RECEIVER, BY_SENDER, EDGE_INDEX
-from bench.layer_training import (
-    CHECKED_STEPS,
-    DROPOUT,
-    LEARNING_RATE,
-    WEIGHT_DECAY,
-    Task,
-    Trainer,
-    configs_for,
-)
-from bench.torch_devices import DEVICE
+from bench import common
+from bench.common import BY_RECEIVER, BY_SENDER, EDGE_INDEX
+from bench.pyg import DEVICE, copy_parameters, edges_of
+from bench.train.measure import CHECKED_STEPS, Trainer, configs_for
+from gat_jax.training import GAT_PAPER_CORA, TrainTask
+
+SETTINGS = GAT_PAPER_CORA.settings
+LEARNING_RATE, WEIGHT_DECAY = float(SETTINGS.learning_rate), float(SETTINGS.weight_decay or 0.0)
+FEATURE_DROPOUT = float(SETTINGS.layer.feature_dropout)
+ATTENTION_DROPOUT = float(SETTINGS.layer.attention_dropout)
 
 
 class Network(torch.nn.Module):
     """Two GAT layers."""
 
-    def __init__(self, task: Task, params: tuple):
+    def __init__(self, task: TrainTask, params: tuple):
         """Copy the parameters of our layers."""
         super().__init__()
         widths, layers = task.graph.nodes.shape[1], []
@@ -35,7 +32,7 @@ class Network(torch.nn.Module):
                 config.channels,
                 heads=config.heads,
                 concat=config.concat,
-                dropout=DROPOUT,
+                dropout=ATTENTION_DROPOUT,
                 add_self_loops=False,
             )
             copy_parameters(conv, {k: getattr(layer, k) for k in ("kernel", "a_recv", "a_send")})
@@ -47,13 +44,13 @@ class Network(torch.nn.Module):
 
     def forward(self, x, edges):
         """Return logits [N, classes]."""
-        x = F.dropout(x, p=DROPOUT, training=self.training)
+        x = F.dropout(x, p=FEATURE_DROPOUT, training=self.training)
         x = F.elu(self.first(x, edges))
-        x = F.dropout(x, p=DROPOUT, training=self.training)
+        x = F.dropout(x, p=FEATURE_DROPOUT, training=self.training)
         return self.second(x, edges)
 
 
-def _train(task: Task, network, inputs, num_steps: int) -> list[float]:
+def _train(network, inputs, num_steps: int) -> list[float]:
     """Train by steps of Adam; returns the loss before each."""
     x, edges, labels, ids = inputs
     adam = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
@@ -67,15 +64,15 @@ def _train(task: Task, network, inputs, num_steps: int) -> list[float]:
     return [float(loss) for loss in losses]
 
 
-def _inputs(task: Task, setting: str, dtype: str = "float32"):
-    x = torch.from_numpy(task.graph.nodes.astype(dtype)).to(DEVICE)
-    labels = torch.from_numpy(task.labels.astype(np.int64)).to(DEVICE)
-    ids = torch.from_numpy(task.train_ids.astype(int)).to(DEVICE)
+def _inputs(task: TrainTask, setting: str, dtype: str = "float32"):
+    x = torch.from_numpy(np.asarray(task.graph.nodes, dtype)).to(DEVICE)
+    labels = torch.from_numpy(np.asarray(task.labels, np.int64)).to(DEVICE)
+    ids = torch.from_numpy(np.flatnonzero(task.label_mask)).to(DEVICE)
     return x, edges_of(task.graph, setting), labels, ids
 
 
 def losses(
-    task: Task,
+    task: TrainTask,
     params: tuple,
     num_steps: int,
     *,
@@ -87,11 +84,11 @@ def losses(
     network: Any = Network(task, params).to(DEVICE, getattr(torch, dtype)).eval()
     if is_compiled:
         network = torch.compile(network, dynamic=False)
-    return np.array(_train(task, network, _inputs(task, setting, dtype), num_steps))
+    return np.array(_train(network, _inputs(task, setting, dtype), num_steps))
 
 
 def fastest(
-    task: Task, params: tuple, num_seeds: int, num_steps: int
+    task: TrainTask, params: tuple, num_seeds: int, num_steps: int
 ) -> tuple[Trainer, str, dict[str, Any]]:
     """Return PyG at its best setting, the setting, and seconds by setting (or why it failed)."""
     best, tried = None, {}
@@ -103,9 +100,9 @@ def fastest(
             try:
                 trainer = _trainer(task, params, edges, is_compiled, num_seeds, num_steps)
                 # The first call compiles; what counts is the one of the round.
-                seconds = bench_common.interleave({"": trainer.run}, 1)[""][0]
+                seconds = common.interleave({"": trainer.run}, 1)[""][0]
             except Exception as error:  # whatever its compiler raises is its own failure
-                tried[setting] = bench_common.reason(error)
+                tried[setting] = common.reason(error)
                 continue
             tried[setting] = seconds
             if best is None or seconds < tried[best[1]]:
@@ -116,7 +113,7 @@ def fastest(
 
 
 def _trainer(
-    task: Task, params: tuple, edges: str, is_compiled: bool, num_seeds: int, num_steps: int
+    task: TrainTask, params: tuple, edges: str, is_compiled: bool, num_seeds: int, num_steps: int
 ) -> Trainer:
     inputs = _inputs(task, edges)
     network: Any = Network(task, params).to(DEVICE).train()
@@ -130,7 +127,7 @@ def _trainer(
         for seed in range(num_seeds):
             torch.manual_seed(seed)
             module.load_state_dict(start)  # as good as new parameters, and as fast
-            _train(task, network, inputs, num_steps)
+            _train(network, inputs, num_steps)
 
     def check() -> np.ndarray:
         options = {"setting": edges, "is_compiled": is_compiled}

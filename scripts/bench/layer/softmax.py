@@ -12,13 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bench import common as bench_common
-from bench import layer_cases, layer_reference
-from bench.layer_cases import ARXIV, PASSES, Edges, Pass
-from bench.layer_systems import OURS, SEGMENTS, compile_program
+from bench import common
+from bench.layer import cases, reference
+from bench.layer.cases import ARXIV, PASSES, Edges, Pass
+from bench.layer.systems import OURS, SEGMENTS, compile_program
 from gat_jax.graphs import from_edges
-from gat_jax.kernels import layouts, outputs
-from gat_jax.kernels.edge_list import softmax as attention
+from gat_jax.kernels import attention, layouts
 
 HEADS, CHANNELS = 8, 16
 CASE = f"{ARXIV}, softmax and sum {HEADS}x{CHANNELS}"
@@ -35,19 +34,19 @@ def measure(repeats: int, *, is_small: bool, bandwidth: float) -> list[dict[str,
     Raises:
       WrongResultError: if one of them is wrong.
     """
-    edges = layer_cases.arxiv_like_graph(is_small=is_small)
+    edges = cases.arxiv_like_graph(is_small=is_small)
     logits, values, cotangent = _draw(edges)
-    expected = layer_reference.softmax_sum(logits, values, cotangent, edges)
+    expected = reference.softmax_sum(logits, values, cotangent, edges)
     programs = {name: _compile(name, edges, logits, values, cotangent) for name in (OURS, SEGMENTS)}
     errors = {
-        (name, of): layer_reference.check(name, _read(name, of, p[of].run()), expected[of])
+        (name, of): reference.check(name, _read(of, p[of].run()), expected[of])
         for name, p in programs.items()
         for of in PASSES
     }
     entries = []
     for of in PASSES:
         runs = {name: p[of].run for name, p in programs.items()}
-        times = bench_common.interleave(runs, repeats)
+        times = common.interleave(runs, repeats)
         bound = bytes_to_move(edges, of) / bandwidth
         entries += [
             {
@@ -59,7 +58,7 @@ def measure(repeats: int, *, is_small: bool, bandwidth: float) -> list[dict[str,
                 "edges": len(edges[0]),
                 "system": name,
                 **({"layout": ": ".join(layouts.choose(len(edges[0])))} if name == OURS else {}),
-                **bench_common.timing(times[name], times[OURS], len(edges[0])),
+                **common.timing(times[name], times[OURS], len(edges[0])),
                 "max_relative_error": errors[name, of],
                 "peak_mib": None,
                 "is_same_in_every_run": _is_same(programs[name][of].run),
@@ -73,7 +72,7 @@ def measure(repeats: int, *, is_small: bool, bandwidth: float) -> list[dict[str,
 
 
 def bytes_to_move(edges: Edges, of: Pass) -> int:
-    """Return the least bytes, counted as `layer_cases.bytes_to_move` does.
+    """Return the least bytes, counted as `cases.bytes_to_move` does.
 
     forward   E (D + H + 1)        sender's values, the edge's logits, its id
               N D                  write out
@@ -97,39 +96,32 @@ def _draw(edges: Edges):
 def _compile(name: str, edges: Edges, logits, values, cotangent):
     """Compile both passes; values are laid out as each system wants them."""
     senders, receivers, num_nodes = edges
-    if name == OURS:
-        graph = from_edges(senders, receivers, nodes=np.zeros((num_nodes, 1), np.float32))
-        ids: Any = layouts.make_layout(graph)
-        values = values.swapaxes(1, 2)
+    graph = from_edges(senders, receivers, nodes=np.zeros((num_nodes, 1), np.float32))
+    layout = layouts.make_layout(graph, "auto" if name == OURS else "segment")
+    values = values.swapaxes(1, 2)
 
-        def forward(ids, logits, values):
-            return outputs.softmax_outputs(ids, logits, values)
-    else:
-        ids = senders, receivers
+    def forward(layout, logits, values):
+        return attention.softmax_sum(layout, logits, values).swapaxes(1, 2)
 
-        def forward(ids, logits, values):
-            alpha = attention.segment_softmax(logits, ids[1], num_nodes)
-            return attention.aggregate(alpha, values, *ids)
-
-    def both(ids, logits, values, cotangent):
-        out, pull_back = jax.vjp(lambda *x: forward(ids, *x), logits, values)
+    def both(layout, logits, values, cotangent):
+        out, pull_back = jax.vjp(lambda *x: forward(layout, *x), logits, values)
         return out, pull_back(cotangent)
 
-    arguments = jax.device_put((ids, jnp.asarray(logits), jnp.array(values)))
+    arguments = jax.device_put((layout, jnp.asarray(logits), jnp.array(values)))
     return {
         "forward": compile_program(forward, arguments),
         "forward+backward": compile_program(both, (*arguments, jax.device_put(cotangent))),
     }
 
 
-def _read(name: str, of: Pass, result) -> dict[str, np.ndarray]:
+def _read(of: Pass, result) -> dict[str, np.ndarray]:
     if of == "forward":
         return {"outputs": np.asarray(result)}
     _, (d_logits, d_values) = result
     d_values = np.asarray(d_values)
     return {
         "logits": np.asarray(d_logits),
-        "values": d_values.swapaxes(1, 2) if name == OURS else d_values,
+        "values": d_values.swapaxes(1, 2),
     }
 
 

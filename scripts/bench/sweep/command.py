@@ -20,19 +20,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bench import common as bench_common
-from gat_jax import graphs
-from gat_jax.graphs import TwinPairs, twins
+from bench import common
+from gat_jax.graphs import TwinPairs, random_graph, twins
 from gat_jax.layers import LayerConfig
 from gat_jax.runtime import cli, store
 from gat_jax.runtime.devices import default_devices, jit_tiles, use_cores
 from gat_jax.runtime.engine import add_up
-from gat_jax.sampling import Cell, Counts
-from gat_jax.sampling import random_bits as draws
-from gat_jax.sampling import sampler as sampling
-from gat_jax.studies import tutorial_init as study_init
+from gat_jax.sampling import Cell, Counts, random_bits, sampler
+from gat_jax.studies import tutorial_init
 
-SCRIPTS = Path(__file__).parents[1]
+SCRIPTS = Path(__file__).parents[2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +44,7 @@ class Options:
     """of the one long sweep, from start to summary; 0 leaves it out"""
 
 
-class System(NamedTuple):
+class Sampler(NamedTuple):
     """Something that samples initialisations."""
 
     name: str
@@ -68,23 +65,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         cli.fail(error)
     use_cores(None)
     entries = []
-    tutorial = study_init.tutorial_twins()
+    tutorial = tutorial_init.tutorial_twins()
     entries += compare(
         "tutorial graph, everything measured",
         tutorial,
         LayerConfig(initializer="tutorial"),
         options,
     )
-    random_graph = graphs.random_graph(
-        0, num_nodes=64, num_edges=320, num_features=16, num_twins=32
-    )
-    pairs = twins.twin_pairs(twins.twin_classes(random_graph))
+    of_64 = random_graph(0, num_nodes=64, num_edges=320, num_features=16, num_twins=32)
+    pairs = twins.twin_pairs(twins.twin_classes(of_64))
     layer = LayerConfig(heads=4, channels=8, initializer="tutorial")
-    entries += compare("64 nodes, everything measured", (random_graph, pairs), layer, options)
+    entries += compare("64 nodes, everything measured", (of_64, pairs), layer, options)
     entries += compare_with_bound(tutorial, options)
     if options.num_inits:
         entries += time_whole_sweeps(options.num_inits)
-    document = {"machine": bench_common.describe_machine(), "entries": entries}
+    document = {"machine": common.describe_machine(), "entries": entries}
     options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     Console(width=140).print(_table(entries))
     print(f"Written to {options.json}")
@@ -98,17 +93,17 @@ def compare(
     case: str, twins_of: tuple[jraph.GraphsTuple, TwinPairs], layer: LayerConfig, options: Options
 ) -> list[dict[str, Any]]:
     """Time our engine, a vmapped torch layer at its best batch, and a loop over a torch layer."""
-    from bench import torch_peers
+    from bench.sweep import torch_peers
 
     graph, pairs = twins_of
-    systems = [_engine_system(case, graph, pairs, layer)]
+    systems = [_engine_sampler(case, graph, pairs, layer)]
     candidates = [
-        System(name, *torch_peers.vmapped(graph, pairs, layer, batch, is_compiled), batch)
+        Sampler(name, *torch_peers.vmapped(graph, pairs, layer, batch, is_compiled), batch)
         for is_compiled, name in ((True, "torch.func.vmap, compiled"), (False, "torch.func.vmap"))
         for batch in torch_peers.batches(layer)
     ]
     systems.append(_fastest(candidates))
-    systems.append(System("loop over a torch layer", *torch_peers.loop(graph, pairs, layer)))
+    systems.append(Sampler("loop over a torch layer", *torch_peers.loop(graph, pairs, layer)))
     errors = _check(systems)
     rates = _time(systems, options.repeats)
     return [
@@ -117,18 +112,18 @@ def compare(
     ]
 
 
-def _engine_system(case: str, graph, pairs, layer: LayerConfig) -> System:
+def _engine_sampler(case: str, graph, pairs, layer: LayerConfig) -> Sampler:
     cell = Cell(case, layer)
-    task = sampling.prepare_cell(cell, graph, pairs, seed=0)
+    task = sampler.prepare_cell(cell, graph, pairs, seed=0)
     devices = default_devices()
     # About a second's work.
     num_inits = 2**24 if task.shape.layout.is_unrolled(task.shape.num_features, 2) else 2**16
 
     def counts(seed: int) -> Counts:
-        task = sampling.prepare_cell(cell, graph, pairs, seed=seed)
-        tiles = sampling.split_into_tiles(0, num_inits, task.shape)
-        results = sampling.measure_tiles(task, tiles, devices=devices)
-        return sampling.decode(add_up(x.tally for x in results), num_inits, task.shape)
+        task = sampler.prepare_cell(cell, graph, pairs, seed=seed)
+        tiles = sampler.split_into_tiles(0, num_inits, task.shape)
+        results = sampler.measure_tiles(task, tiles, devices=devices)
+        return sampler.decode(add_up(x.tally for x in results), num_inits, task.shape)
 
     def check() -> tuple[float, float]:
         found = counts(1)
@@ -139,10 +134,10 @@ def _engine_system(case: str, graph, pairs, layer: LayerConfig) -> System:
         counts(0)
         return num_inits
 
-    return System("gat_jax", run, check)
+    return Sampler("gat_jax", run, check)
 
 
-def _fastest(candidates: list[System]) -> System:
+def _fastest(candidates: list[Sampler]) -> Sampler:
     """Return the peer at its best setting, by the best of three short rounds each."""
     best, best_rate = candidates[0], 0.0
     for candidate in candidates:
@@ -155,7 +150,7 @@ def _fastest(candidates: list[System]) -> System:
     return best
 
 
-def _check(systems: list[System]) -> dict[str, float]:
+def _check(systems: list[Sampler]) -> dict[str, float]:
     """Compare collision probability and entropy; return the largest relative difference.
 
     Raises:
@@ -171,7 +166,7 @@ def _check(systems: list[System]) -> dict[str, float]:
     return errors
 
 
-def _time(systems: list[System], repeats: int) -> dict[str, list[float]]:
+def _time(systems: list[Sampler], repeats: int) -> dict[str, list[float]]:
     """Return initialisations per second by round, all systems interleaved."""
     rates: dict[str, list[float]] = {system.name: [] for system in systems}
     for system in systems:
@@ -185,7 +180,7 @@ def _time(systems: list[System], repeats: int) -> dict[str, list[float]]:
 
 
 def _entry(
-    case: str, system: System, rates: list[float], ours: list[float], error: float | None
+    case: str, system: Sampler, rates: list[float], ours: list[float], error: float | None
 ) -> dict[str, Any]:
     ratio = statistics.median(a / b for a, b in zip(ours, rates, strict=True))
     rate = statistics.median(rates)
@@ -207,13 +202,13 @@ def compare_with_bound(twins_of, options: Options) -> list[dict[str, Any]]:
     """Time collisions alone against drawing the random numbers and nothing else."""
     case = "tutorial graph, collisions only"
     cell = Cell("tutorial", LayerConfig(initializer="tutorial"))
-    task = sampling.prepare_cell(cell, *twins_of, seed=0, only_signs=True)
-    whole = sampling.prepare_cell(cell, *twins_of, seed=0)
+    task = sampler.prepare_cell(cell, *twins_of, seed=0, only_signs=True)
+    whole = sampler.prepare_cell(cell, *twins_of, seed=0)
     devices, num_inits = default_devices(), 2**25
 
     def run(task) -> int:
-        for _ in sampling.measure_tiles(
-            task, sampling.split_into_tiles(0, num_inits, task.shape), devices=devices
+        for _ in sampler.measure_tiles(
+            task, sampler.split_into_tiles(0, num_inits, task.shape), devices=devices
         ):
             pass
         return num_inits
@@ -222,16 +217,16 @@ def compare_with_bound(twins_of, options: Options) -> list[dict[str, Any]]:
     batches = num_inits // size // len(devices)
 
     def threefry(key, k):
-        return draws.draw_bits(key, k.astype(jnp.uint32), num=num, size=size)
+        return random_bits.draw_bits(key, k.astype(jnp.uint32), num=num, size=size)
 
     def jax_random(key, k):
         return jax.random.bits(jax.random.fold_in(jax.random.wrap_key_data(key), k), (num, size))
 
     systems = [
-        System("gat_jax, collisions only", lambda: run(task), None),
-        System("gat_jax, everything", lambda: run(whole), None),
-        System("random words alone", _draw_only(threefry, batches, devices, num_inits), None),
-        System("jax.random.bits alone", _draw_only(jax_random, batches, devices, num_inits), None),
+        Sampler("gat_jax, collisions only", lambda: run(task), None),
+        Sampler("gat_jax, everything", lambda: run(whole), None),
+        Sampler("random words alone", _draw_only(threefry, batches, devices, num_inits), None),
+        Sampler("jax.random.bits alone", _draw_only(jax_random, batches, devices, num_inits), None),
     ]
     rates = _time(systems, options.repeats)
     return [_entry(case, x, rates[x.name], rates[systems[0].name], None) for x in systems]
@@ -284,7 +279,7 @@ def time_whole_sweeps(num_inits: int) -> list[dict[str, Any]]:
             nowhere = subprocess.DEVNULL
             with subprocess.Popen(command, stdout=nowhere, stderr=nowhere) as process:
                 while process.poll() is None:
-                    peak = max(peak, bench_common.peak_kib(process.pid))
+                    peak = max(peak, common.peak_kib(process.pid))
                     time.sleep(0.05)
             seconds = time.perf_counter() - start
         if process.returncode:

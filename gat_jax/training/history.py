@@ -1,0 +1,114 @@
+"""What is recorded of a training run, and how it is measured in each layer.
+
+Gradient descent sees equal twins in two ways that must not be confused: attention entropy can
+leave its maximum while the twins stay equal. The history therefore tracks both.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import jraph
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from gat_jax.graphs import TwinPairs
+from gat_jax.kernels import Layout, Scalar
+from gat_jax.layers import AttentionInfo, LayerParams
+from gat_jax.symmetry import (
+    CAUSES,
+    equal_by_signs,
+    mean_of_defined,
+    normalised_entropy,
+    pair_causes,
+    primary_cause,
+    twin_gap,
+)
+
+# Whose gradients `grad_norm` gives, in its order.
+GRADIENTS = ("a_recv", "a_send", "kernel")
+
+
+class LayerMeasures(NamedTuple):
+    """The symmetry of one layer at one moment; K causes."""
+
+    entropy: Float[Array, ""]  # of attention, normalised by its maximum; mean over rows and heads
+    twin_entropy: Float[Array, ""]  # the same over the twins' rows
+    twin_gap: Float[Array, ""]  # largest over pairs, heads, channels, in units of the outputs
+    collided: Float[Array, ""]  # share of the pairs that are equal by signs in all heads
+    cause_share: Float[Array, " causes"]  # of the pairs and heads, by primary cause
+
+
+class TrainHistory(NamedTuple):
+    """One entry for each recorded step k = 0, record_every, ...: the state after k updates.
+
+    T records, L layers, K causes. Everything is measured without dropout, except that with dropout
+    `grad_norm` is that of the training step which starts at this state, whose gradient has dropout:
+    so no record costs a gradient of its own. No step starts at the last state; its `grad_norm` is
+    NaN with dropout. Weight decay is part of neither the loss nor the gradient.
+    """
+
+    step: Int[Array, " records"]
+    loss: Float[Array, " records"]  # nats, mean over labelled nodes
+    accuracy: Float[Array, " records"]  # share of the labelled nodes
+    entropy: Float[Array, "records layers"]  # this and the next four as in `LayerMeasures`
+    twin_entropy: Float[Array, "records layers"]
+    twin_gap: Float[Array, "records layers"]
+    collided: Float[Array, "records layers"]
+    cause_share: Float[Array, "records layers causes"]
+    grad_norm: Float[Array, "records layers 3"]  # of `GRADIENTS`; NaN: no such parameter
+    status: Int[Array, ""]  # first step whose loss or gradient is not finite; -1 if none
+
+
+def measure_layer(
+    info: AttentionInfo,
+    graph: jraph.GraphsTuple,
+    pairs: TwinPairs,
+    *,
+    slope: Scalar,
+    layout: Layout | None = None,
+) -> LayerMeasures:
+    """Measure how far a layer tells its twins apart.
+
+    Args:
+      info: of the layer, without dropout.
+      graph: that the layer saw; its edges alone are read.
+      pairs: twins of that graph.
+      slope: of the layer's LeakyReLU.
+      layout: of the graph's edges; None stands for the edge list.
+
+    Returns:
+      Scalars and [K], all of the dtype of the attention. A mean over nothing (no pairs, or no row
+      with two edges) is NaN, the largest gap of no pairs is 0.
+    """
+    num_nodes = info.head_outputs.shape[0]
+    entropy_nh = normalised_entropy(info.attention, graph.receivers, num_nodes)
+    is_twin_n = jnp.zeros(num_nodes, bool).at[pairs.first].set(True).at[pairs.second].set(True)
+    gap_ph = twin_gap(info.head_outputs, pairs.first, pairs.second)
+    causes_phk = pair_causes(info, graph, pairs, slope=slope, layout=layout)
+    primary_phk = primary_cause(causes_phk)[..., None] == jnp.arange(len(CAUSES))[None, None]
+    return LayerMeasures(
+        entropy=mean_of_defined(entropy_nh),
+        twin_entropy=mean_of_defined(jnp.where(is_twin_n[:, None], entropy_nh, jnp.nan)),
+        twin_gap=jnp.max(gap_ph, initial=0.0),
+        collided=jnp.mean(jnp.all(equal_by_signs(causes_phk), axis=-1)),
+        cause_share=jnp.mean(primary_phk, axis=(0, 1)),
+    )
+
+
+def gradient_norms(grads: LayerParams) -> Float[Array, "3"]:
+    """Return the Euclidean norms of one layer's gradients, in the order of `GRADIENTS`.
+
+    Parameters are found by name, so that this serves any layer that keeps to the names: `a_recv`;
+    `a_send`, or GATv2's one vector `a` in its place; and all kernels (`kernel...`) as one vector.
+
+    Args:
+      grads: in the form of the layer's parameters.
+
+    Returns:
+      NaN where the layer has no such parameter.
+    """
+    by_name = {name: grad for name, grad in grads._asdict().items() if grad is not None}
+    kernels = [grad for name, grad in by_name.items() if name.startswith("kernel")]
+    parts = (by_name.get("a_recv"), by_name.get("a_send", by_name.get("a")), kernels)
+    return jnp.stack([jnp.float32(np.nan) if x is None else optax.tree.norm(x) for x in parts])

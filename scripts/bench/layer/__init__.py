@@ -1,0 +1,1 @@
+"""One layer of graph attention, forward and backward, against PyG and jraph."""

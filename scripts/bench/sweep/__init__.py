@@ -1,0 +1,1 @@
+"""Sampled initialisations against what a torch user would write."""

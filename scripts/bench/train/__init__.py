@@ -1,0 +1,1 @@
+"""Trainings of many seeds on Cora against PyG."""
