@@ -13,10 +13,7 @@ import hashlib
 import itertools
 import json
 import math
-import platform
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -31,6 +28,7 @@ from gat_jax.graphs import TwinPairs, datasets, twins
 from gat_jax.graphs import build as graphs
 from gat_jax.layers import InitializerName, LayerConfig, LayerName
 from gat_jax.runtime import store
+from gat_jax.runtime.devices import device_name, package_version, provenance
 from gat_jax.runtime.store import Blocks
 from gat_jax.sampling import Cell, Counts, Devices, FeatureName, InitValues, Task, Tile, engine
 from gat_jax.sampling import sampler as sampling
@@ -242,21 +240,11 @@ def header(spec: SweepSpec) -> dict[str, Any]:
     return {
         "spec": json.loads(json.dumps(dataclasses.asdict(spec))),
         "graph_digests": digests,
-        "device": _device(),
-        "version_jax": metadata.version("jax"),
-        "version_jaxlib": metadata.version("jaxlib"),
+        "device": device_name(),
+        "version_jax": package_version("jax"),
+        "version_jaxlib": package_version("jaxlib"),
         "batches_per_tile": sampling.BATCHES_PER_TILE,
     }
-
-
-def _device() -> str:
-    """Return the kind of device; of a CPU its model, for vector units differ and round apart."""
-    device = jax.local_devices()[0]
-    if device.platform == "cpu" and Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-        return models[0] if models else platform.processor()
-    return device.device_kind
 
 
 def check_enlarges(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -344,19 +332,6 @@ def _agree(wanted: Mapping[str, Any], refusal: Exception | None) -> Exception | 
             "distributed: expected the same spec, graphs, devices and versions as process 0"
         )
     return refusal
-
-
-def provenance() -> dict[str, str]:
-    """Return what the numbers were computed with."""
-    names = ("gat_jax", "jax", "jaxlib", "numpy", "scipy")
-    found = {f"version_{name}": metadata.version(name) for name in names}
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    return found | {
-        "version_python": platform.python_version(),
-        "device": _device(),
-        "commit": commit or "unknown",
-    }
 
 
 # --- records ------------------------------------------------------------------------------------

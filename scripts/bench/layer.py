@@ -18,11 +18,10 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import common as bench_common
 from bench import layer_cases, layer_measure, layer_report, layer_softmax, layer_workers
 from bench.layer_cases import CORA, PASSES
 from gat_jax.graphs import datasets
-from gat_jax.runtime import cli, store
+from gat_jax.runtime import cli, devices, store
 
 HOW = {
     "seconds": (
@@ -145,7 +144,7 @@ def _new_document(options: Options) -> dict[str, Any]:
         notes.append(f"no {options.data_dir / 'cora.npz'}: the Cora cases are left out")
     if options.small:
         notes.append("small graphs: the targets are not meant for them")
-    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    load, cores = os.getloadavg()[0], devices.num_cores()
     if load > 0.5 * cores:
         notes.append(
             f"the machine was busy at the start, with a load of {load:.1f} on {cores} cores: what "
@@ -153,7 +152,7 @@ def _new_document(options: Options) -> dict[str, Any]:
         )
     plain = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
     return {
-        "machine": bench_common.describe_machine(),
+        "machine": devices.provenance("torch", "torch_geometric"),
         "how": HOW,
         "options": plain,
         "notes": notes,

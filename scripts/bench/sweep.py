@@ -25,7 +25,7 @@ from gat_jax.graphs import TwinPairs, twins
 from gat_jax.graphs import build as graphs
 from gat_jax.layers import LayerConfig
 from gat_jax.runtime import cli, store
-from gat_jax.runtime.devices import jit_tiles
+from gat_jax.runtime.devices import jit_tiles, provenance
 from gat_jax.sampling import Cell, Counts, engine
 from gat_jax.sampling import random_bits as draws
 from gat_jax.sampling import sampler as sampling
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     entries += compare_with_bound(tutorial, options)
     if options.num_inits:
         entries += time_whole_sweeps(options.num_inits)
-    document = {"machine": bench_common.describe_machine(), "entries": entries}
+    document = {"machine": provenance("torch", "torch_geometric"), "entries": entries}
     options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     Console(width=140).print(_table(entries))
     print(f"Written to {options.json}")
