@@ -71,7 +71,7 @@ def provenance(*more_packages: str) -> dict[str, str]:
     """
     packages = ("jax", "jaxlib", "numpy", "scipy", *more_packages)
     return {
-        "version_gat_jax": _own_version(ROOT),
+        "version_gat_jax": own_version(),
         **{f"version_{name}": package_version(name) for name in packages},
         "version_python": platform.python_version(),
         **_describe_device(),
@@ -133,10 +133,13 @@ def _setup_field(root: Path, field: str) -> str | None:
         return None
 
 
-def _own_version(root: Path) -> str:
-    """Return the version of the code that runs.
+def own_version(root: Path = ROOT) -> str:
+    """Return the version of the code that runs, or "unknown".
 
     A checkout speaks for itself: installed metadata may be missing there, or of another checkout.
+
+    Args:
+      root: the folder that holds the package.
     """
     if _is_checkout(root):
         return _setup_field(root, "version") or UNKNOWN

@@ -65,15 +65,15 @@ def test_provenance_without_metadata_reads_its_own_version_from_the_checkout(mon
 
 
 def test_own_version_is_the_checkouts_and_not_that_of_another_installation(checkout, tmp_path):
-    assert devices._own_version(checkout) == "7.8.9"
-    assert devices._own_version(tmp_path) == devices.package_version("gat_jax")
+    assert devices.own_version(checkout) == "7.8.9"
+    assert devices.own_version(tmp_path) == devices.package_version("gat_jax")
 
 
 @pytest.mark.parametrize("content", ["[metadata\n", "[metadata]\nname = other\nversion = 1\n"])
 def test_own_version_is_unknown_without_metadata_and_checkout(tmp_path, monkeypatch, content):
     hide_metadata(monkeypatch)
     (tmp_path / "setup.cfg").write_text(content)
-    assert devices._own_version(tmp_path) == "unknown"
+    assert devices.own_version(tmp_path) == "unknown"
 
 
 def test_version_is_unknown_where_metadata_lacks_the_field(monkeypatch):
