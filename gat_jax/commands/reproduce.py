@@ -6,20 +6,17 @@ the end, or none.
 
 import dataclasses
 import json
-import platform
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
-import jax
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from gat_jax.graphs import datasets
-from gat_jax.runtime import cli, store
+from gat_jax.runtime import cli, devices, store
 from gat_jax.studies import StudyConfig, claims, figures, run_study
 from gat_jax.studies import page as report
 
@@ -50,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         cli.fail(error)
 
+    provenance = devices.provenance()  # first: nothing that was computed may die of it
     # Where nobody can widen the window the table keeps one line per id.
     console = Console(width=None if sys.stdout.isatty() else 140)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
@@ -61,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
     entries = claims.judge(result.measured, result.extra_claims)
-    dataset = result.dataset.assign_attrs(_provenance())
+    dataset = result.dataset.assign_attrs(provenance)
     with store.staged(options.out) as folder:
         text = json.dumps(entries, indent=2, allow_nan=False)
         (folder / "claims.json").write_text(text + "\n", encoding="utf-8")
@@ -71,16 +69,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print(_table(entries))
     console.print(f"Written to {options.out}: claims.json, figures/, report.html, results.zarr")
     return 0
-
-
-def _provenance() -> dict[str, str]:
-    """Return what the numbers were computed with."""
-    names = ("gat_jax", "jax", "jaxlib", "numpy", "scipy")
-    versions = {f"version_{name}": metadata.version(name) for name in names}
-    return versions | {
-        "version_python": platform.python_version(),
-        "device": jax.devices()[0].device_kind,
-    }
 
 
 def _table(entries: list[dict]) -> Table:

@@ -257,7 +257,7 @@ def summarise(options: SummariseOptions) -> int:
     cells, blocks = sweeps.load_blocks(options.store)
     out = options.out or options.store.with_name(options.store.stem + "_summary")
     store.check_writable(out)
-    dataset = sweeps.summarise(cells, blocks, sweeps.provenance())
+    dataset = sweeps.summarise(cells, blocks, devices.provenance())
     if not (dataset["num_inits"] > 0).any():
         raise ValueError(f"store: expected finished blocks, got none in {options.store}")
     console = sweep_text.new_console()

@@ -1,11 +1,20 @@
-"""Compiling what runs briefly, and what runs on every core at once."""
+"""The machine: how programs are compiled for it, its cores, and where numbers come from."""
 
+import configparser
 import contextlib
 import os
+import platform
+import subprocess
 from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import jax
+
+UNKNOWN = "unknown"  # what provenance says where it does not know
+# The folder that holds the package: the root of a checkout, or `site-packages`.
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def jit_briefly(function: Callable, *, static_argnames: Sequence[str] = ()) -> Any:
@@ -75,3 +84,118 @@ def total_memory() -> int:
         return ASSUMED_MEMORY
     pages, page_size = map(os.sysconf, names)
     return pages * page_size if pages > 0 else ASSUMED_MEMORY
+
+
+# --- provenance ---------------------------------------------------------------------------------
+
+
+def provenance(*more_packages: str) -> dict[str, str]:
+    """Return what numbers are computed with: versions, device, platform and commit.
+
+    Take it before the computation: it never raises, and where it does not know it says "unknown".
+    Numbers that took hours must not die of a package without metadata or of a missing git.
+
+    Args:
+      more_packages: names of packages whose versions matter beside those of the main job.
+
+    Returns:
+      One line of text per key: `version_NAME` of every package and of Python, `backend` (such as
+      "cpu"), `device` (see `device_name`), `devices` and `cores` (how many), `jax_platform` (for
+      a GPU the version of CUDA), `platform` (the operating system), `commit` (of the checkout).
+    """
+    packages = ("jax", "jaxlib", "numpy", "scipy", *more_packages)
+    return {
+        "version_gat_jax": own_version(),
+        **{f"version_{name}": package_version(name) for name in packages},
+        "version_python": platform.python_version(),
+        **_describe_device(),
+        "cores": str(num_cores()),
+        "platform": platform.platform(),
+        "commit": _commit(ROOT),
+    }
+
+
+def package_version(name: str) -> str:
+    """Return the version of an installed package, or "unknown"."""
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return UNKNOWN
+    return version or UNKNOWN  # metadata without the field gives None
+
+
+def device_name() -> str:
+    """Return the kind of device that JAX computes on, such as "NVIDIA H200".
+
+    Of a CPU it is the model, for vector units differ and round differently.
+    """
+    device = jax.local_devices()[0]
+    if device.platform != "cpu":
+        return device.device_kind
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # only Linux has the file
+        lines = []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine() or UNKNOWN
+
+
+def _describe_device() -> dict[str, str]:
+    try:
+        device = jax.local_devices()[0]
+        return {
+            "backend": jax.default_backend(),
+            "device": device_name(),
+            "devices": str(jax.local_device_count()),
+            "jax_platform": " ".join(device.client.platform_version.split()),
+        }
+    except RuntimeError:  # no backend starts; the computation itself will say so, and why
+        return dict.fromkeys(("backend", "device", "devices", "jax_platform"), UNKNOWN)
+
+
+def _is_checkout(root: Path) -> bool:
+    """Whether a folder is the root of a checkout of this package, by its `setup.cfg`."""
+    return _setup_field(root, "name") == "gat_jax"
+
+
+def _setup_field(root: Path, field: str) -> str | None:
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read(root / "setup.cfg", encoding="utf-8")  # a missing file is an empty one
+        return parser.get("metadata", field, fallback=None)
+    except (OSError, UnicodeDecodeError, configparser.Error):  # somebody else's, or unreadable
+        return None
+
+
+def own_version(root: Path = ROOT) -> str:
+    """Return the version of the code that runs, or "unknown".
+
+    A checkout speaks for itself: installed metadata may be missing there, or of another checkout.
+
+    Args:
+      root: the folder that holds the package.
+    """
+    if _is_checkout(root):
+        return _setup_field(root, "version") or UNKNOWN
+    return package_version("gat_jax")
+
+
+def _commit(root: Path) -> str:
+    """Return the commit of the checkout at `root`, or "unknown".
+
+    A package that lies inside another repository, such as a virtual environment in a project's
+    folder, must not be given that repository's commit: the work tree has to begin at `root`.
+    """
+    if not _is_checkout(root):
+        return UNKNOWN
+    # A hook of git sets GIT_DIR and its like, which would lead to the hook's repository.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    command = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10, env=environment
+        )
+    except (OSError, subprocess.SubprocessError):  # no git, no repository, or git refuses
+        return UNKNOWN
+    lines = done.stdout.splitlines()
+    return lines[1] if len(lines) == 2 and Path(lines[0]).resolve() == root else UNKNOWN

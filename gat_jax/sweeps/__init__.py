@@ -5,7 +5,6 @@ from gat_jax.sweeps.grid import (
     Grid,
     prepare,
 )
-from gat_jax.sweeps.origin import provenance
 from gat_jax.sweeps.plan import (
     CellPlan,
     plan_sweep,
@@ -45,7 +44,6 @@ __all__ = [
     "load_spec",
     "plan_sweep",
     "prepare",
-    "provenance",
     "run_sweep",
     "summarise",
     "to_table",

@@ -19,8 +19,8 @@ import numpy as np
 
 from gat_jax.graphs import TwinPairs, load_graph, twins
 from gat_jax.layers import LayerConfig
+from gat_jax.runtime.devices import device_name
 from gat_jax.sampling import Cell, PreparedCell, prepare_cell, sampler
-from gat_jax.sweeps import origin
 from gat_jax.sweeps.spec import AXES, SweepSpec
 
 MAX_BLOCK_TILES = 64
@@ -149,7 +149,7 @@ def _header(spec: SweepSpec, graphs: Mapping[str, jraph.GraphsTuple]) -> dict[st
     return {
         "spec": json.loads(json.dumps(dataclasses.asdict(spec))),
         "graph_digests": digests,
-        "device": origin.device_name(),
+        "device": device_name(),
         "version_jax": jax.__version__,
         "version_jaxlib": jaxlib.version.__version__,
         "batches_per_tile": sampler.BATCHES_PER_TILE,

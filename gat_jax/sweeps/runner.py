@@ -21,12 +21,11 @@ import xarray as xr
 from jax.experimental import multihost_utils
 
 from gat_jax.runtime import engine, locks, store
-from gat_jax.runtime.devices import Devices, default_devices, total_memory
+from gat_jax.runtime.devices import Devices, default_devices, provenance, total_memory
 from gat_jax.runtime.store import Blocks
 from gat_jax.sampling import Counts, InitValues, Tile, decode, measure_tiles, sampler
 from gat_jax.sweeps import grid, records
 from gat_jax.sweeps.grid import Entry, Grid
-from gat_jax.sweeps.origin import provenance
 from gat_jax.sweeps.spec import SweepSpec
 from gat_jax.sweeps.summary import save_summary, summarise
 

@@ -5,12 +5,10 @@ import gc
 import importlib.util
 import math
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
 from pathlib import Path
 
 # Several processes share a GPU, and torch computes there too. To be set before JAX is imported.
@@ -18,6 +16,8 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import jax
 import numpy as np
+
+from gat_jax.runtime.devices import num_cores
 
 # How PyG can hold the edges, see `pyg.make_edges`: names for the results, known without torch.
 BY_SENDER = "edges sorted by sender"
@@ -28,28 +28,6 @@ EDGE_INDEX = "EdgeIndex sorted by receiver"
 def is_on_gpu() -> bool:
     """Whether JAX computes on a GPU; torch does then too."""
     return jax.default_backend() == "gpu"
-
-
-def describe_machine() -> dict[str, str]:
-    """Return device, cores and versions."""
-    names = ("gat_jax", "jax", "jaxlib", "torch", "torch_geometric", "numpy")
-    versions = {name: _version(name) for name in names}
-    return {
-        "backend": jax.default_backend(),
-        "device": jax.local_devices()[0].device_kind,
-        "platform": " ".join(jax.local_devices()[0].client.platform_version.split()),
-        "devices": str(jax.local_device_count()),
-        "cores": str(len(os.sched_getaffinity(0))),
-        "processor": platform.processor() or platform.machine(),
-        **{f"version_{name}": version for name, version in versions.items() if version},
-    }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def check_has_torch() -> None:
@@ -134,7 +112,7 @@ def bandwidth(num_bytes: int = 2**28, repeats: int = 5) -> float:
     """
     if is_on_gpu():
         return _gpu_bandwidth(16 * num_bytes, repeats)  # or a launch would count for much of it
-    cores = len(os.sched_getaffinity(0))
+    cores = num_cores()
     source, target = (np.ones(num_bytes // 8) for _ in range(2))
     parts = list(zip(np.array_split(target, cores), np.array_split(source, cores), strict=True))
     best = math.inf

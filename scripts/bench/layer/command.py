@@ -22,6 +22,7 @@ from bench.layer import cases, measure, report, softmax, workers
 from bench.layer.cases import PASSES
 from gat_jax.graphs import datasets
 from gat_jax.runtime import cli, store
+from gat_jax.runtime.devices import num_cores, provenance
 
 HOW = {
     "seconds": (
@@ -142,7 +143,7 @@ def _new_document(options: Options) -> dict[str, Any]:
         notes.append(f"no {options.data_dir / 'cora.npz'}: the Cora cases are left out")
     if options.small:
         notes.append("small graphs: the targets are not meant for them")
-    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    load, cores = os.getloadavg()[0], num_cores()
     if load > 0.5 * cores:
         notes.append(
             f"the machine was busy at the start, with a load of {load:.1f} on {cores} cores: what "
@@ -150,7 +151,7 @@ def _new_document(options: Options) -> dict[str, Any]:
         )
     plain = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
     return {
-        "machine": common.describe_machine(),
+        "machine": provenance("torch", "torch_geometric"),
         "how": HOW,
         "options": plain,
         "notes": notes,

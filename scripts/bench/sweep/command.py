@@ -24,7 +24,7 @@ from bench import common
 from gat_jax.graphs import TwinPairs, random_graph, twins
 from gat_jax.layers import LayerConfig
 from gat_jax.runtime import cli, store
-from gat_jax.runtime.devices import default_devices, jit_tiles, use_cores
+from gat_jax.runtime.devices import default_devices, jit_tiles, provenance, use_cores
 from gat_jax.runtime.engine import add_up
 from gat_jax.sampling import Cell, Counts, random_bits, sampler
 from gat_jax.studies import tutorial_init
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     entries += compare_with_bound(tutorial, options)
     if options.num_inits:
         entries += time_whole_sweeps(options.num_inits)
-    document = {"machine": common.describe_machine(), "entries": entries}
+    document = {"machine": provenance("torch", "torch_geometric"), "entries": entries}
     options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     Console(width=140).print(_table(entries))
     print(f"Written to {options.json}")

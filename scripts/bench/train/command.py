@@ -12,6 +12,7 @@ from rich.table import Table
 from bench import common
 from bench.train import measure
 from gat_jax.runtime import cli, store
+from gat_jax.runtime.devices import provenance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         cli.fail(error)
     entries = measure.measure_training(options.data_dir, **sizes)
-    document = {"machine": common.describe_machine(), "entries": entries}
+    document = {"machine": provenance("torch", "torch_geometric"), "entries": entries}
     options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     Console(width=140).print(_table(entries))
     print(f"Written to {options.json}")
