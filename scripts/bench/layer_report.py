@@ -17,7 +17,7 @@ from bench.layer_systems import (
     SEGMENTS,
 )
 from bench.layer_training import PYG as PYG_IN_TURN
-from gat_jax.studies import PALETTES, new_figure, style_axes
+from gat_jax.report.style import PALETTES, new_figure, style_axes
 
 Document = dict[str, Any]
 BOTH = "forward+backward"
