@@ -17,7 +17,7 @@ ALLOWED = {
     "sampling": {"graphs", "kernels", "layers", "runtime", "symmetry"},
     "training": {"graphs", "kernels", "layers", "runtime", "symmetry"},
     "report": {"runtime"},
-    "sweeps": {"graphs", "layers", "report", "runtime", "sampling", "studies", "symmetry"},
+    "sweeps": {"graphs", "layers", "report", "runtime", "sampling", "symmetry"},
     "studies": {
         *("graphs", "kernels", "layers", "report", "runtime", "sampling", "symmetry", "training"),
     },

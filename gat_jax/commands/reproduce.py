@@ -1,24 +1,36 @@
 """Test the article's eight claims end to end, without network or accelerator.
 
-Writes claims.json, figures/, report.html and results.zarr into the output folder: all of them at
-the end, or none.
+Writes claims.json and results.zarr into the output folder as soon as the numbers are there, and
+after them figures/ and report.html. A picture that cannot be drawn costs that picture and one line.
 """
 
+import contextlib
 import dataclasses
 import json
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import tyro
+import xarray as xr
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from gat_jax.graphs import datasets
+from gat_jax.report import Picture, interval, number, prepare_matplotlib
 from gat_jax.runtime import cli, devices, store
-from gat_jax.studies import StudyConfig, claims, figures, run_study
-from gat_jax.studies import page as report
+from gat_jax.studies import (
+    PreparedStudy,
+    Study,
+    StudyConfig,
+    claims,
+    prepare_study,
+    run_study,
+    write_page,
+)
 
 VERDICT_STYLES = {"confirmed": "green", "refined": "yellow", "refuted": "red", "measured": "dim"}
 
@@ -28,47 +40,123 @@ class Options:
     """Test the article's eight claims; the defaults take under two minutes on two cores."""
 
     out: Path = Path("results")
-    """folder to write into; its results are replaced at the end, all at once"""
+    """folder to write into; what an earlier run wrote there is replaced once there are numbers"""
     data: Path | None = None
     """folder of .npz graphs to look at as well"""
     config: tyro.conf.OmitArgPrefixes[StudyConfig] = dataclasses.field(default_factory=StudyConfig)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the study and write its results; returns the exit code."""
-    options = cli.parse(Options, argv)
-    try:
-        tasks = [] if options.data is None else datasets.load_directory(options.data)
-        names = [task.name for task in tasks]
-        for name in datasets.GRAPH_NAMES:
-            if name in names:
-                raise ValueError(f"data: expected other graphs than the built-in, got {name}")
-        store.check_writable(options.out)
-    except ValueError as error:
-        cli.fail(error)
+    """Run the study and write its results.
 
-    provenance = devices.provenance()  # first: nothing that was computed may die of it
+    Args:
+      argv: arguments; None reads the process's own.
+
+    Returns:
+      The exit code, as `cli.boundary` says.
+
+    Raises:
+      SystemExit: code 2 after one line on stderr for bad input, code 0 after --help.
+    """
+    return cli.boundary(_run, argv)
+
+
+def _run(arguments: list[str]) -> int:
+    options = cli.parse(Options, arguments, prog="gat-jax reproduce")
+    # All that can be refused is refused now: nothing about the input may stop a study that runs.
+    tasks = [] if options.data is None else datasets.load_directory(options.data)
+    for task in tasks:
+        if task.name in ("karate_club", "les_miserables"):
+            raise ValueError(f"data: expected other graphs than the built-in, got {task.name}")
+    devices.check_backend()
+    prepared = prepare_study(options.config, tasks)
+    store.check_writable(options.out)
+    provenance = devices.provenance()
+
+    result = _compute(prepared)
+    entries = claims.judge(result.measured, result.extra_claims)
+    dataset = result.dataset.assign_attrs(provenance)
     # Where nobody can widen the window the table keeps one line per id.
     console = Console(width=None if sys.stdout.isatty() else 140)
+    try:
+        _save_numbers(entries, dataset, options.out)
+    except Exception:  # such as a full disk: then the table is all there is
+        console.print(_table(entries))
+        raise
+    missing = _save_pictures(entries, dataset, options.out)
+    console.print(_table(entries))
+    if missing:
+        reasons = "; ".join(f"{name} ({cli.first_line(error)})" for name, error in missing.items())
+        numbers = f"{options.out / 'claims.json'} and {options.out / 'results.zarr'}"
+        failures = ExceptionGroup("what is missing", list(missing.values()))
+        raise cli.IncompleteError(f"the numbers are in {numbers}; missing: {reasons}") from failures
+    written = f"Written to {options.out}: claims.json, figures/, report.html, results.zarr"
+    console.print(escape(written), highlight=False)
+    return 0
+
+
+def _compute(prepared: PreparedStudy) -> Study:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
         bar = progress.add_task("computing", total=None)
-        result = run_study(
-            options.config,
-            tasks,
+        return run_study(
+            prepared,
             on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
-    entries = claims.judge(result.measured, result.extra_claims)
-    dataset = result.dataset.assign_attrs(provenance)
-    with store.staged(options.out) as folder:
-        text = json.dumps(entries, indent=2, allow_nan=False)
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def _save_numbers(entries: Sequence[Mapping], dataset: xr.Dataset, out: Path) -> None:
+    """Replace the numbers in the folder, then remove the pictures of other numbers.
+
+    `claims.json` comes first and by itself, for it is small: a disk that has no room for the store
+    may have room for it.
+    """
+    text = json.dumps(entries, indent=2, allow_nan=False)
+    with store.staged(out) as folder:
         (folder / "claims.json").write_text(text + "\n", encoding="utf-8")
+    with store.staged(out) as folder:
         store.save(dataset, folder / "results.zarr")
-        figures.save_figures(dataset, folder / "figures")
-        report.write_report(entries, dataset, folder / "report.html")
-    console.print(_table(entries))
-    console.print(f"Written to {options.out}: claims.json, figures/, report.html, results.zarr")
-    return 0
+    shutil.rmtree(out / "figures", ignore_errors=True)
+    (out / "report.html").unlink(missing_ok=True)
+
+
+def _save_pictures(
+    entries: Sequence[Mapping], dataset: xr.Dataset, out: Path
+) -> dict[str, Exception]:
+    """Draw the figures and write the page.
+
+    Returns:
+      What is missing, by its name, and why.
+    """
+    missing: dict[str, Exception] = {}
+    pictures: dict[str, tuple[Picture, Picture]] = {}
+
+    @contextlib.contextmanager
+    def attempt(name: str) -> Iterator[None]:
+        """Whatever a part dies of, it must not take the others with it; it is told at the end."""
+        try:
+            yield
+        except Exception as error:
+            missing[name] = error
+
+    with attempt("figures/"):
+        prepare_matplotlib()
+        from gat_jax.studies import figures  # imports matplotlib: that may fail, and so late
+
+        (out / "figures").mkdir(exist_ok=True)
+        for name in figures.FIGURES:
+            with attempt(f"figures/{name}.png"):
+                pictures[name] = figures.draw(name, dataset)
+                (out / "figures" / f"{name}.png").write_bytes(pictures[name][0].png)
+    with attempt("report.html"):
+        write_page(entries, dataset, pictures, out / "report.html")
+    return missing
+
+
+# --- what is printed ----------------------------------------------------------------------------
 
 
 def _table(entries: list[dict]) -> Table:
@@ -84,18 +172,20 @@ def _table(entries: list[dict]) -> Table:
         style = VERDICT_STYLES[entry["verdict"]]
         table.add_row(
             str(entry["article_claim"] or ""),
-            entry["id"],
+            escape(entry["id"]),  # a graph's name may hold brackets
             f"[{style}]{entry['verdict']}[/{style}]",
-            _number(entry["estimate"]) if entry["num_samples"] else "no twins",
-            "" if low == high else rf"\[{_number(low)}, {_number(high)}]",
-            "" if entry["exact"] is None else _number(entry["exact"]),
+            _estimate(entry),
+            "" if low == high else escape(interval(low, high, entry["num_samples"])),
+            "" if entry["exact"] is None else number(entry["exact"]),
         )
     return table
 
 
-def _number(value: float | None) -> str:
-    return "never" if value is None else f"{value:.4g}"
+def _estimate(entry: Mapping) -> str:
+    if entry["estimate"] is None:
+        return "never" if entry["num_samples"] else "no twins"
+    return number(entry["estimate"], *entry["interval"])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

@@ -14,7 +14,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 import tyro
 
@@ -53,10 +53,11 @@ def parse(
       SystemExit: code 0 after --help, code 2 after one line on stderr for anything unreadable.
     """
     captured = io.StringIO()
-    given: dict[str, Any] = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stderr(captured):
-            return tyro.cli(options, args=argv, prog=prog, **given)
+            if default is None:
+                return tyro.cli(options, args=argv, prog=prog)
+            return tyro.cli(options, args=argv, prog=prog, default=default)
     except SystemExit as stop:
         if stop.code in (None, 0):
             raise

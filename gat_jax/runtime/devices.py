@@ -86,6 +86,23 @@ def total_memory() -> int:
     return pages * page_size if pages > 0 else ASSUMED_MEMORY
 
 
+def check_backend() -> None:
+    """Start JAX's backend, or say in one line why it does not start.
+
+    Raises:
+      ValueError: names the platform that was asked for, such as one that this machine lacks.
+    """
+    try:
+        jax.local_devices()
+    # JAX raises RuntimeError, for some platforms a bare AssertionError.
+    except (RuntimeError, AssertionError) as error:
+        wanted = getattr(jax.config, "jax_platforms", None) or "none in particular"
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"JAX_PLATFORMS: expected platforms of this machine, got {wanted} ({reason})"
+        ) from error
+
+
 # --- provenance ---------------------------------------------------------------------------------
 
 

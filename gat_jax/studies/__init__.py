@@ -1,4 +1,7 @@
-"""The article's claims, the numbers that decide them, and the report."""
+"""The article's claims, the numbers that decide them, and the report.
+
+The module `figures` is not re-exported: it imports matplotlib, and only who draws needs that.
+"""
 
 from gat_jax.studies.claims import (
     CLAIMS,
@@ -7,27 +10,25 @@ from gat_jax.studies.claims import (
     Rule,
     judge,
 )
-from gat_jax.studies.figures import (
-    PALETTES,
-    Theme,
-    new_figure,
-    style_axes,
-)
+from gat_jax.studies.page import write_page
 from gat_jax.studies.study import (
+    PreparedStudy,
+    Study,
     StudyConfig,
+    prepare_study,
     run_study,
 )
 
 __all__ = [
     "CLAIMS",
-    "PALETTES",
     "Claim",
     "Measurement",
+    "PreparedStudy",
     "Rule",
+    "Study",
     "StudyConfig",
-    "Theme",
     "judge",
-    "new_figure",
+    "prepare_study",
     "run_study",
-    "style_axes",
+    "write_page",
 ]

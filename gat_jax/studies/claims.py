@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from gat_jax.runtime.stats import Count, binomial_interval
+from gat_jax.studies import claim_ids
+from gat_jax.studies.claim_ids import ONE_HEAD, Setting
 
 Verdict = Literal["confirmed", "refined", "refuted", "measured"]
 
@@ -25,6 +27,9 @@ ARTICLE_CLAIMS: dict[int, str] = {
     7: "More heads make it less likely.",
     8: "Training avoids it by itself, so it does not affect performance.",
 }
+
+
+OPTIMIZERS = {"sgd": "SGD", "adam": "Adam"}  # as ids name them, and as readers do
 
 
 class Measurement(NamedTuple):
@@ -99,10 +104,10 @@ ESCAPE_STEP = Rule(confirmed=(0.0, 100.0), refined=(0.0, 1000.0))
 SHARE_OF_STEPS = Rule(confirmed=(0.0, 100 / 3000), refined=(0.0, 0.5))
 # With fewer pairs of non-trivial twins, a graph's numbers say nothing about graphs like it.
 FEW_PAIRS = 10
-ONE_HEAD = "init.collision.gat.h1"
+ONE_HEAD_COLLISION = claim_ids.of_init("collision", ONE_HEAD)
 
 CLAIMS: dict[str, Claim] = {
-    "tutorial.max_abs_error": Claim(
+    claim_ids.TUTORIAL_ERROR: Claim(
         "Our two-head layer reproduces the tutorial's printed outputs, which differ for its twins.",
         1,
         # Four printed decimals are off by up to 5e-5, float32 by some 1e-6.
@@ -124,32 +129,34 @@ CLAIMS: dict[str, Claim] = {
         2,
         Rule(confirmed=(-math.inf, -1e-9), refined=(0.0, math.inf)),
     ),
-    ONE_HEAD: Claim(
+    ONE_HEAD_COLLISION: Claim(
         "A random initialisation of one head almost never gives twins equal rows.", 5, RARE
     ),
     **{
-        f"init.collision.gat.h{heads}": Claim(
+        claim_ids.of_init("collision", Setting("gat", heads)): Claim(
             f"{heads} heads collide together less often than one head.",
             7,
-            Rule(confirmed=(0.0, 0.9), refined=(0.0, 1.0), relative_to=ONE_HEAD),
+            Rule(confirmed=(0.0, 0.9), refined=(0.0, 1.0), relative_to=ONE_HEAD_COLLISION),
         )
         for heads in (2, 4, 8)
     },
-    "init.match_4_decimals.gat.h1": Claim(
+    claim_ids.of_init("match_4_decimals", ONE_HEAD): Claim(
         "About half of all initialisations give outputs equal to four decimals.", 3, ABOUT_HALF
     ),
-    "init.uniform_attention.gat.h1": Claim(
+    claim_ids.of_init("uniform_attention", ONE_HEAD): Claim(
         "A random initialisation of one head almost never gives both twins uniform attention.",
         5,
         RARE,
     ),
-    "init.explained_by_regime.gat.h1": Claim(
+    claim_ids.of_init("explained_by_regime", ONE_HEAD): Claim(
         "Few collisions are due to a linear regime.",
         4,
         Rule(confirmed=(0.0, 0.05), refined=(0.0, 0.5)),
     ),
     **{
-        f"init.collision.gat.h1.{features}": Claim(f"Collisions of one head, features {text}.")
+        claim_ids.of_init("collision", Setting("gat", 1, variant=features)): Claim(
+            f"Collisions of one head, features {text}."
+        )
         for features, text in (
             ("uniform01", "drawn from U[0, 1]"),
             ("normal", "drawn from N(0, 1)"),
@@ -157,52 +164,55 @@ CLAIMS: dict[str, Claim] = {
         )
     },
     **{
-        f"init.collision.gatv2.h1.c{channels}": Claim(
+        claim_ids.of_init("collision", Setting("gatv2", 1, channels)): Claim(
             f"Collisions of one GATv2 head with {channels} channel{'s'[: channels > 1]}."
         )
         for channels in (1, 2, 4, 8)
     },
-    "init.collision.gcn": Claim("Collisions of GCN, which has no query."),
-    "init.collision.gat.gaussian": Claim("Collisions of one head with W = I and Gaussian a."),
-    "init.equal_outputs.gat.h1.residual": Claim(
+    claim_ids.of_init("collision", claim_ids.GCN): Claim("Collisions of GCN, which has no query."),
+    claim_ids.of_init("collision", claim_ids.GAUSSIAN): Claim(
+        "Collisions of one head with W = I and Gaussian a."
+    ),
+    claim_ids.of_init("equal_outputs", claim_ids.RESIDUAL): Claim(
         "Outputs equal to the last bit where a residual path is added to one head."
     ),
-    "heads.power_law.h8": Claim(
+    claim_ids.POWER_LAW: Claim(
         "Eight heads collide as eight independent copies of one head: p_8 = p_1^8.",
         7,
         Rule(confirmed=(0.99, 1.01), refined=(0.8, 1.25)),
     ),
     **{
-        f"training.collided.{optimizer}.h{heads}.step{step}": Claim(
+        claim_ids.of_runs(run, step): Claim(
             f"{text} ({optimizer}, {heads} head{'s'[: heads > 1]})", number, rule
         )
-        for optimizer in ("sgd", "adam")
+        for optimizer in OPTIMIZERS
         for heads in (1, 4)
+        for run in (claim_ids.run_name(optimizer, heads),)
         for step, text, number, rule in (
             (0, "Share of runs whose twins are collided before training", None, None),
             (
                 100,
                 "After 100 steps few runs are collided, of as many as at the start",
                 6,
-                Rule((0.0, 0.1), (0.0, 0.5), f"training.collided.{optimizer}.h{heads}.step0"),
+                Rule((0.0, 0.1), (0.0, 0.5), claim_ids.of_runs(run, 0)),
             ),
             (
                 1000,
                 "After 1000 steps few runs are collided, of as many as at the start",
                 8,
-                Rule((0.0, 0.1), (0.0, 0.5), f"training.collided.{optimizer}.h{heads}.step0"),
+                Rule((0.0, 0.1), (0.0, 0.5), claim_ids.of_runs(run, 0)),
             ),
         )
     },
-    "training.loss_floor": Claim(
+    claim_ids.LOSS_FLOOR: Claim(
         "Runs with collided twins reach a loss below the floor of (2 ln 2)/4 = 0.34657.",
         8,
         # The losses are float32: what is above the floor less 1e-5 is not below it.
         Rule(confirmed=(0.0, 0.9 * 0.34657), refined=(0.0, 0.34656)),
     ),
     **{
-        f"training.article_start.{optimizer}.{quantity}": Claim(f"{text} ({optimizer})", 6, rule)
-        for optimizer in ("sgd", "adam")
+        claim_ids.of_article_start(optimizer, quantity): Claim(f"{text} ({optimizer})", 6, rule)
+        for optimizer in OPTIMIZERS
         for quantity, text, rule in (
             (
                 "entropy_escape_step",

@@ -1,22 +1,22 @@
 """One self-contained HTML page of a study: the answer, the claims, figures, graphs, how to redo it.
 
-No network, no scripts; light or dark as the reader's system is; tables become cards on a phone.
-Every string that comes from data is escaped.
+The page is a template, `study.html` of the folder `report/templates`; here is what it says.
 """
 
-import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
-from gat_jax.studies import figures
-from gat_jax.studies.claims import ARTICLE_CLAIMS, FEW_PAIRS
-from gat_jax.studies.figures import percent
+from gat_jax.report import Picture, count, number, percent, render_page
+from gat_jax.studies import claim_ids
+from gat_jax.studies.claim_ids import ONE_HEAD, Setting
+from gat_jax.studies.claims import ARTICLE_CLAIMS, FEW_PAIRS, OPTIMIZERS
 
 SIGNS = {"confirmed": "✓", "refined": "≈", "refuted": "✗", "measured": "•"}
+JUDGEMENTS = ("right", "right, with a correction", "right in part", "mostly wrong", "wrong")
 
 CAPTIONS = {
     "training": "The point of the study: once attention stops being uniform (orange), have the "
@@ -33,96 +33,40 @@ CAPTIONS = {
     "residual path outputs, since it changes those alone.",
 }
 
-STYLE = """
-:root { color-scheme: light dark; --page: #f6f8fa; --card: #ffffff; --text: #1b1f24;
-  --muted: #57606a; --line: #d8dee4; --link: #0062a3; --confirmed: #0b5d35; --refined: #7a4b00;
-  --refuted: #a3172c; --measured: #48525c; }
-@media (prefers-color-scheme: dark) { :root { --page: #0d1117; --card: #161b22; --text: #e6edf3;
-  --muted: #9da7b3; --line: #30363d; --link: #58b0f2; --confirmed: #4cc98a; --refined: #e5b04b;
-  --refuted: #ff8a93; --measured: #a4abb5; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--text); overflow-wrap: break-word;
-  font: 1rem/1.55 system-ui, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
-header, main { max-width: 66rem; margin: 0 auto; padding: 2rem 1.25rem 0; }
-main { padding: 0 1.25rem 3rem; } h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 1rem; }
-h2 { font-size: 1.4rem; line-height: 1.25; margin: 2.5rem 0 .75rem; }
-h3 { font-size: 1.1rem; line-height: 1.35; margin: 0; }
-header > p, main > p { max-width: 46rem; } a, summary { color: var(--link); }
-ul { padding-left: 1.2rem; margin-bottom: 0; } li { margin: .35rem 0; }
-code { font: .85em/1.4 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
-td code { color: var(--muted); overflow-wrap: anywhere; }
-.card, figure, pre { background: var(--card); border: 1px solid var(--line); margin: 1rem 0;
-  border-radius: .6rem; padding: 1.1rem 1.25rem; }
-.answer { border-left: .35rem solid var(--link); } .answer p { margin: 0; }
-.claim > p { margin: .4rem 0 .6rem; }
-.figures { columns: 27rem 2; column-gap: 1.25rem; }
-figure { margin: 0 0 1.25rem; break-inside: avoid; }
-figure img { display: block; width: 100%; max-width: 36rem; height: auto; margin: 0 auto; }
-figcaption, details { color: var(--muted); font-size: .92rem; margin-top: .5rem; }
-.badge { display: inline-block; white-space: nowrap; font-size: .82rem; font-weight: 600;
-  border: 1.5px solid; border-radius: 1rem; padding: 0 .6rem; }
-.confirmed { color: var(--confirmed); } .refined { color: var(--refined); }
-.refuted { color: var(--refuted); } .measured { color: var(--measured); }
-table { width: 100%; border-collapse: collapse; font-size: .92rem; }
-th { text-align: left; } thead th { font-size: .82rem; color: var(--muted); }
-th, td { padding: .5rem .7rem .5rem 0; vertical-align: top; border-top: 1px solid var(--line); }
-thead th { border-top: 0; vertical-align: bottom; }
-.number { font-variant-numeric: tabular-nums; }
-.claims .number { white-space: nowrap; } .claims .main { width: 50%; }
-details { margin-top: .2rem; } details p { margin: .3rem 0; }
-summary { cursor: pointer; width: fit-content; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; }
-dt { font-weight: 600; float: left; clear: left; margin-right: .6rem; } dd { margin: 0 0 .2rem; }
-@media (max-width: 46rem) {
-  h1 { font-size: 1.5rem; } h2 { font-size: 1.25rem; }
-  header, main { padding-left: .7rem; padding-right: .7rem; }
-  .card, figure, pre { padding: .8rem .7rem; }
-  thead { position: absolute; clip-path: inset(50%); width: 1px; height: 1px; overflow: hidden; }
-  tr { display: block; padding: .8rem 0; border-top: 1px solid var(--line); }
-  tr:first-child { border-top: 0; padding-top: 0; }
-  tbody th, td { display: block; border: 0; padding: .1rem 0; }
-  td:empty { display: none; }
-  td[data-label]::before { content: attr(data-label) ": "; color: var(--muted); }
-  .claims .number { white-space: normal; } .claims .main { width: auto; }
-  td code { font-size: .66rem; }
-}
-"""
 
-
-def write_report(entries: Sequence[Mapping], dataset: xr.Dataset, path: Path) -> None:
+def write_page(
+    entries: Sequence[Mapping],
+    dataset: xr.Dataset,
+    pictures: Mapping[str, tuple[Picture, Picture]],
+    path: Path,
+) -> None:
     """Write the page.
 
     Args:
       entries: of `claims.judge`, every id of `claims.CLAIMS` among them.
       dataset: of the same study.
+      pictures: (light, dark) by the figure's name; of one that is not among them the page says
+        that it could not be drawn.
       path: of the HTML file.
     """
-    measured = [entry for entry in entries if entry["article_claim"] is None]
-    body = "\n".join(
-        [
-            _header(entries, dataset),
-            "<main>",
-            _figures(dataset),
-            "<h2>The article's eight claims</h2>",
-            "<p>Each claim is tested by one or more ids. A rule, committed before the first "
-            "full run, turns each number into a verdict. <em>Refined</em> means: not as stated, "
-            "but not wrong either.</p>",
-            *(_claim(number, text, entries) for number, text in ARTICLE_CLAIMS.items()),
-            _graphs(dataset),
-            "<h2>Everything else that was measured</h2>",
-            "<p>These numbers test no claim of the article.</p>",
-            f'<div class="card">{_entry_table(measured, has_verdicts=False)}</div>',
-            _how_to_redo(dataset),
-            "</main>",
-        ]
+    text = render_page(
+        "study.html",
+        signs=SIGNS,
+        tally=_tally(entries),
+        facts=_facts(entries, dataset),
+        captions=CAPTIONS,
+        pictures=pictures,
+        claims=[_claim(claim, text, entries) for claim, text in ARTICLE_CLAIMS.items()],
+        graphs=_graphs(dataset),
+        measured=[entry for entry in entries if entry["article_claim"] is None],
+        command=_command(dataset),
+        provenance={
+            str(name).replace("_", " "): str(value)
+            for name, value in dataset.attrs.items()
+            if name not in _sizes(dataset)
+        },
     )
-    page = (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>When are a GAT's twins equal?</title>\n<style>{STYLE}</style>\n</head>\n"
-        f"<body>\n{body}\n</body>\n</html>\n"
-    )
-    path.write_text(page, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
 
 
 def judgement(verdicts: Iterable[str]) -> str:
@@ -135,188 +79,89 @@ def judgement(verdicts: Iterable[str]) -> str:
     return "right in part" if "confirmed" in found else "mostly wrong"
 
 
-def _header(entries: Sequence[Mapping], dataset: xr.Dataset) -> str:
-    groups: dict[str, list[str]] = {}
-    for number in ARTICLE_CLAIMS:
-        verdicts = [e["verdict"] for e in entries if e["article_claim"] == number]
-        link = f'<a href="#claim-{number}">{number}</a>'
-        groups.setdefault(judgement(verdicts), []).append(link)
-    order = ("right", "right, with a correction", "right in part", "mostly wrong", "wrong")
-    tally = "; ".join(
-        f"<strong>{name}</strong>: {', '.join(groups[name])}" for name in order if name in groups
-    )
-    facts = "".join(f"<li>{escape(fact)}</li>" for fact in _facts(entries, dataset))
-    return (
-        "<header><h1>Does graph attention tell twins apart?</h1>\n"
-        "<p>Twins are nodes with the same neighbourhood. A graph convolution always gives them the "
-        "same output. Graph attention (GAT) is said to tell them apart; an article on a well-known "
-        "tutorial found that it sometimes does not, and made eight claims on how often, why, and "
-        "whether training mends it. This page tests them.</p>\n"
-        f'<div class="card answer"><p>Of the eight claims: {tally}.</p>'
-        f"<ul>{facts}</ul></div></header>"
-    )
+def _verdicts(article_claim: int, entries: Sequence[Mapping]) -> list[str]:
+    return [entry["verdict"] for entry in entries if entry["article_claim"] == article_claim]
+
+
+def _tally(entries: Sequence[Mapping]) -> dict[str, list[int]]:
+    """Return the article's claims by judgement, the best first."""
+    judged = {claim: judgement(_verdicts(claim, entries)) for claim in ARTICLE_CLAIMS}
+    groups = {name: [claim for claim in judged if judged[claim] == name] for name in JUDGEMENTS}
+    return {name: claims for name, claims in groups.items() if claims}
 
 
 def _facts(entries: Sequence[Mapping], dataset: xr.Dataset) -> list[str]:
     """Say what was found, in sentences that are true whatever the numbers are."""
     found = {entry["id"]: entry["estimate"] for entry in entries}
-    share = {name: "none" if x is None else percent(x, 1) for name, x in found.items()}
+
+    def share(name: str) -> str:
+        return "none" if found[name] is None else percent(found[name], 1)
+
+    def init_share(quantity: str, setting: Setting) -> str:
+        return share(claim_ids.of_init(quantity, setting))
+
     last = dataset.isel(step=-1)
     collided = last["train_collided_share"].values
-    start = "training.article_start"
     escapes = " and ".join(
         f"{'never' if step is None else f'at step {step:.0f}'} with {name}"
-        for key, name in figures.OPTIMIZERS.items()
-        for step in [found[f"{start}.{key}.entropy_escape_step"]]
+        for key, name in OPTIMIZERS.items()
+        for step in [found[claim_ids.of_article_start(key, "entropy_escape_step")]]
     )
     equal = " and ".join(
-        f"{share[f'{start}.{key}.collided_share']} of the steps with {name}"
-        for key, name in figures.OPTIMIZERS.items()
+        f"{share(claim_ids.of_article_start(key, 'collided_share'))} of the steps with {name}"
+        for key, name in OPTIMIZERS.items()
+    )
+    lowest = found[claim_ids.LOSS_FLOOR]
+    below = (
+        "No run ever had equal twins"
+        if lowest is None
+        else ("With equal twins of different labels, no run had a loss below " + number(lowest))
     )
     return [
-        f"How often: one head, initialised at random, makes the tutorial's twins equal in "
-        f"{share['init.collision.gat.h1']} of all cases, eight heads in "
-        f"{share['init.collision.gat.h8']}.",
-        f"Why: {share['init.explained_by_regime.gat.h1']} of these collisions are due to a linear "
-        "regime. All attention logits of both twins have one sign, so LeakyReLU is linear on them, "
-        "and the softmax cancels what tells the twins apart. Uniform attention, the article's "
-        f"explanation, occurs in {share['init.uniform_attention.gat.h1']} of all cases.",
+        "How often: one head, initialised at random, makes the tutorial's twins equal in "
+        f"{init_share('collision', ONE_HEAD)} of all cases, eight heads in "
+        f"{init_share('collision', Setting('gat', 8))}.",
+        f"Why: {init_share('explained_by_regime', ONE_HEAD)} of these collisions are due to a "
+        "linear regime. All attention logits of both twins have one sign, so LeakyReLU is linear "
+        "on them, and the softmax cancels what tells the twins apart. Uniform attention, the "
+        "article's explanation, occurs in "
+        f"{init_share('uniform_attention', ONE_HEAD)} of all cases.",
         f"Training, from the article's own parameters: attention stops being uniform {escapes}; "
         f"the twins are equal at {equal}.",
         f"Training, from random starts: after {int(last['step']):,} steps the twins are equal in "
         f"{percent(collided.min())} to {percent(collided.max())} of the runs, depending on "
-        "optimiser and heads. With equal twins of different labels, no run had a loss below "
-        f"{_number(found['training.loss_floor'])}; theory puts the floor at "
-        f"{_number(math.log(2) / 2)} nats.",
+        f"optimiser and heads. {below}; theory puts the floor at {number(math.log(2) / 2)} nats.",
     ]
 
 
-def _figures(dataset: xr.Dataset) -> str:
-    parts = []
-    for name in figures.FIGURES:
-        light, dark = (figures.render(name, dataset, theme) for theme in ("light", "dark"))
-        caption = escape(CAPTIONS[name])
-        parts.append(
-            f'<figure id="{name}"><picture>'
-            f'<source media="(prefers-color-scheme: dark)" srcset="{_data_uri(dark.png)}">'
-            f'<img src="{_data_uri(light.png)}" width="{light.width}" height="{light.height}" '
-            f'alt="{escape(light.title)}. {caption}"></picture>'
-            f"<figcaption>{caption}</figcaption></figure>"
-        )
-    return f'<h2>In four pictures</h2>\n<div class="figures">{"".join(parts)}</div>'
+def _claim(article_claim: int, text: str, entries: Sequence[Mapping]) -> dict[str, Any]:
+    verdicts = _verdicts(article_claim, entries)
+    return {
+        "number": article_claim,
+        "text": text,
+        "judgement": judgement(verdicts),
+        "counts": {name: verdicts.count(name) for name in SIGNS if name in verdicts},
+        "entries": [entry for entry in entries if entry["article_claim"] == article_claim],
+    }
 
 
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-
-
-def _claim(number: int, text: str, entries: Sequence[Mapping]) -> str:
-    chosen = [entry for entry in entries if entry["article_claim"] == number]
-    verdicts = [entry["verdict"] for entry in chosen]
-    counts = " ".join(
-        _badge(verdict, f"{verdicts.count(verdict)} {verdict}")
-        for verdict in SIGNS
-        if verdict in verdicts
-    )
-    return (
-        f'<section class="card claim" id="claim-{number}"><h3>{number}. “{escape(text)}”</h3>'
-        f"<p>This is <strong>{judgement(verdicts)}</strong>. {counts}</p>"
-        f"{_entry_table(chosen, has_verdicts=True)}</section>"
-    )
-
-
-def _badge(verdict: str, text: str) -> str:
-    return f'<span class="badge {escape(verdict)}">{SIGNS[verdict]} {escape(text)}</span>'
-
-
-def _entry_table(entries: Sequence[Mapping], *, has_verdicts: bool) -> str:
-    names = ["What was measured", "Estimate", "95% interval", "Exact", "Samples"]
-    head = "".join(f'<th scope="col">{name}</th>' for name in ["Verdict"] * has_verdicts + names)
-    rows = []
-    for entry in entries:
-        verdict = f"<td>{_badge(entry['verdict'], entry['verdict'])}</td>" * has_verdicts
-        values = (
-            _estimate(entry),
-            _interval(entry),
-            "" if entry["exact"] is None else _number(entry["exact"]),
-            f"{entry['num_samples']:,}",
-        )
-        cells = "".join(
-            f'<td class="number" data-label="{name}">{value}</td>' if value else "<td></td>"
-            for name, value in zip(names[1:], values, strict=True)
-        )
-        rows.append(
-            f'<tr>{verdict}<td class="main">{escape(entry["claim"])}<br>'
-            f"<code>{escape(entry['id'])}</code><details><summary>Explanation and rule</summary>"
-            f"<p>{escape(entry['explanation'])}</p><p>Rule: {escape(entry['rule'])}</p></details>"
-            f"</td>{cells}</tr>"
-        )
-    return (
-        f'<table class="claims"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>"
-    )
-
-
-def _estimate(entry: Mapping) -> str:
-    if entry["estimate"] is None:
-        return "never" if entry["num_samples"] else "nothing to measure"
-    low, high = entry["interval"]
-    return _number(entry["estimate"], low, high)
-
-
-def _interval(entry: Mapping) -> str:
-    low, high = entry["interval"]
-    if low is None or high is None:
-        return "none"
-    if low == high and entry["num_samples"] == 1:
-        return "exact: no sampling"
-    return f"[{_number(low, low, high)}, {_number(high, low, high)}]"
-
-
-def _number(value: float, low: float | None = None, high: float | None = None) -> str:
-    """Format with two digits of the interval's width, or five digits where there is none."""
-    if not math.isfinite(value):
-        return "undefined"
-    if value == int(value):
-        return f"{value:,.0f}"
-    if low is not None and high is not None and high > low:
-        return f"{value:,.{min(12, max(0, 1 - math.floor(math.log10(high - low))))}f}"
-    if abs(value) < 1e-3:
-        mantissa, exponent = f"{value:.1e}".split("e")
-        return f"{mantissa} &times; 10<sup>{int(exponent)}</sup>"
-    return f"{value:.5g}"
-
-
-def _graphs(dataset: xr.Dataset) -> str:
-    """Show how many twins the graphs have, and what they cost."""
-    title = "<h2>Twins in real graphs</h2>"
+def _graphs(dataset: xr.Dataset) -> dict[str, Any] | None:
+    """Say how many twins the graphs have, and what they cost; None if there is no graph."""
     if "graph" not in dataset.coords or not dataset.sizes["graph"]:
-        return f"{title}<p>No graph was looked at.</p>"
+        return None
     heads = [int(h) for h in dataset["graph_heads"].values]
-    names = ["Self-loops", "Nodes", "Edges", "Twin pairs", "Trivial pairs"]
-    names += [f"Equal, {h} head{'s'[: h > 1]}" for h in heads]
-    names += ["Loss floor", "Unavoidable floor"]
-    rows = []
-    for graph in dataset["graph"].values:
-        for loops in dataset["loops"].values:
-            row = dataset.sel(graph=graph, loops=loops)
-            values = [str(loops), *_graph_cells(row, heads)]
-            cells = "".join(
-                f'<td class="number" data-label="{name}">{escape(value)}</td>'
-                for name, value in zip(names, values, strict=True)
-            )
-            name = escape(str(graph).replace("_", " "))
-            rows.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
-    head = "".join(f'<th scope="col">{name}</th>' for name in ["Graph", *names])
-    return (
-        f"{title}\n<p>Self-loops decide who is a twin. Trivial twins have at most one neighbour to "
-        "attend to and are equal for all parameters, so they are counted apart. "
-        "<em>Equal</em> is the mean share of the other pairs that one layer makes equal at "
-        "initialisation. Floors are in nats of mean cross-entropy: the lowest loss while all twins "
-        "stay equal, and the lowest of one layer whatever its parameters.</p>\n"
-        f'<div class="card"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+    labels = ["Self-loops", "Nodes", "Edges", "Twin pairs", "Trivial pairs"]
+    labels += [f"Equal, {count(h, 'head')}" for h in heads]
+    labels += ["Loss floor", "Unavoidable floor"]
+    rows = [
+        {
+            "name": str(graph).replace("_", " "),
+            "cells": [str(loops), *_graph_cells(dataset.sel(graph=graph, loops=loops), heads)],
+        }
+        for graph in dataset["graph"].values
+        for loops in dataset["loops"].values
+    ]
+    return {"labels": labels, "rows": rows}
 
 
 def _graph_cells(row: xr.Dataset, heads: Sequence[int]) -> list[str]:
@@ -346,19 +191,12 @@ def _graph_cells(row: xr.Dataset, heads: Sequence[int]) -> list[str]:
     ]
 
 
-def _how_to_redo(dataset: xr.Dataset) -> str:
-    """Give the command line, and what the numbers were computed with."""
-    sizes = {k: v for k, v in dataset.attrs.items() if k == "seed" or k.startswith("num_")}
-    options = "".join(f" --{name.replace('_', '-')} {value}" for name, value in sizes.items())
-    others = {k: v for k, v in dataset.attrs.items() if k not in sizes}
-    items = "".join(
-        f"<dt>{escape(str(k).replace('_', ' '))}</dt><dd>{escape(str(v))}</dd>"
-        for k, v in others.items()
-    )
-    return (
-        "<h2>How to redo it</h2>\n<p>In a checkout of the package; the same seed gives the same "
-        "numbers on one kind of machine. Other graphs than the two built in need "
-        "<code>--data</code>.</p>\n"
-        f"<pre><code>python scripts/reproduce.py --out results{escape(options)}</code></pre>"
-        + (f"\n<dl>{items}</dl>" if items else "")
-    )
+def _sizes(dataset: xr.Dataset) -> dict[str, Any]:
+    """Return the study's config among the dataset's attributes."""
+    names = (name for name in dataset.attrs if name == "seed" or str(name).startswith("num_"))
+    return {str(name): dataset.attrs[name] for name in names}
+
+
+def _command(dataset: xr.Dataset) -> str:
+    options = (f" --{name.replace('_', '-')} {x}" for name, x in _sizes(dataset).items())
+    return f"gat-jax reproduce --out results{''.join(options)}"

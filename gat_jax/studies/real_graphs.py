@@ -4,14 +4,17 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+import jraph
 import numpy as np
 import xarray as xr
 
 from gat_jax import graphs
-from gat_jax.graphs import NodeTask, TwinCounts, twins
+from gat_jax.graphs import NodeTask, TwinCounts, TwinPairs, twins
 from gat_jax.layers import LayerConfig
+from gat_jax.report import count as count_of
 from gat_jax.runtime.stats import mean_share_interval
-from gat_jax.sampling import Cell, Counts, sample
+from gat_jax.sampling import Cell, Counts, prepare_cell, sample
+from gat_jax.studies import claim_ids
 from gat_jax.studies.claims import FEW_PAIRS, Claim, Measurement, deterministic
 
 HEADS = (1, 8)
@@ -32,48 +35,93 @@ class GraphRow(NamedTuple):
     counts: dict[int, Counts]  # by number of heads; empty without non-trivial twins
 
 
+class PreparedRow(NamedTuple):
+    """A row whose initialisations are still to be counted."""
+
+    row: GraphRow  # without counts
+    graph: jraph.GraphsTuple
+    pairs: TwinPairs
+
+
+def prepare(task: NodeTask) -> list[PreparedRow]:
+    """Look at one graph without and with self-loops, and do all that may find fault with it.
+
+    Raises:
+      ValueError: names the graph, if it has self-loops already, or labels that do not fit.
+    """
+    try:
+        return [_prepare_row(task, loops) for loops in LOOPS]
+    except ValueError as error:
+        raise ValueError(f"{task.name}: {error}") from error
+
+
+def _prepare_row(task: NodeTask, loops: str) -> PreparedRow:
+    # First with the loops: a graph that has some cannot be given any, nor be called one without.
+    looped = graphs.add_self_loops(task.graph)
+    graph = task.graph if loops == "without" else looped
+    classes = twins.twin_classes(graph)
+    pairs = twins.twin_pairs(classes)
+    floor = unavoidable_floor = None
+    if task.labels is not None:
+        floor = twins.loss_floor(task.labels, classes.smallest)
+        unavoidable_floor = twins.loss_floor(task.labels, twins.inseparable_classes(graph))
+    if len(pairs.first):
+        for heads in HEADS:
+            cell = _cell(task.name, loops, heads)
+            prepare_cell(cell, graph, pairs, seed=0, only_signs=True)
+    row = GraphRow(
+        graph=task.name,
+        loops=loops,
+        num_nodes=len(graph.nodes),
+        num_edges=len(graph.senders),
+        twins=twins.count_twins(classes),
+        loss_floor=floor,
+        unavoidable_loss_floor=unavoidable_floor,
+        counts={},
+    )
+    return PreparedRow(row, graph, pairs)
+
+
+def _cell(graph: str, loops: str, heads: int) -> Cell:
+    """Return what is sampled: 2 channels, the tutorial's initialiser."""
+    return Cell(f"{graph}.{loops}_loops", LayerConfig(heads=heads, initializer="tutorial"))
+
+
 def jobs(
     tasks: Iterable[tuple[NodeTask, int]], *, seed: int
 ) -> dict[str, Callable[[], list[GraphRow]]]:
-    """Return what there is to compute for each (task, number of initialisations), by name."""
+    """Return what there is to compute for each (task, number of initialisations), by name.
+
+    Raises:
+      ValueError: as `prepare`, of any of the graphs.
+    """
     return {
-        task.name: functools.partial(study_graph, task, num_inits=num_inits, seed=seed)
+        task.name: functools.partial(
+            count_equal_twins, prepare(task), num_inits=num_inits, seed=seed
+        )
         for task, num_inits in tasks
     }
 
 
-def study_graph(task: NodeTask, *, num_inits: int, seed: int) -> list[GraphRow]:
-    """Look at one graph without and with self-loops; 2 channels, the tutorial's initialiser."""
-    rows = []
-    for loops in LOOPS:
-        graph = task.graph if loops == "without" else graphs.add_self_loops(task.graph)
-        classes = twins.twin_classes(graph)
-        pairs = twins.twin_pairs(classes)
-        floor = unavoidable_floor = None
-        if task.labels is not None:
-            floor = twins.loss_floor(task.labels, classes.smallest)
-            unavoidable_floor = twins.loss_floor(task.labels, twins.inseparable_classes(graph))
-        counts = {}
-        if len(pairs.first):
-            for heads in HEADS:
-                layer = LayerConfig(heads=heads, initializer="tutorial")
-                cell = Cell(f"{task.name}.{loops}_loops", layer)
-                counts[heads] = sample(
-                    cell, graph, pairs, num_inits=num_inits, seed=seed, only_signs=True
+def count_equal_twins(prepared: list[PreparedRow], *, num_inits: int, seed: int) -> list[GraphRow]:
+    """Count how often the non-trivial twins of prepared graphs are equal at initialisation."""
+    return [
+        row._replace(
+            counts={
+                heads: sample(
+                    _cell(row.graph, row.loops, heads),
+                    graph,
+                    pairs,
+                    num_inits=num_inits,
+                    seed=seed,
+                    only_signs=True,
                 )
-        rows.append(
-            GraphRow(
-                graph=task.name,
-                loops=loops,
-                num_nodes=len(graph.nodes),
-                num_edges=len(graph.senders),
-                twins=twins.count_twins(classes),
-                loss_floor=floor,
-                unavoidable_loss_floor=unavoidable_floor,
-                counts=counts,
-            )
+                for heads in HEADS
+                if len(pairs.first)
+            }
         )
-    return rows
+        for row, graph, pairs in prepared
+    ]
 
 
 def measurements(
@@ -83,13 +131,14 @@ def measurements(
     measured: dict[str, Measurement] = {}
     claims: dict[str, Claim] = {}
     for row in (row for rows in results.values() for row in rows):
-        prefix, place = f"graph.{row.graph}.{row.loops}_loops", _describe(row)
+        place = _describe(row)
         for heads in HEADS:
-            claims[f"{prefix}.collision.gat.h{heads}"] = Claim(
+            name = claim_ids.of_graph_collision(row.graph, row.loops, heads)
+            claims[name] = Claim(
                 f"{row.graph} {row.loops} self-loops: share of non-trivial twin pairs equal at "
-                f"initialisation, {heads} head{'s'[: heads > 1]}."
+                f"initialisation, {count_of(heads, 'head')}."
             )
-            measured[f"{prefix}.collision.gat.h{heads}"] = _collision(row, heads, place)
+            measured[name] = _collision(row, heads, place)
         for kind, value in (
             ("loss_floor", row.loss_floor),
             ("unavoidable_loss_floor", row.unavoidable_loss_floor),
@@ -100,10 +149,11 @@ def measurements(
                     if kind == "loss_floor"
                     else "of one layer, whatever its parameters"
                 )
-                claims[f"{prefix}.{kind}"] = Claim(
+                name = claim_ids.of_graph(row.graph, row.loops, kind)
+                claims[name] = Claim(
                     f"{row.graph} {row.loops} self-loops: lowest mean cross-entropy {which}."
                 )
-                measured[f"{prefix}.{kind}"] = deterministic(value, place)
+                measured[name] = deterministic(value, place)
     return measured, claims
 
 

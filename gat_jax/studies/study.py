@@ -1,8 +1,8 @@
 """The study: every id of `claims.CLAIMS`, and some of graphs, measured from real computation.
 
-    study_init       the printed layers, and random initialisations of the tutorial graph
-    study_training   training on the tutorial graph
-    study_graphs     real graphs
+    tutorial_init       the printed layers, and random initialisations of the tutorial graph
+    tutorial_training   training on the tutorial graph
+    real_graphs         real graphs
 
 Each part says what there is to compute (`jobs`) and turns the results into measurements, from
 which `claims.judge` makes verdicts, and into a labelled dataset, from which figures and the report
@@ -10,16 +10,14 @@ are drawn. Jobs draw from random numbers of their own, so that their order chang
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, NamedTuple
 
 import xarray as xr
 
 from gat_jax.graphs import NodeTask, datasets
-from gat_jax.studies import real_graphs as study_graphs
-from gat_jax.studies import tutorial_init as study_init
-from gat_jax.studies import tutorial_training as study_training
+from gat_jax.studies import real_graphs, tutorial_init, tutorial_training
 from gat_jax.studies.claims import Claim, Measurement
 
 
@@ -57,22 +55,26 @@ class Study(NamedTuple):
     dataset: xr.Dataset
 
 
+class PreparedStudy(NamedTuple):
+    """A study that nothing about its input can stop any more."""
+
+    config: StudyConfig
+    jobs: dict[str, dict[str, Callable[[], Any]]]  # by part and name, what there is to compute
+
+
 def _ignore_progress(done: int, total: int) -> None:
     pass
 
 
-def run_study(
-    config: StudyConfig,
-    tasks: Iterable[NodeTask] = (),
-    *,
-    on_progress: Callable[[int, int], None] = _ignore_progress,
-) -> Study:
-    """Measure every id.
+def prepare_study(config: StudyConfig, tasks: Iterable[NodeTask] = ()) -> PreparedStudy:
+    """Check everything and say what there is to compute; takes a moment.
 
     Args:
       config: sizes and seed; the same config gives the same numbers on one kind of machine.
       tasks: graphs to look at beside the karate club and Les Miserables.
-      on_progress: called with the number of jobs done, and of all jobs.
+
+    Raises:
+      ValueError: if two graphs have one name, or one of them cannot be studied.
     """
     graph_tasks = [
         (datasets.load_task("karate_club"), config.num_graph_inits),
@@ -83,48 +85,64 @@ def run_study(
     if len(set(names)) < len(names):
         raise ValueError(f"tasks: expected graphs of different names, got {', '.join(names)}")
     seed = config.seed
-    parts = {  # the heaviest first, so that no thread is left with a long job at the end
-        "runs": study_training.runs_jobs(
+    jobs = {  # the heaviest first, so that no thread is left with a long job at the end
+        "runs": tutorial_training.runs_jobs(
             num_runs=config.num_runs, num_steps=config.num_steps, seed=seed
         ),
-        "inits": study_init.jobs(num_inits=config.num_inits, seed=seed),
-        "graphs": study_graphs.jobs(graph_tasks, seed=seed),
-        "starts": study_training.article_jobs(num_steps=config.num_article_steps),
+        "inits": tutorial_init.jobs(num_inits=config.num_inits, seed=seed),
+        "graphs": real_graphs.jobs(graph_tasks, seed=seed),
+        "starts": tutorial_training.article_jobs(num_steps=config.num_article_steps),
     }
-    results = _run_jobs(parts, on_progress)
-    graph_measured, graph_claims = study_graphs.measurements(results["graphs"])
+    return PreparedStudy(config, jobs)
+
+
+def run_study(
+    prepared: PreparedStudy, *, on_progress: Callable[[int, int], None] = _ignore_progress
+) -> Study:
+    """Measure every id.
+
+    Args:
+      prepared: by `prepare_study`.
+      on_progress: called with the number of jobs done, and of all jobs.
+    """
+    results = _run_jobs(prepared.jobs, on_progress)
+    graph_measured, graph_claims = real_graphs.measurements(results["graphs"])
     return Study(
-        study_init.layer_measurements()
-        | study_init.measurements(results["inits"])
-        | study_training.measurements(results["runs"], results["starts"])
+        tutorial_init.layer_measurements()
+        | tutorial_init.measurements(results["inits"])
+        | tutorial_training.measurements(results["runs"], results["starts"])
         | graph_measured,
         graph_claims,
         xr.merge(
             [
-                study_init.dataset(results["inits"]),
-                study_training.dataset(results["runs"], results["starts"]),
-                study_graphs.dataset(results["graphs"]),
+                tutorial_init.dataset(results["inits"]),
+                tutorial_training.dataset(results["runs"], results["starts"]),
+                real_graphs.dataset(results["graphs"]),
             ],
             join="exact",
-        ).assign_attrs(dataclasses.asdict(config)),
+        ).assign_attrs(dataclasses.asdict(prepared.config)),
     )
 
 
-def _run_jobs(parts: dict[str, dict[str, Callable[[], Any]]], on_progress) -> dict[str, dict]:
-    """Run all jobs in two threads (JAX computes without Python's lock); same keys as `parts`."""
+def _run_jobs(
+    parts: Mapping[str, Mapping[Any, Callable[[], Any]]], on_progress: Callable[[int, int], None]
+) -> dict[str, dict]:
+    """Run all jobs in two threads (JAX computes without Python's lock); same keys as `parts`.
+
+    After an error or Ctrl-C nothing new is begun, and the jobs under way are not waited for.
+    """
     results: dict[str, dict] = {part: dict.fromkeys(jobs) for part, jobs in parts.items()}
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    pool = ThreadPoolExecutor(max_workers=2)
+    try:
         futures = {
             pool.submit(job): (part, name)
             for part, jobs in parts.items()
             for name, job in jobs.items()
         }
-        try:
-            for done, future in enumerate(as_completed(futures)):
-                part, name = futures[future]
-                results[part][name] = future.result()
-                on_progress(done + 1, len(futures))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        for done, future in enumerate(as_completed(futures)):
+            part, name = futures[future]
+            results[part][name] = future.result()
+            on_progress(done + 1, len(futures))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
     return results

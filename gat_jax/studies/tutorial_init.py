@@ -15,6 +15,8 @@ from gat_jax.layers import GATParams, LayerConfig, gat
 from gat_jax.runtime.stats import binomial_interval
 from gat_jax.sampling import Cell, Counts, sample
 from gat_jax.sampling import sampler as sampling
+from gat_jax.studies import claim_ids
+from gat_jax.studies.claim_ids import GAUSSIAN, GCN, ONE_HEAD, RESIDUAL, Setting
 from gat_jax.studies.claims import Measurement, deterministic, share
 from gat_jax.symmetry import CAUSES, normalised_entropy, probability
 
@@ -57,7 +59,7 @@ def layer_measurements() -> dict[str, Measurement]:
     in_twin_rows = np.isin(graph.receivers, [*pairs.first, *pairs.second])
     lowest = float(np.asarray(info.logits)[in_twin_rows].min())
     return {
-        "tutorial.max_abs_error": deterministic(
+        claim_ids.TUTORIAL_ERROR: deterministic(
             error,
             f"Largest difference from the printed outputs: {error:.1e}. "
             f"Nodes 3 and 4 (ids 2 and 3) differ by {difference:.4f}.",
@@ -88,96 +90,103 @@ def tutorial_twins() -> tuple[jraph.GraphsTuple, TwinPairs]:
 
 
 @functools.cache
-def cells() -> dict[str, Cell]:
-    """Return the settings that are sampled, by the suffix of their id."""
+def cells() -> dict[Setting, Cell]:
+    """Return what is sampled, by setting, in the order of their work: heavy ones first."""
 
     def cell(features: sampling.FeatureName = "raw", **options: Any) -> Cell:
         layer = dataclasses.replace(LayerConfig(initializer="tutorial"), **options)
         return Cell("tutorial", layer, features)
 
+    kinds: tuple[sampling.FeatureName, ...] = ("uniform01", "normal", "standardised")
     return {
-        "gat.h8": cell(heads=8),
-        "gat.h4": cell(heads=4),
-        "gat.h1": cell(),
-        "gat.h2": cell(heads=2),
-        **{f"gatv2.h1.c{c}": cell(layer="gatv2", channels=c) for c in (8, 4, 2, 1)},
-        "gat.h1.uniform01": cell("uniform01"),
-        "gat.h1.normal": cell("normal"),
-        "gat.h1.standardised": cell("standardised"),
-        "gat.h1.residual": cell(use_residual=True),
-        "gat.gaussian": cell(initializer="gaussian", use_bias=False),
-        "gcn": cell(layer="gcn"),
+        **{Setting("gat", h): cell(heads=h) for h in (8, 4, 1, 2)},
+        **{Setting("gatv2", 1, c): cell(layer="gatv2", channels=c) for c in (8, 4, 2, 1)},
+        **{Setting("gat", 1, variant=features): cell(features) for features in kinds},
+        RESIDUAL: cell(use_residual=True),
+        GAUSSIAN: cell(initializer="gaussian", use_bias=False),
+        GCN: cell(layer="gcn"),
     }
 
 
-def jobs(*, num_inits: int, seed: int) -> dict[str, Callable[[], Counts]]:
-    """Return what there is to compute, by the suffix of the id; heavy settings first."""
+def jobs(*, num_inits: int, seed: int) -> dict[Setting, Callable[[], Counts]]:
+    """Return what there is to compute, by setting; heavy settings first."""
     graph, pairs = tutorial_twins()
     return {
-        name: functools.partial(
+        setting: functools.partial(
             sample,
             cell,
             graph,
             pairs,
             # Of one head, so many that more than `num_inits` of them collide.
-            num_inits=3 * num_inits // 2 if name == "gat.h1" else num_inits,
+            num_inits=3 * num_inits // 2 if setting == ONE_HEAD else num_inits,
             seed=seed,
         )
-        for name, cell in cells().items()
+        for setting, cell in cells().items()
     }
 
 
-def measurements(counts: Mapping[str, Counts]) -> dict[str, Measurement]:
-    """Turn counts by suffix into measurements by id.
+def measurements(counts: Mapping[Setting, Counts]) -> dict[str, Measurement]:
+    """Turn counts by setting into measurements by id.
 
     The tutorial graph has one pair of twins, so pairs and initialisations are as many.
     """
-    measured = {}
-    for name, count in counts.items():
-        if name != "gat.h1.residual":
-            measured[f"init.collision.{name}"] = share(
-                count.collisions, count.num_inits, _describe_causes(count)
-            )
-    one, eight, residual = counts["gat.h1"], counts["gat.h8"], counts["gat.h1.residual"]
-    matching = one.matching_outputs / one.num_inits
-    measured["init.match_4_decimals.gat.h1"] = share(
-        one.matching_outputs,
-        one.num_inits,
-        f"{matching:.1%} of the initialisations agree to four decimals; "
-        f"{one.collisions / one.num_inits:.1%} are equal exactly.",
-    )
-    measured["init.uniform_attention.gat.h1"] = share(
-        one.uniform_attention,
-        one.num_inits,
-        f"Normalised entropy above 1 - {sampling.UNIFORM_DEFICIT:g} in both twins' rows: "
-        f"{one.uniform_attention} of {one.num_inits} initialisations.",
-    )
-    measured["init.explained_by_regime.gat.h1"] = share(
-        one.regime_collisions,
-        one.collisions,
-        f"{one.regime_collisions} of {one.collisions} collisions are in a linear regime: all "
-        "logits of both rows have one sign, so the receiver's term cancels in the softmax.",
-    )
-    measured["init.equal_outputs.gat.h1.residual"] = share(
+    measured = {
+        claim_ids.of_init("collision", setting): share(
+            count.collisions, count.num_inits, _describe_causes(count)
+        )
+        for setting, count in counts.items()
+        if setting != RESIDUAL
+    }
+    measured |= _of_one_head(counts[ONE_HEAD])
+    residual = counts[RESIDUAL]
+    measured[claim_ids.of_init("equal_outputs", RESIDUAL)] = share(
         residual.equal_outputs,
         residual.num_inits,
         f"{residual.collisions / residual.num_inits:.1%} of the attention rows are equal, and "
         f"{residual.equal_outputs} of {residual.num_inits} outputs: the path adds the nodes' own "
         "features.",
     )
-    measured["heads.power_law.h8"] = _power_law(one, eight)
+    measured[claim_ids.POWER_LAW] = _power_law(counts[ONE_HEAD], counts[Setting("gat", 8)])
+    gaussian = claim_ids.of_init("collision", GAUSSIAN)
+    measured[gaussian] = _with_exact_value(measured[gaussian])
+    return measured
+
+
+def _of_one_head(one: Counts) -> dict[str, Measurement]:
+    matching = one.matching_outputs / one.num_inits
+    return {
+        claim_ids.of_init("match_4_decimals", ONE_HEAD): share(
+            one.matching_outputs,
+            one.num_inits,
+            f"{matching:.1%} of the initialisations agree to four decimals; "
+            f"{one.collisions / one.num_inits:.1%} are equal exactly.",
+        ),
+        claim_ids.of_init("uniform_attention", ONE_HEAD): share(
+            one.uniform_attention,
+            one.num_inits,
+            f"Normalised entropy above 1 - {sampling.UNIFORM_DEFICIT:g} in both twins' rows: "
+            f"{one.uniform_attention} of {one.num_inits} initialisations.",
+        ),
+        claim_ids.of_init("explained_by_regime", ONE_HEAD): share(
+            one.regime_collisions,
+            one.collisions,
+            f"{one.regime_collisions} of {one.collisions} collisions are in a linear regime: all "
+            "logits of both rows have one sign, so the receiver's term cancels in the softmax.",
+        ),
+    }
+
+
+def _with_exact_value(gaussian: Measurement) -> Measurement:
     graph, _ = tutorial_twins()
     exact = probability.gaussian_collision_probability(graph.nodes[2:], graph.nodes[1:])
-    gaussian = measured["init.collision.gat.gaussian"]
     assert gaussian.low is not None
     assert gaussian.high is not None
     inside = gaussian.low <= exact.value <= gaussian.high
-    measured["init.collision.gat.gaussian"] = gaussian._replace(
+    return gaussian._replace(
         exact=exact.value,
         explanation=f"The orthant probability is {exact.value:.6f} (quadrature error "
         f"{exact.error:.0e}), {'inside' if inside else 'outside'} the interval.",
     )
-    return measured
 
 
 def _describe_causes(count: Counts) -> str:
@@ -203,12 +212,13 @@ def _power_law(one: Counts, eight: Counts) -> Measurement:
     )
 
 
-def dataset(counts: Mapping[str, Counts]) -> xr.Dataset:
-    """Label the counts by `setting`, the suffix of the id."""
-    names = sorted(counts)
+def dataset(counts: Mapping[Setting, Counts]) -> xr.Dataset:
+    """Label the counts by `setting`, the end of the id."""
+    by_name = {setting.name: count for setting, count in counts.items()}
+    names = sorted(by_name)
     fields = ("num_inits", "collisions", "uniform_attention", "equal_outputs", "matching_outputs")
     variables = {
-        f"init_{field}": ("setting", np.array([getattr(counts[n], field) for n in names]))
+        f"init_{field}": ("setting", np.array([getattr(by_name[n], field) for n in names]))
         for field in fields
     }
     low, high = binomial_interval(variables["init_collisions"][1], variables["init_num_inits"][1])
@@ -217,7 +227,7 @@ def dataset(counts: Mapping[str, Counts]) -> xr.Dataset:
         variables["init_collisions"][1] / variables["init_num_inits"][1],
     )
     bounds = {"init_collision_interval": (("setting", "bound"), np.stack([low, high], axis=1))}
-    causes = np.stack([counts[n].head_causes.sum(axis=0) for n in names])
+    causes = np.stack([by_name[n].head_causes.sum(axis=0) for n in names])
     return xr.Dataset(
         variables | bounds | {"init_head_causes": (("setting", "cause"), causes)},
         coords={"setting": names, "bound": ["low", "high"], "cause": list(CAUSES)},

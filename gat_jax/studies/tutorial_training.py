@@ -5,6 +5,7 @@ averaged, 2 channels = 2 classes; mean softmax cross-entropy; all parameters are
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from gat_jax.graphs import datasets, twins
 from gat_jax.layers import LayerConfig, LayerParams, init_network
 from gat_jax.runtime.devices import jit_briefly
 from gat_jax.sampling import random_bits as draws
+from gat_jax.studies import claim_ids
 from gat_jax.studies.claims import Measurement, deterministic, share
 from gat_jax.studies.tutorial_init import article_params
 from gat_jax.symmetry import CAUSES
@@ -70,7 +72,7 @@ def layer_config(heads: int) -> LayerConfig:
 def runs_jobs(*, num_runs: int, num_steps: int, seed: int) -> dict[str, Callable[[], Runs]]:
     """Return the trainings from random initialisations, by the middle of their ids."""
     return {
-        f"{optimizer}.h{heads}": functools.partial(
+        claim_ids.run_name(optimizer, heads): functools.partial(
             train_runs,
             optimizer,
             heads,
@@ -165,7 +167,7 @@ def measurements(
         )
         for step in CLAIMED_STEPS:
             count = run.is_collided[:, step].sum()
-            measured[f"training.collided.{name}.step{step}"] = share(count, num_runs, story)
+            measured[claim_ids.of_runs(name, step)] = share(count, num_runs, story)
     floor = tutorial_loss_floor()
     lowest = min(float(run.lowest_collided_loss) for run in runs.values())
     num_runs = sum(len(run.is_collided) for run in runs.values())
@@ -178,7 +180,7 @@ def measurements(
     else:
         text = "No run was collided at any step."
         found = Measurement(None, None, None, num_runs, text, floor)
-    measured["training.loss_floor"] = found
+    measured[claim_ids.LOSS_FLOOR] = found
     for name, start in starts.items():
         measured |= _article_measurements(name, start)
     return measured
@@ -197,16 +199,15 @@ def _article_measurements(name: str, start: ArticleStart) -> dict[str, Measureme
     if step is not None:
         text = f"{step}; the twins are {'still' if start.is_collided[step] else 'no longer'} equal."
     text += f" In all it is below at {has_escaped.mean():.0%} of the steps."
-    prefix = f"training.article_start.{name}"
     return {
-        f"{prefix}.entropy_escape_step": Measurement(
+        claim_ids.of_article_start(name, "entropy_escape_step"): Measurement(
             None if step is None else float(step),
             None if step is None else float(step),
             None if step is None else float(step),
             1,
             f"First step with normalised twin entropy below {ESCAPED_ENTROPY}: {text}",
         ),
-        f"{prefix}.collided_share": deterministic(
+        claim_ids.of_article_start(name, "collided_share"): deterministic(
             num_collided / num_records,
             f"Twins equal by signs after k updates for {num_collided} of the {num_records} values "
             f"of k from 0 to {num_records - 1}; first unequal: "
@@ -217,10 +218,9 @@ def _article_measurements(name: str, start: ArticleStart) -> dict[str, Measureme
 
 def dataset(runs: Mapping[str, Runs], starts: Mapping[str, ArticleStart]) -> xr.Dataset:
     """Label what the runs gave by optimiser, heads and step."""
-    by_setting = {f"{o}.h{h}": (o, h) for o in LEARNING_RATES for h in HEADS}
     parts = []
-    for name, (optimizer, heads) in by_setting.items():
-        run = runs[name]
+    for optimizer, heads in itertools.product(LEARNING_RATES, HEADS):
+        run = runs[claim_ids.run_name(optimizer, heads)]
         steps = np.arange(run.is_collided.shape[1])
         occupancy = escape.occupancy(np.asarray(run.is_collided))
         parts.append(

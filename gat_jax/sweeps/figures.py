@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from gat_jax.studies import PALETTES, Theme, new_figure, style_axes
+from gat_jax.report.style import PALETTES, Theme, new_figure, style_axes
 from gat_jax.sweeps.spec import AXES
 
 # More curves cannot be told apart, nor more rows be read.

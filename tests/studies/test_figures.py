@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 from matplotlib.text import Text
 
+from gat_jax.report.style import PALETTES
 from gat_jax.runtime.stats import binomial_interval
 from gat_jax.studies import figures
 
@@ -188,7 +189,7 @@ def test_remedies_are_sorted_and_labelled_with_their_shares():
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_figures_are_in_the_colours_of_their_theme(name, theme):
     figure = figures.FIGURES[name](make_dataset(), theme)
-    palette = figures.PALETTES[theme]
+    palette = PALETTES[theme]
     assert figure.get_facecolor()[:3] == pytest.approx(_rgb(palette.background), abs=1e-3)
     for ax in figure.axes:
         assert ax.get_facecolor()[:3] == pytest.approx(_rgb(palette.background), abs=1e-3)
@@ -261,20 +262,10 @@ def test_no_text_is_nan_or_none(name):
     assert not [text for text in found if "nan" in text.lower() or "none" in text.lower()]
 
 
-def test_save_figures_writes_one_picture_each(tmp_path):
-    figures.save_figures(make_dataset(), tmp_path / "figures")
-    written = sorted(path.name for path in (tmp_path / "figures").iterdir())
-    assert written == ["collision_by_heads.png", "remedies.png", "survival.png", "training.png"]
-    for path in (tmp_path / "figures").iterdir():
-        assert path.read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize(
-    ("share", "decimals", "text"),
-    [
-        *((0.0, 1, "0%"), (1.0, 1, "100%"), (0.781, 1, "78.1%"), (0.5, 0, "50%")),
-        *((1e-6, 1, "<0.1%"), (1 - 1e-6, 1, ">99.9%"), (0.004, 0, "<1%"), (0.9996, 0, ">99%")),
-    ],
-)
-def test_percent_never_rounds_to_none_or_all(share, decimals, text):
-    assert figures.percent(share, decimals) == text
+def test_draw_makes_a_light_and_a_dark_picture():
+    light, dark = figures.draw("remedies", make_dataset())
+    assert light.png.startswith(b"\x89PNG")
+    assert light.png != dark.png
+    assert light[1:] == dark[1:]
+    assert light.title == title("remedies", make_dataset())
+    assert light.width == 490

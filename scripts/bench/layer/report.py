@@ -18,7 +18,7 @@ from bench.layer.systems import (
 )
 from bench.train.measure import CASE as TRAINING
 from bench.train.measure import PYG as PYG_IN_TURN
-from gat_jax.studies import PALETTES, new_figure, style_axes
+from gat_jax.report.style import PALETTES, new_figure, style_axes
 
 Document = dict[str, Any]
 BOTH = "forward+backward"

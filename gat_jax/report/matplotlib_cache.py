@@ -1,0 +1,45 @@
+"""A folder in which matplotlib may keep its list of fonts."""
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+
+def prepare_matplotlib() -> None:
+    """Give matplotlib a folder of its own if it cannot write to the usual one.
+
+    Call it before the first import of matplotlib. In a container the home folder is often read-only
+    or not there at all: matplotlib then prints a warning of several lines, and where the user has
+    no home it does not even import. The folder is removed as the process ends.
+    """
+    if all(_can_be_written(folder) for folder in _usual_folders()):
+        return
+    folder = tempfile.mkdtemp(prefix="gat-jax-matplotlib-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["MPLCONFIGDIR"] = folder
+
+
+def _usual_folders() -> list[Path | None]:
+    """Return where matplotlib keeps its settings and its cache; None: it cannot say."""
+    if os.environ.get("MPLCONFIGDIR"):
+        return [Path(os.environ["MPLCONFIGDIR"])]
+    try:
+        home = Path.home()
+    except RuntimeError:  # no HOME, and the user is in no list of users
+        return [None]
+    if not sys.platform.startswith(("linux", "freebsd")):
+        return [home / ".matplotlib"]
+    places = (("XDG_CONFIG_HOME", home / ".config"), ("XDG_CACHE_HOME", home / ".cache"))
+    return [Path(os.environ.get(name) or usual) / "matplotlib" for name, usual in places]
+
+
+def _can_be_written(folder: Path | None) -> bool:
+    """Whether files can be made in a folder, or the folder itself can be made."""
+    if folder is None:
+        return False
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
