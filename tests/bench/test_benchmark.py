@@ -192,9 +192,9 @@ def test_check_refuses(found, message):
 # --- measuring ----------------------------------------------------------------------------------
 
 
+@pytest.mark.torch
 @pytest.mark.slow
 def test_entries_are_complete_and_finite():
-    pytest.importorskip("torch_geometric")
     layer = "GATv2 8x16"  # which jraph lacks
     settings = SMALL_SETTINGS | {PYG_EAGER: layer_measure.SETTINGS[PYG_EAGER]}
     entries = layer_measure.measure_case(small_problem(layer), settings, 2, 1e10)
@@ -269,9 +269,9 @@ def test_main_writes_entries_a_figure_and_tables(tmp_path, monkeypatch, capsys):
     assert "not measured" in out
 
 
+@pytest.mark.torch
 @pytest.mark.slow
 def test_a_small_run_measures_every_system_in_processes_of_their_own(tmp_path):
-    pytest.importorskip("torch_geometric")
     write_cora(tmp_path)
     path = tmp_path / "layer.json"
     options = ["--small", "--repeats", "1", "--only", "Cora", "--data-dir", str(tmp_path)]
@@ -369,6 +369,7 @@ def test_fastest_pyg_is_the_one_that_we_lead_least():
 # --- bad input ----------------------------------------------------------------------------------
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -383,7 +384,6 @@ def test_fastest_pyg_is_the_one_that_we_lead_least():
     ],
 )
 def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
-    pytest.importorskip("torch_geometric")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.npz").write_text("")
     (tmp_path / "data").mkdir()
