@@ -24,7 +24,7 @@ def device_name() -> str:
     """Return the kind of device; of a CPU its model, for vector units differ and round apart."""
     device = jax.local_devices()[0]
     if device.platform == "cpu" and Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
         return models[0] if models else platform.processor()
     return device.device_kind
@@ -40,6 +40,7 @@ def _version(name: str) -> str:
 def _commit() -> str:
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
+        return done.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return UNKNOWN
