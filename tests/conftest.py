@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import pytest
@@ -12,6 +13,19 @@ assert "gat_jax" not in sys.modules, "the import hook below has to come before t
 install_import_hook("gat_jax", "beartype.beartype")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# The files that take longest, the longest first. A process takes a whole file at a time: one that
+# began a long file last would work on alone.
+TESTS = Path(__file__).parent
+LONGEST = [
+    TESTS / name
+    for name in (
+        "commands/test_reproduce.py",
+        "kernels/test_attention.py",
+        "layers/test_layer_layouts.py",
+        "layers/test_layers.py",
+    )
+]
+
 
 def pytest_configure(config: pytest.Config) -> None:
     # torch_geometric compiles a class with torch.jit.script as it is imported.
@@ -21,8 +35,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The file that takes longest goes first, so that no process is left with it at the end.
-    items.sort(key=lambda item: item.path.name != "test_reproduce.py")
+    if missing := [path for path in LONGEST if not path.is_file()]:
+        raise pytest.UsageError(f"LONGEST in conftest.py: expected files, got {missing}")
+    rank = {path: k for k, path in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))  # stable: the others stay in order
 
 
 @pytest.fixture

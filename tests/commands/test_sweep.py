@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-import subprocess
 import sys
 
 import pytest
@@ -22,7 +21,7 @@ from gat_jax import sweeps
 from gat_jax.commands import sweep
 from gat_jax.runtime import locks
 from gat_jax.runtime.store import Blocks
-from gat_jax.sweeps import figures, is_complete, runner
+from gat_jax.sweeps import figures, runner
 
 LONG = [*SIGNS[:-1], 10**9]  # far more than a test has time for
 
@@ -268,17 +267,3 @@ def test_a_spec_file_and_options_that_override_it(tmp_path, capsys):
     assert dataset.slope.values.tolist() == [1.0]
     assert dataset.num_inits.values.ravel().tolist() == [20_000, 20_000]
     assert (dataset.collision_probability == 1).all()  # slope 1 makes all twins equal
-
-
-def test_a_sweep_runs_where_the_system_has_no_fcntl(tmp_path):
-    path = tmp_path / "sweep.zarr"
-    hidden = f"""
-import sys
-sys.modules["fcntl"] = None  # importing it fails, as on Windows
-from gat_jax.commands.sweep import main
-sys.exit(main({[*SIGNS[:-1], "1000", "--devices", "1", "--out", str(path)]!r}))
-"""
-    done = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert not (path / ".lock").exists()
-    assert is_complete(xr.open_zarr(path))

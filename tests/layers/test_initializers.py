@@ -10,9 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-import torch
 from scipy import stats
-from torch_geometric.nn import GATConv, GATv2Conv
 
 from gat_jax.layers import InitializerName, LayerConfig, init_layer
 
@@ -49,6 +47,8 @@ def assert_same_distribution(ours, theirs):
 
 def samples_of_torch(make, names):
     """Numbers of every named parameter, over many layers."""
+    import torch
+
     torch.manual_seed(0)
     layers = [dict(make().named_parameters()) for _ in range(TORCH_DRAWS)]
     return {
@@ -57,7 +57,10 @@ def samples_of_torch(make, names):
     }
 
 
+@pytest.mark.torch
 def test_init_layer_draws_gat_as_pyg_does():
+    from torch_geometric.nn import GATConv
+
     names = {
         "lin.weight": "kernel",
         "att_dst": "a_recv",
@@ -75,7 +78,10 @@ def test_init_layer_draws_gat_as_pyg_does():
     assert not ours["bias"].any()
 
 
+@pytest.mark.torch
 def test_init_layer_draws_gatv2_as_pyg_does():
+    from torch_geometric.nn import GATv2Conv
+
     names = {
         "lin_l.weight": "kernel_send",
         "lin_r.weight": "kernel_recv",
@@ -91,20 +97,22 @@ def test_init_layer_draws_gatv2_as_pyg_does():
         assert_same_distribution(ours[our_name], theirs[name])
 
 
-class TutorialLayer(torch.nn.Module):
-    """The constructor of the tutorial's torch layer."""
+def tutorial_layer():
+    """A layer as the constructor of the tutorial's makes it."""
+    import torch
 
-    def __init__(self):
-        super().__init__()
-        self.projection = torch.nn.Linear(F, H * C)
-        self.a = torch.nn.Parameter(torch.Tensor(H, 2 * C))
-        torch.nn.init.xavier_uniform_(self.projection.weight.data, gain=1.414)
-        torch.nn.init.xavier_uniform_(self.a.data, gain=1.414)
+    layer = torch.nn.Module()
+    layer.projection = torch.nn.Linear(F, H * C)
+    layer.a = torch.nn.Parameter(torch.Tensor(H, 2 * C))
+    torch.nn.init.xavier_uniform_(layer.projection.weight.data, gain=1.414)
+    torch.nn.init.xavier_uniform_(layer.a.data, gain=1.414)
+    return layer
 
 
+@pytest.mark.torch
 def test_init_layer_draws_gat_as_the_tutorial_does():
     names = ["projection.weight", "projection.bias", "a"]
-    theirs = samples_of_torch(TutorialLayer, names)
+    theirs = samples_of_torch(tutorial_layer, names)
     ours = draw(config_of("tutorial"))
     assert_same_distribution(ours["kernel"], theirs["projection.weight"])
     assert_same_distribution(ours["bias"], theirs["projection.bias"])
@@ -127,26 +135,30 @@ def test_init_layer_draws_as_the_oracles_tutorial_does(layer):
         assert_same_distribution(ours[name], sample)
 
 
-# What torch's own functions draw for tensors of the shapes that each system gives them. DGL
+# The function of torch's that each system calls, for a tensor of which shape, and its options. DGL
 # cannot be installed beside this torch: its `reset_parameters` calls xavier_normal_ as here.
-XAVIER, KAIMING = torch.nn.init.xavier_normal_, torch.nn.init.kaiming_normal_
-RELU_GAIN = torch.nn.init.calculate_gain("relu")
+GAIN_OF_RELU = {"gain": math.sqrt(2)}
 TORCH_TENSORS = {
-    ("dgl", "kernel"): lambda: XAVIER(torch.empty(H * C, F), gain=RELU_GAIN),
-    ("dgl", "a_recv"): lambda: XAVIER(torch.empty(1, H, C), gain=RELU_GAIN),
-    ("glorot_normal", "kernel"): lambda: XAVIER(torch.empty(H * C, F)),
-    ("glorot_normal", "a_send"): lambda: XAVIER(torch.empty(1, C)),
-    ("glorot_uniform", "kernel"): lambda: torch.nn.init.xavier_uniform_(torch.empty(H * C, F)),
-    ("glorot_uniform", "a_recv"): lambda: torch.nn.init.xavier_uniform_(torch.empty(1, C)),
-    ("he_normal", "kernel"): lambda: KAIMING(torch.empty(H * C, F)),
-    ("he_normal", "a_recv"): lambda: KAIMING(torch.empty(H, 2 * C)),
+    ("dgl", "kernel"): ("xavier_normal_", (H * C, F), GAIN_OF_RELU),
+    ("dgl", "a_recv"): ("xavier_normal_", (1, H, C), GAIN_OF_RELU),
+    ("glorot_normal", "kernel"): ("xavier_normal_", (H * C, F), {}),
+    ("glorot_normal", "a_send"): ("xavier_normal_", (1, C), {}),
+    ("glorot_uniform", "kernel"): ("xavier_uniform_", (H * C, F), {}),
+    ("glorot_uniform", "a_recv"): ("xavier_uniform_", (1, C), {}),
+    ("he_normal", "kernel"): ("kaiming_normal_", (H * C, F), {}),
+    ("he_normal", "a_recv"): ("kaiming_normal_", (H, 2 * C), {}),
 }
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(("initializer", "name"), TORCH_TENSORS)
 def test_init_layer_draws_as_torch_does(initializer, name):
+    import torch
+
+    function, shape, options = TORCH_TENSORS[initializer, name]
+    fill = getattr(torch.nn.init, function)
     torch.manual_seed(0)
-    theirs = [TORCH_TENSORS[initializer, name]().numpy() for _ in range(2000)]
+    theirs = [fill(torch.empty(shape), **options).numpy() for _ in range(2000)]
     assert_same_distribution(draw(config_of(initializer))[name], theirs)
 
 
