@@ -21,7 +21,9 @@ def run_blocks(name: str) -> dict[str, Any]:
     """Run the blocks of a page that are marked to be run, one after the other; return names."""
     names: dict[str, Any] = {}
     for block in blocks_of("python run", PAGES[name]):
-        exec(compile(block, name, "exec"), names)
+        # Lines before it, so that an error names the line of the page.
+        before = PAGES[name][: PAGES[name].index(block)].count("\n")
+        exec(compile("\n" * before + block, name, "exec"), names)
     return names
 
 
@@ -37,8 +39,14 @@ def quoted_paths(text: str) -> set[str]:
 
 
 def is_there(path: str) -> bool:
-    """Whether a quoted path exists, seen from the top or, for a room, from the package."""
-    return (ROOT / path).exists() or (ROOT / "gat_jax" / path).exists()
+    """Whether a quoted path exists, seen from the top or, for a room, from the package.
+
+    The bare name of a module may stand for it, where a page has said of which room it speaks.
+    """
+    tops = (ROOT, ROOT / "gat_jax")
+    if any((top / path).exists() for top in tops):
+        return True
+    return "/" not in path and any(tops[1].rglob(path))
 
 
 def links_of(text: str) -> set[str]:
