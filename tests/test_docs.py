@@ -1,0 +1,171 @@
+"""The pages in docs/ keep to what is there: files, links, code, numbers, rooms."""
+
+import importlib
+import re
+from dataclasses import fields
+
+import performance_tables
+import pytest
+import yaml
+from pages import PAGES, ROOT, anchors_of, is_there, links_of, prose_of, quoted_paths, run_blocks
+from test_architecture import ALLOWED
+
+from gat_jax.commands import sweep
+from gat_jax.sweeps import SweepSpec
+
+# What commands write: it is named in the pages and is in no checkout.
+WRITTEN = {"claims.json", "figures/", "summary.csv", "report.html"}
+
+# Files that are being written at this moment: nothing may stay here.
+COMING = {
+    "gradients.md",
+    "docs/gradients.md",
+    "api.md",
+    "docs/api.md",
+    "gat_jax/layers/config.py",
+    "gat_jax/layers/flax_linen.py",
+    "gat_jax/layers/flax_nnx.py",
+    "gat_jax/sampling/counts.py",
+    "gat_jax/sweeps/records.py",
+    "gat_jax/sweeps/summary.py",
+    "gat_jax/training/history.py",
+    "gat_jax/training/recipes.py",
+    "report/",
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_a_page_names_exist(page):
+    missing = {path for path in quoted_paths(PAGES[page]) - WRITTEN - COMING if not is_there(path)}
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    broken = set()
+    for link in links_of(PAGES[page]):
+        path, _, anchor = link.partition("#")
+        if link.startswith("https://"):
+            continue
+        target = (ROOT / page).parent / path if path else ROOT / page
+        is_found = target.is_file()
+        if is_found and anchor:
+            is_found = anchor in anchors_of(target.read_text(encoding="utf-8"))
+        broken |= set() if is_found else {link}
+    assert not broken - COMING
+
+
+@pytest.mark.parametrize("page", [name for name, text in PAGES.items() if "```python run" in text])
+def test_code_that_is_marked_runs(page, capsys):
+    assert run_blocks(page)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_names_of_the_package_that_a_page_quotes_exist(page):
+    """`gat_jax.layers`, `gat_jax.layers.gat` and the like."""
+    for name in re.findall(r"`(gat_jax(?:\.\w+)+)`", prose_of(PAGES[page])):
+        parent, _, last = name.rpartition(".")
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:
+            assert hasattr(importlib.import_module(parent), last), name
+
+
+def test_every_page_can_be_reached_from_the_readme():
+    reached, waiting = {"README.md"}, ["README.md"]
+    while waiting:
+        page = waiting.pop()
+        for link in links_of(PAGES[page]):
+            target = ((ROOT / page).parent / link.partition("#")[0]).resolve()
+            name = target.relative_to(ROOT).as_posix() if target.is_relative_to(ROOT) else link
+            if name in PAGES and name not in reached:
+                reached.add(name)
+                waiting.append(name)
+    assert reached == set(PAGES)
+
+
+def test_the_tables_of_performance_are_current():
+    for page in performance_tables.PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert "<!-- performance: " in text
+        assert performance_tables.current(text) == text, "run scripts/performance_tables.py"
+
+
+def test_a_generated_part_that_is_changed_by_hand_is_noticed_and_mended(
+    tmp_path, monkeypatch, capsys
+):
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- performance: training -->\n5 times\n<!-- end -->\nb\n")
+    monkeypatch.setattr(performance_tables, "ROOT", tmp_path)
+    monkeypatch.setattr(performance_tables, "PAGES", (page,))
+    monkeypatch.setitem(performance_tables.PARTS, "training", lambda: "6 times")
+    assert performance_tables.main(["--check"]) == 1
+    assert capsys.readouterr().err == "page.md: not what benchmarks/ says\n"
+    assert performance_tables.main([]) == 0
+    assert page.read_text() == "a\n<!-- performance: training -->\n6 times\n<!-- end -->\nb\n"
+    assert performance_tables.main(["--check"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<!-- performance: speed -->\n<!-- end -->", "page: expected one of .*, got speed"),
+        ("<!-- performance: training -->\n", "page: expected as many ends as beginnings, got 1"),
+    ],
+)
+def test_a_generated_part_that_makes_no_sense_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        performance_tables.current(text)
+
+
+@pytest.mark.parametrize(
+    ("number", "count", "text"),
+    [
+        (0.742244, 3, "0.742"),
+        (0.29968, 3, "0.300"),
+        (10.7905, 3, "10.8"),
+        (9.996, 3, "10.0"),
+        (7906.48, 2, "7,900"),
+        (6.52, 2, "6.5"),
+    ],
+)
+def test_numbers_have_the_digits_that_count(number, count, text):
+    assert performance_tables.digits(number, count) == text
+
+
+def test_durations_and_rates_have_units():
+    assert performance_tables.duration(0.00269) == "2.69 ms"
+    assert performance_tables.duration(0.408135) == "0.408 s"
+    assert performance_tables.rate(34_705_211.6) == "34.7 M"
+    assert performance_tables.rate(1835.4) == "1.84 k"
+    assert performance_tables.rate(932.27) == "932"
+
+
+def test_the_floors_of_the_rooms_are_those_of_the_imports():
+    lines = re.findall(r"^\| (\d+) \| `(\w+)/` \|", PAGES["docs/architecture.md"], re.MULTILINE)
+    floors = {room: int(floor) for floor, room in lines}
+    assert set(floors) == set(ALLOWED)
+    for room, allowed in ALLOWED.items():
+        for other in allowed:
+            assert floors[room] > floors[other], (room, other)
+
+
+def test_options_of_sweeps_that_the_pages_name_exist():
+    known = {field.name for kind in (sweep.Options, SweepSpec) for field in fields(kind)}
+    for page in ("README.md", "docs/sweeps.md"):
+        lines = [line for line in PAGES[page].split("\n") if "gat-jax sweep" in line]
+        assert lines
+        named = set(re.findall(r"--([a-z-]+)", "\n".join(lines)))
+        if page == "docs/sweeps.md":
+            named |= set(re.findall(r"`--([a-z-]+)", PAGES[page]))
+        assert {name.replace("-", "_") for name in named} <= known
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors", "license", "version"} <= set(citation)
+    version = re.search(r"^version = (.*)$", (ROOT / "setup.cfg").read_text(), re.MULTILINE)
+    assert version is not None
+    assert citation["version"] == version[1]
+    assert all(set(author) == {"name"} for author in citation["authors"])
