@@ -14,8 +14,6 @@ variables, whose distribution function is elementary: what is left is the mean o
 from typing import NamedTuple
 
 import numpy as np
-import scipy.special
-import scipy.stats
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
@@ -100,6 +98,10 @@ def _directions(rank: int, num: int) -> Float[np.ndarray, "directions rank"]:
     if rank == 2:
         angles = 2.0 * np.pi * (np.arange(num) + 0.5) / num
         return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    # Imported here, for scipy.stats takes a second, and this needs it alone in its room.
+    import scipy.special
+    import scipy.stats
+
     # The first point of the sequence is 0, which no normal quantile maps to a direction.
     points = scipy.stats.qmc.Sobol(rank, scramble=False).random(num) + 0.5 / num
     directions = scipy.special.ndtri(points)
