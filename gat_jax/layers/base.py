@@ -1,6 +1,7 @@
 """What all layers share: shapes, settings, what they report, checks, dropout, merging of heads."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -85,12 +86,47 @@ class ParamSpec(NamedTuple):
     role: Literal["kernel", "attention", "half", "bias", "zeros"]
 
 
+class RowScores(NamedTuple):
+    """A layer's quantities of every node, as the rows of a sweep are made of them.
+
+    Lists run over channels, or over the D parts of a score: 1 for GAT and GCN, channels for GATv2.
+    """
+
+    values: list[Any]  # z, by channel: what attention averages
+    query: list[Any]  # the receiver's part of a score, by part
+    keys: list[Any]  # the sender's part of a score, by part
+    weights: list[Array]  # of the parts, such as GATv2's a; empty where all parts count
+
+
+class RowFormula(NamedTuple):
+    """A kind of layer once more, elementwise: one row of one head, for millions of initialisations.
+
+    `sampling.row_forms` says what a form is: it projects features and multiplies vectors, however
+    nodes lie in a program. Parameters are those of one head, with a last axis of initialisations.
+    """
+
+    scores: Callable  # of (params, nodes, form), returns RowScores
+    # Of (params, form, query, keys, slope, is_monotone): the parts of one row, keys by place of the
+    # support too. Returns by place what the softmax is taken of, less the largest; None where the
+    # weights are given.
+    shifted: Callable | None
+    # Of (config, the support's 1 / sqrt(d_i d_j)). Returns weights by place; None with a softmax.
+    given_weights: Callable | None = None
+
+
+def less_largest(scores: list[Array]) -> list[Array]:
+    """Return scores by place of the support, less their largest."""
+    largest = functools.reduce(jnp.maximum, scores)
+    return [score - largest for score in scores]
+
+
 class LayerKind(NamedTuple):
     """All that the package has to know of a kind of layer; `config.LAYERS` lists them."""
 
     params: type  # a NamedTuple
     apply: Callable  # of (params, graph, *, config, settings, key, edge_mask, layout)
     specs: Callable[[LayerShape, int], dict[str, ParamSpec]]  # by parameter, in the order drawn
+    rows: RowFormula
     # False where the weights of a row do not add up to 1, so that merged senders do not average.
     is_average: Callable[[LayerShape], bool] = lambda config: True
 

@@ -1,11 +1,14 @@
 """GAT: graph attention whose score is a sum. Velickovic et al. 2018, arXiv:1710.10903."""
 
+import functools
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float
 
-from gat_jax.kernels import Layout, attention, gat_logits, projections
+from gat_jax.kernels import Layout, Scalar, attention, gat_logits, leaky_relu, projections
+from gat_jax.kernels.elementwise import row_pieces, shifted_logit
 from gat_jax.layers.base import (
     AttentionInfo,
     DropoutKey,
@@ -14,8 +17,11 @@ from gat_jax.layers.base import (
     LayerSettings,
     LayerShape,
     ParamSpec,
+    RowFormula,
+    RowScores,
     common_specs,
     dropout_multiplier,
+    less_largest,
     merge,
     prepare,
 )
@@ -123,4 +129,20 @@ def gat(
     return merge(out_nhc, params, inputs), info
 
 
-GAT = LayerKind(GATParams, gat, specs)
+def _row_scores(params: GATParams, nodes, form) -> RowScores:
+    values = form.project(params.kernel, params.bias, nodes)
+    query, keys = form.dot(values, params.a_recv), form.dot(values, params.a_send)
+    return RowScores(values, [query], [keys], weights=[])
+
+
+def _shifted_row(params: GATParams, form, query, keys, slope: Scalar, is_monotone: bool) -> list:
+    del params, form  # they are in the scores
+    [c], [t] = query, keys
+    if not is_monotone:
+        return less_largest([leaky_relu(c + t_j, slope) for t_j in t])
+    m = functools.reduce(jnp.maximum, t)
+    scale, bend = row_pieces(c, m, slope)
+    return [shifted_logit(c, t_j, m, scale, bend) for t_j in t]
+
+
+GAT = LayerKind(GATParams, gat, specs, RowFormula(_row_scores, _shifted_row))

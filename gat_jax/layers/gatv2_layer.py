@@ -1,11 +1,13 @@
 """GATv2: attention with the nonlinearity inside the score. Brody et al. 2022, arXiv:2105.14491."""
 
+import functools
+import operator
 from typing import NamedTuple
 
 import jraph
 from jaxtyping import Array, Float
 
-from gat_jax.kernels import Layout, attention, gatv2_scores, projections
+from gat_jax.kernels import Layout, Scalar, attention, gatv2_scores, leaky_relu, projections
 from gat_jax.layers.base import (
     AttentionInfo,
     DropoutKey,
@@ -14,8 +16,11 @@ from gat_jax.layers.base import (
     LayerSettings,
     LayerShape,
     ParamSpec,
+    RowFormula,
+    RowScores,
     common_specs,
     dropout_multiplier,
+    less_largest,
     merge,
     prepare,
 )
@@ -101,4 +106,22 @@ def gatv2(
     return merge(out_nhc, params, inputs), info
 
 
-GATV2 = LayerKind(GATv2Params, gatv2, specs)
+def _row_scores(params: GATv2Params, nodes, form) -> RowScores:
+    values = form.project(params.kernel_send, params.bias_send, nodes)
+    query = values
+    if params.kernel_recv is not None:
+        query = form.project(params.kernel_recv, params.bias_recv, nodes)
+    return RowScores(values, query, values, form.channels(params.a))
+
+
+def _shifted_row(params: GATv2Params, form, query, keys, slope: Scalar, is_monotone: bool) -> list:
+    del is_monotone
+    weights, scores = form.channels(params.a), []
+    for sender in zip(*keys, strict=True):
+        activated = [leaky_relu(r + t_j, slope) for r, t_j in zip(query, sender, strict=True)]
+        terms = [a * f for a, f in zip(weights, activated, strict=True)]
+        scores.append(functools.reduce(operator.add, terms))
+    return less_largest(scores)
+
+
+GATV2 = LayerKind(GATv2Params, gatv2, specs, RowFormula(_row_scores, _shifted_row))

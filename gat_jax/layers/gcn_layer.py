@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float
@@ -15,6 +16,8 @@ from gat_jax.layers.base import (
     LayerSettings,
     LayerShape,
     ParamSpec,
+    RowFormula,
+    RowScores,
     common_specs,
     dropout_multiplier,
     merge,
@@ -103,4 +106,22 @@ def _is_average(config: LayerShape) -> bool:
     return config.gcn_normalization == "mean"
 
 
-GCN = LayerKind(GCNParams, gcn, specs, _is_average)
+def _row_scores(params: GCNParams, nodes, form) -> RowScores:
+    values = form.project(params.kernel, params.bias, nodes)
+    zeros = [jax.tree.map(jnp.zeros_like, values[0])]
+    return RowScores(values, zeros, zeros, weights=[])
+
+
+def _given_weights(config: LayerShape, symmetric: list) -> list:
+    if config.gcn_normalization == "mean":
+        return [1.0 / len(symmetric)] * len(symmetric)
+    return symmetric
+
+
+GCN = LayerKind(
+    GCNParams,
+    gcn,
+    specs,
+    RowFormula(_row_scores, shifted=None, given_weights=_given_weights),
+    _is_average,
+)
