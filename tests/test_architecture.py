@@ -1,11 +1,14 @@
 """Imports run down only. The table is the architecture: a folder's rooms stand on those named."""
 
 import ast
+import importlib
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "gat_jax"
+ROOT = Path(__file__).parents[1]
+PACKAGE, SCRIPTS = ROOT / "gat_jax", ROOT / "scripts"
+MAX_LINES = 400
 
 # folder: the folders of the package that it may import, besides itself
 ALLOWED = {
@@ -35,8 +38,8 @@ MODULES = {
 }
 
 
-def imported_modules(tree: ast.Module) -> set[str]:
-    """Names of the package's modules that a module imports, at any depth."""
+def imported_names(tree: ast.Module) -> set[str]:
+    """Dotted names of what a module imports, at any depth."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -44,7 +47,13 @@ def imported_modules(tree: ast.Module) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative imports hide the room they come from"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name.removeprefix("gat_jax.") for name in found if name.startswith("gat_jax.")}
+    return found
+
+
+def imported_modules(tree: ast.Module) -> set[str]:
+    """Names of the package's modules that a module imports."""
+    names = imported_names(tree)
+    return {name.removeprefix("gat_jax.") for name in names if name.startswith("gat_jax.")}
 
 
 def jraph_attributes(tree: ast.Module) -> set[str]:
@@ -60,21 +69,25 @@ def jraph_attributes(tree: ast.Module) -> set[str]:
     return used
 
 
+def module_of(name: str, modules: dict) -> str | None:
+    """The path of the module that a dotted name is or lies in; None if there is none."""
+    parts = name.split(".")
+    while parts:
+        for path in ("/".join(parts), "/".join([*parts, "__init__"])):
+            if path in modules:
+                return path
+        parts.pop()
+    return None
+
+
 def edges() -> dict[str, set[str]]:
     """Which modules a module imports, by path."""
     found = {}
     for module, tree in MODULES.items():
-        targets = set()
-        for name in imported_modules(tree):
-            parts = name.split(".")
-            while parts and "/".join(parts) not in MODULES:
-                if "/".join([*parts, "__init__"]) in MODULES:
-                    parts = [*parts, "__init__"]
-                    break
-                parts.pop()
-            assert parts, f"{module}: {name} is no module of the package"
-            targets.add("/".join(parts))
-        found[module] = targets - {module}
+        targets = {name: module_of(name, MODULES) for name in imported_modules(tree)}
+        unknown = [name for name, target in targets.items() if target is None]
+        assert not unknown, f"{module}: no modules of the package: {unknown}"
+        found[module] = {target for target in targets.values() if target} - {module}
     return found
 
 
@@ -102,13 +115,47 @@ def test_the_table_has_no_cycle():
         done |= ready
 
 
-def test_modules_have_no_cycle():
+def assert_no_cycle(arrows: dict[str, set[str]]) -> None:
     done: set[str] = set()
-    # A face imports the modules of its folder, and they may not import it: no exception needed.
-    while len(done) < len(EDGES):
-        ready = {name for name in EDGES if name not in done and EDGES[name] <= done}
-        assert ready, f"these import each other: {sorted(set(EDGES) - done)}"
+    while len(done) < len(arrows):
+        ready = {name for name in arrows if name not in done and arrows[name] <= done}
+        assert ready, f"these import each other: {sorted(set(arrows) - done)}"
         done |= ready
+
+
+def test_modules_have_no_cycle():
+    # A face imports the modules of its folder, and they may not import it: no exception needed.
+    assert_no_cycle(EDGES)
+
+
+def test_scripts_have_no_cycle():
+    scripts = {
+        path.relative_to(SCRIPTS).with_suffix("").as_posix(): ast.parse(path.read_text())
+        for path in SCRIPTS.rglob("*.py")
+    }
+    arrows = {}
+    for module, tree in scripts.items():
+        names = imported_names(tree)
+        assert not [n for n in names if n.split(".")[0] in ("scripts", "tests")], module
+        targets = {module_of(name, scripts) for name in names}
+        arrows[module] = {target for target in targets if target} - {module}
+    assert any(arrows.values())
+    assert_no_cycle(arrows)
+
+
+@pytest.mark.parametrize("path", sorted([*PACKAGE.rglob("*.py"), *SCRIPTS.rglob("*.py")]), ids=str)
+def test_modules_are_short(path):
+    num_lines = path.read_text().count("\n")
+    assert num_lines <= MAX_LINES, f"{num_lines} lines: is it two things?"
+
+
+@pytest.mark.parametrize("room", sorted(ALLOWED))
+def test_no_module_has_the_name_of_a_function_that_its_face_exports(room):
+    # The function would hide the module, or the other way round, by the order of imports.
+    face = importlib.import_module(f"gat_jax.{room}")
+    modules = {path.stem for path in (PACKAGE / room).iterdir()}
+    exported = {name for name in getattr(face, "__all__", ()) if callable(getattr(face, name))}
+    assert not modules & exported
 
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - MAY_CALL_JRAPH))
