@@ -38,7 +38,7 @@ HOW = {
     ),
     "temporary_mib": "what XLA plans for temporary arrays: memory_analysis().temp_size_in_bytes",
     "max_relative_error": "against float64 NumPy, relative to the largest value of each array",
-    "bound_seconds": "bytes_to_move (cases, softmax) by the bandwidth of copying",
+    "bound_seconds": "bytes_to_move (layer/cases, layer/softmax) by the bandwidth of copying",
     "prepare_in_steps_saved": "prepare_seconds / (step of segments - our step)",
     "edges": "all systems get the same edges, self-loops included; PyG's add_self_loops is off",
     "setting": "the fastest of settings_tried (seconds forward and backward) is measured",

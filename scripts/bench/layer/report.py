@@ -16,8 +16,8 @@ from bench.layer.systems import (
     PYG_EAGER,
     SEGMENTS,
 )
-from bench.train.measure import CASE as TRAINING
-from bench.train.measure import PYG as PYG_IN_TURN
+from bench.train.cases import CASE as TRAINING
+from bench.train.cases import PYG as PYG_IN_TURN
 from gat_jax.report.style import PALETTES, new_figure, style_axes
 
 Document = dict[str, Any]

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import common
-from bench.train import measure
+from bench.train import cases, measure
 from gat_jax.runtime import cli, store
 from gat_jax.runtime.devices import provenance
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if number < 1:
                 raise ValueError(f"{name}: expected at least 1, got {number}")
         common.check_has_torch()
-        measure.load_task(options.data_dir)
+        cases.load_task(options.data_dir)
         store.check_writable(options.json.parent)
     except ValueError as error:
         cli.fail(error)
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _table(entries: list[dict[str, Any]]) -> Table:
-    table = Table(title=f"{measure.CASE}, steps x seeds per second", title_justify="left")
+    table = Table(title=f"{cases.CASE}, steps x seeds per second", title_justify="left")
     for name in ("system", "at its best", "steps/s", "we are faster by", "error", "compile s"):
         table.add_column(name, justify="left" if name in ("system", "at its best") else "right")
     for entry in entries:

@@ -1,4 +1,4 @@
-"""The paper's network as PyG's users write and train it, by the recipe of `bench.train.measure`."""
+"""The paper's network as PyG's users write and train it, by the package's recipe."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch_geometric.nn import GATConv
 from bench import common
 from bench.common import BY_RECEIVER, BY_SENDER, EDGE_INDEX
 from bench.pyg import DEVICE, copy_parameters, edges_of
-from bench.train.measure import CHECKED_STEPS, Trainer, configs_for
+from bench.train.cases import CHECKED_STEPS, Trainer, configs_for
 from gat_jax.training import GAT_PAPER_CORA, TrainTask
 
 SETTINGS = GAT_PAPER_CORA.settings

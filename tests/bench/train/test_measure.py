@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from bench.train import measure
+from bench.train import cases, measure
 from bench_inputs import NUMBERS, write_cora
 
 from gat_jax.layers import LayerSettings, apply_network
@@ -18,11 +18,11 @@ from gat_jax.training import GAT_PAPER_CORA, TrainConfig, train_run
 def test_the_package_trains_as_a_loop_by_hand_does(tmp_path):
     """With dropout and weight decay, written down once more with optax alone."""
     write_cora(tmp_path)
-    task = measure.load_task(tmp_path, "segment")
+    task = cases.load_task(tmp_path, "segment")
     assert np.flatnonzero(task.label_mask).tolist() == list(range(9))
     np.testing.assert_allclose(np.sum(task.graph.nodes, axis=1), 1.0, rtol=1e-6)
-    configs = measure.configs_for(task)
-    params = jax.tree.map(lambda a: a[0], measure.initial_parameters(task, 1))
+    configs = cases.configs_for(task)
+    params = jax.tree.map(lambda a: a[0], cases.initial_parameters(task, 1))
     config = TrainConfig("adam", 3, record_every=3)
     settings = GAT_PAPER_CORA.settings
     run = functools.partial(train_run, task=task, configs=configs, config=config, settings=settings)
@@ -44,15 +44,6 @@ def test_the_package_trains_as_a_loop_by_hand_does(tmp_path):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
 
 
-def test_cora_without_its_split_is_one_line(tmp_path):
-    write_cora(tmp_path)
-    with np.load(tmp_path / "cora.npz") as data:
-        kept = {name: array for name, array in data.items() if name != "train_idx"}
-    np.savez(tmp_path / "cora.npz", **kept)
-    with pytest.raises(ValueError, match=r"cora.npz: expected train_idx, got num_nodes"):
-        measure.load_task(tmp_path)
-
-
 @pytest.mark.slow
 def test_main_writes_an_entry_for_every_system(tmp_path, capsys):
     pytest.importorskip("torch_geometric")
@@ -62,7 +53,7 @@ def test_main_writes_an_entry_for_every_system(tmp_path, capsys):
     options += ["--data-dir", str(tmp_path), "--json", str(path)]
     assert benchmark.main(["train", *options]) == 0
     document = json.loads(path.read_text())
-    assert {e["system"] for e in document["entries"]} == {*measure.LAYOUTS, measure.PYG}
+    assert {e["system"] for e in document["entries"]} == {*measure.LAYOUTS, cases.PYG}
     for entry in document["entries"]:
         assert all(np.isfinite(entry[name]) for name in NUMBERS)
         assert entry["max_relative_error"] < measure.MAX_ERROR
@@ -81,7 +72,7 @@ def test_another_learning_rate_is_found_out(tmp_path, monkeypatch):
     monkeypatch.setattr(
         measure, "GAT_PAPER_CORA", dataclasses.replace(GAT_PAPER_CORA, settings=other)
     )
-    nothing = measure.Trainer(lambda: None, lambda: np.zeros(3))
+    nothing = cases.Trainer(lambda: None, lambda: np.zeros(3))
     monkeypatch.setattr(pyg, "fastest", lambda *arguments: (nothing, "", {}))
     with pytest.raises(RuntimeError, match="gat_jax: expected losses"):
         measure.measure_training(tmp_path, num_seeds=1, num_steps=1, repeats=1)
