@@ -262,11 +262,15 @@ def summarise(options: SummariseOptions) -> int:
         raise ValueError(f"store: expected finished blocks, got none in {options.store}")
     console = sweep_text.new_console()
     console.print(sweep_text.table_of(dataset))
-    drawn = ["collisions.png", *(["histograms.png"] if "gap_histogram" in dataset else [])]
     files: dict[str, Callable[[Path], None]] = {
         "summary.csv": functools.partial(sweeps.write_csv, dataset),
-        **{name: functools.partial(_draw, name, dataset) for name in drawn},
+        "collisions.png": functools.partial(_draw, "collisions.png", dataset),
+        "histograms.png": functools.partial(_draw, "histograms.png", dataset),
     }
+    for name in list(files)[1:]:  # figures of other numbers must not lie beside these
+        (out / name).unlink(missing_ok=True)
+    if "gap_histogram" not in dataset:
+        del files["histograms.png"]
     written = [name for name, write in files.items() if _is_written(out, name, write)]
     if written:
         console.print(f"Written to {out}: {', '.join(written)}", soft_wrap=True, markup=False)
