@@ -48,17 +48,13 @@ import networkx as nx
 import numpy as np
 from matplotlib.colors import BoundaryNorm, ListedColormap
 
-from gat_jax import graphs
-from gat_jax.graphs import datasets, twins
-from gat_jax.layers import GATParams, LayerConfig, gat, init_layer
+import gat_jax
+from gat_jax import Cell, LayerConfig, TrainConfig, graphs, symmetry
+from gat_jax.layers import GATParams
 from gat_jax.runtime.stats import binomial_interval
-from gat_jax.sampling import Cell, sample
-from gat_jax.studies import tutorial_training as study_training
+from gat_jax.studies import tutorial_training
 from gat_jax.studies.tutorial_init import PRINTED_OUTPUTS, article_params, two_head_params
-from gat_jax.symmetry import nodes as symmetry
-from gat_jax.symmetry import normalised_entropy, probability
-from gat_jax.training import TrainConfig
-from gat_jax.training import survival as escape
+from gat_jax.training import survival
 
 # The programs here are small: to compile them takes longer than to run them.
 jax.config.update("jax_disable_most_optimizations", True)
@@ -71,10 +67,10 @@ def rounded(x, decimals):
     return np.round(np.asarray(x, np.float64), decimals) + 0.0
 
 
-graph = graphs.tutorial_graph()
-pairs = twins.twin_pairs(twins.twin_classes(graph))
+graph = gat_jax.load_graph("tutorial")
+pairs = gat_jax.twin_pairs(gat_jax.twin_classes(graph))
 article = article_params()
-out, info = jax.jit(gat)(article, graph)
+out, info = jax.jit(gat_jax.gat)(article, graph)
 
 print("twins:", [(int(i), int(k)) for i, k in zip(pairs.first, pairs.second, strict=True)])
 for node in range(4):
@@ -129,14 +125,14 @@ plt.show()
 @jax.jit
 def look(params):
     """Return outputs, what the layer saw, and the causes of the twins."""
-    out, info = gat(params, graph)
-    return out, info, symmetry.pair_causes(info, graph, pairs)
+    out, info = gat_jax.gat(params, graph)
+    return out, info, gat_jax.pair_causes(info, graph, pairs)
 
 
 def describe(params):
     """Print the twins' rows, head by head."""
     out, info, causes = look(params)
-    entropy = normalised_entropy(info.attention, graph.receivers, num_nodes=4)
+    entropy = gat_jax.normalised_entropy(info.attention, graph.receivers, num_nodes=4)
     lines = []
     for head in range(causes.shape[1]):
         for node in (2, 3):
@@ -146,7 +142,7 @@ def describe(params):
                 f"  attention {rounded(info.attention[row, head], 3)}"
                 f"  entropy {entropy[node, head]:.4f}"
             )
-        names = [n for n, holds in zip(symmetry.CAUSES, causes[0, head], strict=True) if holds]
+        names = [n for n, holds in zip(gat_jax.CAUSES, causes[0, head], strict=True) if holds]
         lines.append(f"  head {head}, causes: {', '.join(names)}")
     lines.append(f"  largest difference of the outputs: {jnp.abs(out[2] - out[3]).max():.4f}\n")
     print("\n".join(lines))
@@ -209,8 +205,8 @@ plt.show()
 def primary_cause_at(a_recv, a_send):
     """Return the primary cause of the twins in a layer with W = I."""
     params = GATParams(article.kernel, a_recv[None], a_send[None])
-    causes = symmetry.pair_causes(gat(params, graph)[1], graph, pairs)
-    return symmetry.primary_cause(causes)[0, 0]
+    causes = gat_jax.pair_causes(gat_jax.gat(params, graph)[1], graph, pairs)
+    return gat_jax.primary_cause(causes)[0, 0]
 
 
 over_grid = jax.jit(jax.vmap(jax.vmap(primary_cause_at, (0, None)), (None, 0)))
@@ -221,15 +217,15 @@ maps = (
     np.asarray(over_grid(grid[:, None] * first, grid[:, None] * first)),
     np.asarray(over_grid(s[:, None] * article.a_recv, article.a_send + t[:, None] * first)),
 )
-colours = dict.fromkeys(symmetry.CAUSES, "white") | {
+colours = dict.fromkeys(gat_jax.CAUSES, "white") | {
     "equal_query": "black",
     "positive": "#f6c48a",
     "negative": "#9fc0e8",
     "uniform": "#b02a2a",
     "separated": "#eeeeee",
 }
-colour_map = ListedColormap([colours[name] for name in symmetry.CAUSES])
-norm = BoundaryNorm(np.arange(len(symmetry.CAUSES) + 1) - 0.5, colour_map.N)
+colour_map = ListedColormap([colours[name] for name in gat_jax.CAUSES])
+norm = BoundaryNorm(np.arange(len(gat_jax.CAUSES) + 1) - 0.5, colour_map.N)
 fig, axes = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
 axes[0].set(
     title="The first feature alone",
@@ -254,15 +250,15 @@ for ax, codes, (c, n), places in zip(axes, maps, planes, label_places, strict=Tr
         0.03 * c[0], 0.97 * n[-1], "equal_query on this line", rotation=90, ha="right", va="top"
     )
     for x, y in places:
-        name = symmetry.CAUSES[codes[np.abs(n - y).argmin(), np.abs(c - x).argmin()]]
+        name = gat_jax.CAUSES[codes[np.abs(n - y).argmin(), np.abs(c - x).argmin()]]
         text = f"{name}\ntwins {'differ' if name == 'separated' else 'equal'}"
         ax.text(x, y, text, ha="center", va="center", fontsize=11)
 axes[1].plot(0.7, 0, "o", color="black", markersize=7)
 axes[1].annotate("the article", (0.7, 0), (0.6, 0.35), arrowprops={"arrowstyle": "-"})
 plt.show()
 for title, codes in zip(("first feature alone", "around the article"), maps, strict=True):
-    shares = np.bincount(np.ravel(codes), minlength=len(symmetry.CAUSES)) / codes.size
-    found = {n: f"{x:.2%}" for n, x in zip(symmetry.CAUSES, shares, strict=True) if x > 0}
+    shares = np.bincount(np.ravel(codes), minlength=len(gat_jax.CAUSES)) / codes.size
+    found = {n: f"{x:.2%}" for n, x in zip(gat_jax.CAUSES, shares, strict=True) if x > 0}
     print(f"share of the grid, {title}: {found}")
 
 # %% [markdown]
@@ -287,7 +283,8 @@ def sample_all(cells, *, num_inits=30_000):
     """Sample every cell; two at a time, since most of the time goes into compiling."""
     with ThreadPoolExecutor(2) as pool:
         jobs = [
-            pool.submit(sample, cell, graph, pairs, num_inits=num_inits, seed=0) for cell in cells
+            pool.submit(gat_jax.sample, cell, graph, pairs, num_inits=num_inits, seed=0)
+            for cell in cells
         ]
         return [job.result() for job in jobs]
 
@@ -309,7 +306,7 @@ for h, x, p, lo, hi, e in zip(HEADS, counts, per_head, low, high, equal, strict=
     )
 one = counts[0]
 print(f"\n{one.collisions} collisions of one head. Primary causes of all {one.num_inits} draws:")
-for name, count in zip(symmetry.CAUSES, one.head_causes[0], strict=True):
+for name, count in zip(gat_jax.CAUSES, one.head_causes[0], strict=True):
     if count:
         print(f"  {name:12} {count:6d}")
 print(f"with uniform attention in both rows: {one.uniform_attention}")
@@ -346,7 +343,7 @@ plt.show()
 # curve is low where the senders' features lie on both sides of 0.
 
 # %%
-exact = probability.gaussian_collision_probability(graph.nodes[2:], graph.nodes[1:])
+exact = symmetry.gaussian_collision_probability(graph.nodes[2:], graph.nodes[1:])
 gaussian = LayerConfig(initializer="gaussian", use_bias=False)
 (count,) = sample_all([Cell("tutorial", gaussian)])
 low, high = (float(x) for x in binomial_interval(count.collisions, count.num_inits))
@@ -357,13 +354,13 @@ print("exact value inside the interval:", low <= exact.value <= high)
 
 offsets = np.linspace(0, 7, 29)
 curve = [
-    probability.gaussian_collision_probability(x[2:], x[1:], num_nodes=2**10).value
+    symmetry.gaussian_collision_probability(x[2:], x[1:], num_nodes=2**10).value
     for x in (graph.nodes - offset for offset in offsets)
 ]
 lowest = int(np.argmin(curve))
 print(f"lowest on the curve: {curve[lowest]:.3f}, after subtracting {offsets[lowest]:.2f}")
 x = graphs.standardise(graph.nodes)
-standardised = probability.gaussian_collision_probability(x[2:], x[1:]).value
+standardised = symmetry.gaussian_collision_probability(x[2:], x[1:]).value
 print(f"exact for standardised features: {standardised:.3f}")
 
 fig, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
@@ -465,20 +462,21 @@ with ThreadPoolExecutor(2) as pool:
         zip(
             optimizers,
             pool.map(
-                lambda name: study_training.train_article_start(TrainConfig(name, 1000)), optimizers
+                lambda name: tutorial_training.train_article_start(TrainConfig(name, 1000)),
+                optimizers,
             ),
             strict=True,
         )
     )
-floor = study_training.tutorial_loss_floor()
+floor = tutorial_training.tutorial_loss_floor()
 print(f"loss floor while the twins are equal: {floor:.5f}")
 fig, axes = plt.subplots(2, 2, figsize=(9, 4.8), sharex=True, sharey="row", layout="constrained")
 for column, (name, start) in zip(axes.T, starts.items(), strict=True):
     steps = np.arange(len(start.loss))
-    escaped = np.flatnonzero(start.twin_entropy < study_training.ESCAPED_ENTROPY)
+    escaped = np.flatnonzero(start.twin_entropy < tutorial_training.ESCAPED_ENTROPY)
     separated = np.flatnonzero(~start.is_collided)
     print(f"{name}:")
-    print(f"  entropy of the twins' rows first below {study_training.ESCAPED_ENTROPY}: ", end="")
+    print(f"  entropy of the twins' rows first below {tutorial_training.ESCAPED_ENTROPY}: ", end="")
     print(f"step {escaped[0]}; twins still equal there: {start.is_collided[escaped[0]]}")
     print(f"  twins first different: {f'step {separated[0]}' if len(separated) else 'never'}")
     print(f"  share of steps with equal twins: {start.is_collided.mean():.1%}")
@@ -519,7 +517,7 @@ plt.show()
 
 # %%
 train = functools.partial(
-    study_training.train_runs, "adam", num_runs=300, config=TrainConfig("adam", 400), seed=0
+    tutorial_training.train_runs, "adam", num_runs=300, config=TrainConfig("adam", 400), seed=0
 )
 with ThreadPoolExecutor(2) as pool:
     many = list(pool.map(train, (1, 4)))
@@ -527,8 +525,8 @@ fig, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constraine
 for ax, heads, runs in zip(axes, (1, 4), many, strict=True):
     steps = np.arange(runs.is_collided.shape[1])
     started = runs.is_collided[runs.is_collided[:, 0]]
-    now = escape.occupancy(started)
-    never = escape.kaplan_meier(escape.first_exit(started, steps))
+    now = survival.occupancy(started)
+    never = survival.kaplan_meier(survival.first_exit(started, steps))
     ax.fill_between(steps, now.low, now.high, color=BLUE, alpha=0.2, linewidth=0)
     ax.plot(steps, now.share, color=BLUE, label="equal now (occupancy, 95% interval)")
     ax.step(
@@ -539,7 +537,7 @@ for ax, heads, runs in zip(axes, (1, 4), many, strict=True):
         label="never separated so far (survival)",
     )
     ax.set(title=f"{heads} head{'s'[: heads > 1]}: {len(started)} runs", xlabel="step", ylim=(0, 1))
-    back = escape.reentry(runs.is_collided)
+    back = survival.reentry(runs.is_collided)
     num_runs = len(runs.is_collided)
     print(f"{heads} head{'s'[: heads > 1]}: {len(started)} of {num_runs} runs start equal")
     print(f"  seen separated: {back.num_exited}; of these equal again later: {back.num_reentered}")
@@ -554,13 +552,13 @@ plt.show()
 #
 # Three questions for any graph:
 #
-# 1. **Who are the twins?** `twins.twin_classes`. Self-loops change the answer: without them twins
+# 1. **Who are the twins?** `gat_jax.twin_classes`. Self-loops change the answer: without them twins
 #    share all neighbours and are not joined, with them they must be joined. A class with a single
 #    sender (or none) is *trivial*: no attention can tell its members apart.
-# 2. **Who is equal, with these parameters?** `symmetry.equal_nodes` gives every node the smallest
+# 2. **Who is equal, with these parameters?** `gat_jax.equal_nodes` gives every node the smallest
 #    id of a node with an equal output.
-# 3. **What does it cost?** `twins.loss_floor`: the lowest loss while these nodes stay equal. It is
-#    0 if equal nodes have equal labels.
+# 3. **What does it cost?** `gat_jax.loss_floor`: the lowest loss while these nodes stay equal. It
+#    is 0 if equal nodes have equal labels.
 #
 # The karate club stands in for your graph. Replace the first two lines by yours: any networkx
 # graph, and one label (0, 1, ...) per node.
@@ -572,22 +570,22 @@ plt.show()
 
 # %%
 club = nx.karate_club_graph()
-labels = datasets.load_task("karate_club").labels
-without_loops = graphs.from_networkx(club)  # one-hot node ids, unless you give nodes=...
+labels = graphs.load_task("karate_club").labels
+without_loops = gat_jax.from_networkx(club)  # one-hot node ids, unless you give nodes=...
 position = nx.spring_layout(club, seed=2)
 fig, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
 for ax, title, own in zip(
     axes,
     ("without self-loops", "with self-loops"),
-    (without_loops, graphs.add_self_loops(without_loops)),
+    (without_loops, gat_jax.add_self_loops(without_loops)),
     strict=True,
 ):
-    classes = twins.twin_classes(own)
+    classes = gat_jax.twin_classes(own)
     members = [np.flatnonzero(classes.smallest == i) for i in np.unique(classes.smallest)]
     members = [m for m in members if len(m) > 1]
-    floor = twins.loss_floor(labels, classes.smallest)
+    floor = gat_jax.loss_floor(labels, classes.smallest)
     print(f"{title}: twin classes {[m.tolist() for m in members]}")
-    print(f"  {twins.count_twins(classes)}")
+    print(f"  {gat_jax.count_twins(classes)}")
     print(f"  loss floor if all twins stay equal: {floor:.4f}")
     nx.draw_networkx_edges(club, position, edge_color="#cccccc", ax=ax)
     nx.draw_networkx_nodes(club, position, node_color="#dddddd", node_size=200, ax=ax)
@@ -605,12 +603,12 @@ for title, heads, own in (
     ("structural features", 8, without_loops._replace(nodes=structural)),
 ):
     config = LayerConfig(heads=heads, channels=8, initializer="tutorial")
-    params = init_layer(jax.random.key(0), config, own.nodes.shape[1])
-    groups = symmetry.equal_nodes(params, own)
+    params = gat_jax.init_layer(jax.random.key(0), config, own.nodes.shape[1])
+    groups = gat_jax.equal_nodes(params, own)
     num_equal = int(np.sum(np.bincount(groups)[groups] > 1))
     print(
         f"one draw, {title}, heads: {heads}. Nodes that share their output with another: "
-        f"{num_equal}; loss floor {twins.loss_floor(labels, groups):.4f}"
+        f"{num_equal}; loss floor {gat_jax.loss_floor(labels, groups):.4f}"
     )
 
 # %% [markdown]
