@@ -57,8 +57,7 @@ from gat_jax.studies import tutorial_training as study_training
 from gat_jax.studies.tutorial_init import PRINTED_OUTPUTS, article_params, two_head_params
 from gat_jax.symmetry import nodes as symmetry
 from gat_jax.symmetry import normalised_entropy, probability
-from gat_jax.training import TrainConfig
-from gat_jax.training import survival as escape
+from gat_jax.training import TrainConfig, survival
 
 # The programs here are small: to compile them takes longer than to run them.
 jax.config.update("jax_disable_most_optimizations", True)
@@ -527,8 +526,8 @@ fig, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constraine
 for ax, heads, runs in zip(axes, (1, 4), many, strict=True):
     steps = np.arange(runs.is_collided.shape[1])
     started = runs.is_collided[runs.is_collided[:, 0]]
-    now = escape.occupancy(started)
-    never = escape.kaplan_meier(escape.first_exit(started, steps))
+    now = survival.occupancy(started)
+    never = survival.kaplan_meier(survival.first_exit(started, steps))
     ax.fill_between(steps, now.low, now.high, color=BLUE, alpha=0.2, linewidth=0)
     ax.plot(steps, now.share, color=BLUE, label="equal now (occupancy, 95% interval)")
     ax.step(
@@ -539,7 +538,7 @@ for ax, heads, runs in zip(axes, (1, 4), many, strict=True):
         label="never separated so far (survival)",
     )
     ax.set(title=f"{heads} head{'s'[: heads > 1]}: {len(started)} runs", xlabel="step", ylim=(0, 1))
-    back = escape.reentry(runs.is_collided)
+    back = survival.reentry(runs.is_collided)
     num_runs = len(runs.is_collided)
     print(f"{heads} head{'s'[: heads > 1]}: {len(started)} of {num_runs} runs start equal")
     print(f"  seen separated: {back.num_exited}; of these equal again later: {back.num_reentered}")
