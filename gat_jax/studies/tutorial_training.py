@@ -23,9 +23,7 @@ from gat_jax.studies import claim_ids
 from gat_jax.studies.claims import Measurement, deterministic, share
 from gat_jax.studies.tutorial_init import article_params
 from gat_jax.symmetry import CAUSES
-from gat_jax.training import TrainConfig, TrainSettings, TrainTask
-from gat_jax.training import survival as escape
-from gat_jax.training import trainer as training
+from gat_jax.training import TrainConfig, TrainSettings, TrainTask, make_task, survival, train_run
 
 LEARNING_RATES: dict[str, float] = {"sgd": 0.1, "adam": 0.005}
 ARTICLE_LEARNING_RATE = 0.01
@@ -61,7 +59,7 @@ def task() -> TrainTask:
     tutorial = datasets.load_task("tutorial")
     assert tutorial.labels is not None
     pairs = twins.twin_pairs(twins.twin_classes(tutorial.graph))
-    return training.make_task(tutorial.graph, tutorial.labels, np.ones(4, bool), pairs)
+    return make_task(tutorial.graph, tutorial.labels, np.ones(4, bool), pairs)
 
 
 def layer_config(heads: int) -> LayerConfig:
@@ -106,7 +104,7 @@ def _train_runs(
 ) -> Runs:
     """Train and reduce in one program: histories of all runs are never all in memory."""
     run = functools.partial(
-        training.train_run, task=task(), configs=(layer,), config=config, settings=settings
+        train_run, task=task(), configs=(layer,), config=config, settings=settings
     )
     _, history = jax.vmap(run)(params)
     # One layer, and one pair of twins: its share is 0 or 1.
@@ -136,9 +134,7 @@ def train_article_start(config: TrainConfig) -> ArticleStart:
     One run has no sample to average over: in float32 the steps at which its twins separate and
     meet again move by some ten.
     """
-    run = functools.partial(
-        training.train_run, configs=(layer_config(1),), config=config, task=task()
-    )
+    run = functools.partial(train_run, configs=(layer_config(1),), config=config, task=task())
     with jax.enable_x64(True):
         params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), article_params())
         settings = TrainSettings(learning_rate=ARTICLE_LEARNING_RATE)
@@ -159,7 +155,7 @@ def measurements(
     measured = {}
     for name, run in runs.items():
         num_runs, last_step = len(run.is_collided), run.is_collided.shape[1] - 1
-        reentry = escape.reentry(np.asarray(run.is_collided))
+        reentry = survival.reentry(np.asarray(run.is_collided))
         story = (
             f"Of {int(run.is_collided[:, 0].sum())} runs that start collided, {reentry.num_exited} "
             f"are seen separated within {last_step} steps and {reentry.num_reentered} of those "
@@ -222,7 +218,7 @@ def dataset(runs: Mapping[str, Runs], starts: Mapping[str, ArticleStart]) -> xr.
     for optimizer, heads in itertools.product(LEARNING_RATES, HEADS):
         run = runs[claim_ids.run_name(optimizer, heads)]
         steps = np.arange(run.is_collided.shape[1])
-        occupancy = escape.occupancy(np.asarray(run.is_collided))
+        occupancy = survival.occupancy(np.asarray(run.is_collided))
         parts.append(
             xr.Dataset(
                 {
@@ -256,7 +252,7 @@ def dataset(runs: Mapping[str, Runs], starts: Mapping[str, ArticleStart]) -> xr.
 
 def _survival_variables(is_collided: np.ndarray, steps: np.ndarray) -> dict:
     """Evaluate the survival curve of the equal state at every step; NaN if no run started in it."""
-    curve = escape.kaplan_meier(escape.first_exit(is_collided, steps))
+    curve = survival.kaplan_meier(survival.first_exit(is_collided, steps))
     if curve is None:
         nothing = np.full(len(steps), np.nan)
         values = (nothing, nothing, nothing)
