@@ -13,8 +13,7 @@ import xarray as xr
 from gat_jax.graphs import TwinPairs, datasets, twins
 from gat_jax.layers import GATParams, LayerConfig, gat
 from gat_jax.runtime.stats import binomial_interval
-from gat_jax.sampling import Cell, Counts, sample
-from gat_jax.sampling import sampler as sampling
+from gat_jax.sampling import UNIFORM_DEFICIT, Cell, Counts, FeatureName, sample
 from gat_jax.studies.claims import Measurement, deterministic, share
 from gat_jax.symmetry import CAUSES, normalised_entropy, probability
 
@@ -91,7 +90,7 @@ def tutorial_twins() -> tuple[jraph.GraphsTuple, TwinPairs]:
 def cells() -> dict[str, Cell]:
     """Return the settings that are sampled, by the suffix of their id."""
 
-    def cell(features: sampling.FeatureName = "raw", **options: Any) -> Cell:
+    def cell(features: FeatureName = "raw", **options: Any) -> Cell:
         layer = dataclasses.replace(LayerConfig(initializer="tutorial"), **options)
         return Cell("tutorial", layer, features)
 
@@ -149,7 +148,7 @@ def measurements(counts: Mapping[str, Counts]) -> dict[str, Measurement]:
     measured["init.uniform_attention.gat.h1"] = share(
         one.uniform_attention,
         one.num_inits,
-        f"Normalised entropy above 1 - {sampling.UNIFORM_DEFICIT:g} in both twins' rows: "
+        f"Normalised entropy above 1 - {UNIFORM_DEFICIT:g} in both twins' rows: "
         f"{one.uniform_attention} of {one.num_inits} initialisations.",
     )
     measured["init.explained_by_regime.gat.h1"] = share(

@@ -27,6 +27,7 @@ import xarray as xr
 from jax.experimental import multihost_utils
 from jaxtyping import Float
 
+from gat_jax import sampling
 from gat_jax.graphs import TwinPairs, datasets, twins
 from gat_jax.graphs import build as graphs
 from gat_jax.layers import InitializerName, LayerConfig, LayerName
@@ -34,7 +35,6 @@ from gat_jax.runtime import engine, stats, store
 from gat_jax.runtime.devices import Devices, default_devices
 from gat_jax.runtime.store import Blocks
 from gat_jax.sampling import Cell, Counts, FeatureName, InitValues, PreparedCell, Tile
-from gat_jax.sampling import sampler as sampling
 from gat_jax.symmetry import CAUSES
 
 BUILT_IN_GRAPHS = {

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import common as bench_common
+from gat_jax import sampling
 from gat_jax.graphs import TwinPairs, twins
 from gat_jax.graphs import build as graphs
 from gat_jax.layers import LayerConfig
@@ -28,8 +29,6 @@ from gat_jax.runtime import cli, store
 from gat_jax.runtime.devices import default_devices, jit_tiles, use_cores
 from gat_jax.runtime.engine import add_up
 from gat_jax.sampling import Cell, Counts
-from gat_jax.sampling import random_bits as draws
-from gat_jax.sampling import sampler as sampling
 from gat_jax.studies import tutorial_init as study_init
 
 SCRIPTS = Path(__file__).parents[1]
@@ -222,7 +221,7 @@ def compare_with_bound(twins_of, options: Options) -> list[dict[str, Any]]:
     batches = num_inits // size // len(devices)
 
     def threefry(key, k):
-        return draws.draw_bits(key, k.astype(jnp.uint32), num=num, size=size)
+        return sampling.draw_bits(key, k.astype(jnp.uint32), num=num, size=size)
 
     def jax_random(key, k):
         return jax.random.bits(jax.random.fold_in(jax.random.wrap_key_data(key), k), (num, size))

@@ -19,8 +19,7 @@ from gat_jax.graphs import build as graphs
 from gat_jax.graphs import datasets
 from gat_jax.layers import LayerConfig
 from gat_jax.runtime import stats, store
-from gat_jax.sampling import Cell, sample
-from gat_jax.sampling import sampler as sampling
+from gat_jax.sampling import Cell, Counts, sample
 from gat_jax.studies import tutorial_init as study_init
 from gat_jax.sweeps import SweepSpec
 from gat_jax.sweeps import runner as sweep
@@ -543,6 +542,6 @@ def test_records_keep_every_count():
     graph, pairs = study_init.tutorial_twins()
     counts = sample(cells[0].task.cell, graph, pairs, num_inits=1000, seed=0)
     again = sweep.from_record(sweep.to_record(counts), cells[0])
-    for name, one, two in zip(sampling.Counts._fields, counts, again, strict=True):
+    for name, one, two in zip(Counts._fields, counts, again, strict=True):
         np.testing.assert_array_equal(one, two, err_msg=name)
         assert np.asarray(one).dtype == two.dtype
