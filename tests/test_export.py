@@ -11,8 +11,8 @@ from gat_jax import graphs, layers
 from gat_jax.graphs import twins
 from gat_jax.layers import LayerConfig, initializers
 from gat_jax.layers import networks as models
-from gat_jax.sampling import Cell
-from gat_jax.sampling import sampler as sampling
+from gat_jax.sampling import Cell, Tile, prepare_cell
+from gat_jax.sampling.sampler import run_tile
 from gat_jax.studies import tutorial_init as study_init
 from gat_jax.studies import tutorial_training as study_training
 from gat_jax.training import trainer as training
@@ -73,14 +73,15 @@ def test_a_tile_of_initialisations_exports(graph):
     if graph == "gathered":
         source = graphs.karate_club()
         pairs = twins.twin_pairs(twins.twin_classes(source))
-    task = sampling.prepare_cell(cell, source, pairs, seed=0)
-    assert task.shape.layout.is_unrolled(task.shape.num_features, 2) == (graph == "unrolled")
-    leaves, structure = jax.tree.flatten(task.inputs)
+    prepared = prepare_cell(cell, source, pairs, seed=0)
+    shape = prepared.shape
+    assert shape.layout.is_unrolled(shape.num_features, 2) == (graph == "unrolled")
+    leaves, structure = jax.tree.flatten(prepared.inputs)
 
     def bins(*leaves):
         inputs = jax.tree.unflatten(structure, leaves)
-        tile = sampling.Tile(jnp.uint32(0), jnp.int32(100))
-        tally, _ = sampling.run_tile(task.shape, inputs, tile)
+        tile = Tile(jnp.uint32(0), jnp.int32(100))
+        tally, _ = run_tile(shape, inputs, tile)
         return tally.bins
 
     found, expected = round_trip(bins, *leaves), jax.jit(bins)(*leaves)

@@ -1,14 +1,36 @@
 """Random initialisations of one setting, drawn, measured and counted."""
 
-from gat_jax.sampling.sampler import (
+from gat_jax.sampling.cells import (
+    BATCHES_PER_TILE,
     Cell,
-    Counts,
     FeatureName,
+)
+from gat_jax.sampling.counts import (
+    COUNT_FIELDS,
+    GAP_RANGE,
+    GAP_STEPS,
+    JOINT_CAUSES,
+    NUM_ENTROPY_BINS,
+    NUM_GAP_BINS,
+    SUMS,
+    UNIFORM_DEFICIT,
+    CountField,
+    Counts,
     InitValues,
+    decode,
+    dim_sizes,
+)
+from gat_jax.sampling.random_bits import (
+    draw_bits,
+    named_key,
+)
+from gat_jax.sampling.replay import (
+    params_of,
+)
+from gat_jax.sampling.sampler import (
     MeasuredTile,
     PreparedCell,
     Tile,
-    decode,
     measure_tiles,
     prepare_cell,
     sample,
@@ -16,7 +38,17 @@ from gat_jax.sampling.sampler import (
 )
 
 __all__ = [
+    "BATCHES_PER_TILE",
+    "COUNT_FIELDS",
+    "GAP_RANGE",
+    "GAP_STEPS",
+    "JOINT_CAUSES",
+    "NUM_ENTROPY_BINS",
+    "NUM_GAP_BINS",
+    "SUMS",
+    "UNIFORM_DEFICIT",
     "Cell",
+    "CountField",
     "Counts",
     "FeatureName",
     "InitValues",
@@ -24,7 +56,11 @@ __all__ = [
     "PreparedCell",
     "Tile",
     "decode",
+    "dim_sizes",
+    "draw_bits",
     "measure_tiles",
+    "named_key",
+    "params_of",
     "prepare_cell",
     "sample",
     "split_into_tiles",

@@ -13,8 +13,7 @@ import xarray as xr
 from gat_jax.graphs import TwinPairs, datasets, twins
 from gat_jax.layers import GATParams, LayerConfig, gat
 from gat_jax.runtime.stats import binomial_interval
-from gat_jax.sampling import Cell, Counts, sample
-from gat_jax.sampling import sampler as sampling
+from gat_jax.sampling import UNIFORM_DEFICIT, Cell, Counts, FeatureName, sample
 from gat_jax.studies import claim_ids
 from gat_jax.studies.claim_ids import GAUSSIAN, GCN, ONE_HEAD, RESIDUAL, Setting
 from gat_jax.studies.claims import Measurement, deterministic, share
@@ -93,11 +92,11 @@ def tutorial_twins() -> tuple[jraph.GraphsTuple, TwinPairs]:
 def cells() -> dict[Setting, Cell]:
     """Return what is sampled, by setting, in the order of their work: heavy ones first."""
 
-    def cell(features: sampling.FeatureName = "raw", **options: Any) -> Cell:
+    def cell(features: FeatureName = "raw", **options: Any) -> Cell:
         layer = dataclasses.replace(LayerConfig(initializer="tutorial"), **options)
         return Cell("tutorial", layer, features)
 
-    kinds: tuple[sampling.FeatureName, ...] = ("uniform01", "normal", "standardised")
+    kinds: tuple[FeatureName, ...] = ("uniform01", "normal", "standardised")
     return {
         **{Setting("gat", h): cell(heads=h) for h in (8, 4, 1, 2)},
         **{Setting("gatv2", 1, c): cell(layer="gatv2", channels=c) for c in (8, 4, 2, 1)},
@@ -164,7 +163,7 @@ def _of_one_head(one: Counts) -> dict[str, Measurement]:
         claim_ids.of_init("uniform_attention", ONE_HEAD): share(
             one.uniform_attention,
             one.num_inits,
-            f"Normalised entropy above 1 - {sampling.UNIFORM_DEFICIT:g} in both twins' rows: "
+            f"Normalised entropy above 1 - {UNIFORM_DEFICIT:g} in both twins' rows: "
             f"{one.uniform_attention} of {one.num_inits} initialisations.",
         ),
         claim_ids.of_init("explained_by_regime", ONE_HEAD): share(

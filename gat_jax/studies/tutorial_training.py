@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from gat_jax.graphs import datasets, twins
 from gat_jax.layers import LayerConfig, LayerParams, init_network
 from gat_jax.runtime.devices import jit_briefly
-from gat_jax.sampling import random_bits as draws
+from gat_jax.sampling import named_key
 from gat_jax.studies import claim_ids
 from gat_jax.studies.claims import Measurement, deterministic, share
 from gat_jax.studies.tutorial_init import article_params
@@ -87,7 +87,7 @@ def train_runs(
     optimizer: str, heads: int, *, num_runs: int, config: TrainConfig, seed: int
 ) -> Runs:
     """Train many initialisations; both optimisers start from the same ones."""
-    key = draws.named_key(seed, f"training.h{heads}")
+    key = named_key(seed, f"training.h{heads}")
     layer = layer_config(heads)
     params = init_network(key, (layer,), 2, batch_shape=(num_runs,))
     settings = TrainSettings(learning_rate=LEARNING_RATES[optimizer])

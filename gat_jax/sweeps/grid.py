@@ -17,10 +17,11 @@ import jaxlib.version
 import jraph
 import numpy as np
 
+from gat_jax import sampling
 from gat_jax.graphs import TwinPairs, load_graph, twins
 from gat_jax.layers import LayerConfig
 from gat_jax.runtime.devices import device_name
-from gat_jax.sampling import Cell, PreparedCell, prepare_cell, sampler
+from gat_jax.sampling import Cell, PreparedCell, prepare_cell
 from gat_jax.sweeps.spec import AXES, SweepSpec
 
 MAX_BLOCK_TILES = 64
@@ -152,7 +153,7 @@ def _header(spec: SweepSpec, graphs: Mapping[str, jraph.GraphsTuple]) -> dict[st
         "device": device_name(),
         "version_jax": jax.__version__,
         "version_jaxlib": jaxlib.version.__version__,
-        "batches_per_tile": sampler.BATCHES_PER_TILE,
+        "batches_per_tile": sampling.BATCHES_PER_TILE,
     }
 
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import jax
 
+from gat_jax import sampling
 from gat_jax.runtime import engine
 from gat_jax.runtime.store import Blocks
-from gat_jax.sampling import sampler
 from gat_jax.sweeps import grid, records
 from gat_jax.sweeps.grid import Entry, Grid
 from gat_jax.sweeps.runner import Machine
@@ -70,7 +70,7 @@ def plan_sweep(cells: Grid, machine: Machine, path: Path) -> Iterator[CellPlan]:
 def _time_call(program: engine.Program, entry: Entry) -> float:
     """Return the seconds that one tile on each device takes."""
     shape = entry.prepared.shape
-    (tile,) = sampler.split_into_tiles(0, shape.tile_size, shape)
+    (tile,) = sampling.split_into_tiles(0, shape.tile_size, shape)
     seconds = 0.0
     for _ in range(2):  # the first call also allocates
         start = time.perf_counter()

@@ -14,9 +14,8 @@ from jaxtyping import Float
 
 from gat_jax.runtime.stats import mean_share_interval
 from gat_jax.runtime.store import RECORD, Blocks, DamagedBlockError, Form
-from gat_jax.sampling import Counts, InitValues, sampler
+from gat_jax.sampling import COUNT_FIELDS, Counts, InitValues, dim_sizes
 from gat_jax.sweeps.grid import Entry
-from gat_jax.symmetry import CAUSES
 
 SCHEMA = 2
 
@@ -40,16 +39,11 @@ class Field(NamedTuple):
 
 def fields_of(num_heads: int) -> tuple[Field, ...]:
     """Return the fields of the records of cells with so many heads, in the order they stand in."""
-    shapes = {
-        "joint_causes": (len(sampler.JOINT_CAUSES),),
-        "head_causes": (num_heads, len(CAUSES)),
-        "entropy_histogram": (sampler.NUM_ENTROPY_BINS,),
-        "gap_histogram": (sampler.NUM_GAP_BINS,),
-    }
+    sizes = dim_sizes(num_heads)
     fields, start = [], 0
-    for name in Counts._fields:
-        dtype = "float64" if name in sampler.SUMS else "int64"
-        fields.append(Field(name, shapes.get(name, ()), dtype, start))
+    for name, (dims, dtype) in COUNT_FIELDS.items():
+        shape = tuple(sizes[dim] for dim in dims)
+        fields.append(Field(name, shape, np.dtype(dtype).name, start))
         start = fields[-1].stop
     return tuple(fields)
 

@@ -20,10 +20,11 @@ import numpy as np
 import xarray as xr
 from jax.experimental import multihost_utils
 
+from gat_jax import sampling
 from gat_jax.runtime import engine, locks, store
 from gat_jax.runtime.devices import Devices, default_devices, provenance, total_memory
 from gat_jax.runtime.store import Blocks
-from gat_jax.sampling import Counts, InitValues, Tile, decode, measure_tiles, sampler
+from gat_jax.sampling import Counts, InitValues, Tile, decode, measure_tiles
 from gat_jax.sweeps import grid, records
 from gat_jax.sweeps.grid import Entry, Grid
 from gat_jax.sweeps.spec import SweepSpec
@@ -271,7 +272,7 @@ def _run_blocks(
     def tiles() -> Iterator[Tile]:
         for block in itertools.chain([first_number], numbers):
             first = block * entry.block_size
-            cut = list(sampler.split_into_tiles(first, first + entry.inits_of(block), shape))
+            cut = list(sampling.split_into_tiles(first, first + entry.inits_of(block), shape))
             under_way.append((block, len(cut)))
             yield from cut
 
@@ -286,7 +287,7 @@ def _run_blocks(
         group = [first_result, *itertools.islice(results, num_tiles - 1)]
         tally = engine.add_up(result.tally for result in group)
         counts = decode(tally, entry.inits_of(block), shape)
-        if not all(np.isfinite(getattr(counts, name)) for name in sampler.SUMS):
+        if not all(np.isfinite(getattr(counts, name)) for name in sampling.SUMS):
             raise ValueError(
                 f"{entry.key}: expected numbers that float32 holds, got an overflow; "
                 "use smaller features or a smaller gain"

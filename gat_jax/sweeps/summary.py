@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from gat_jax import sampling
 from gat_jax.runtime import locks, store
 from gat_jax.runtime.stats import binomial_interval
 from gat_jax.runtime.store import Blocks
-from gat_jax.sampling import Counts, sampler
+from gat_jax.sampling import Counts
 from gat_jax.sweeps import grid, records
 from gat_jax.sweeps.grid import Entry, Grid
 from gat_jax.sweeps.records import SCHEMA, Prefix, collision_interval
@@ -72,14 +73,14 @@ def summarise(cells: Grid, blocks: Blocks, provenance: Mapping[str, str]) -> xr.
 
 
 def _coords(cells: Grid) -> dict[str, Any]:
-    low, high = sampler.GAP_RANGE
-    edges = np.linspace(low, high, sampler.GAP_STEPS + 1)
-    entropy_edges = np.linspace(0.0, 1.0, sampler.NUM_ENTROPY_BINS + 1)
+    low, high = sampling.GAP_RANGE
+    edges = np.linspace(low, high, sampling.GAP_STEPS + 1)
+    entropy_edges = np.linspace(0.0, 1.0, sampling.NUM_ENTROPY_BINS + 1)
     return {
         **{axis: list(values) for axis, values in cells.spec.axes.items()},
         "head": np.arange(max(cells.spec.heads)),
         "cause": list(CAUSES),
-        "joint_cause": list(sampler.JOINT_CAUSES),
+        "joint_cause": list(sampling.JOINT_CAUSES),
         "bound": ["low", "high"],
         "entropy_low": ("entropy_bin", entropy_edges[:-1]),
         "entropy_high": ("entropy_bin", entropy_edges[1:]),
@@ -124,7 +125,7 @@ def _summary(cells: Grid, entry: Entry | None, prefix: Prefix | None) -> dict[st
         "head_collisions_by_cause": (("head", "cause"), by_head),
         "joint_collisions_by_cause": (
             ("joint_cause",),
-            count("joint_causes", (len(sampler.JOINT_CAUSES),)),
+            count("joint_causes", (len(sampling.JOINT_CAUSES),)),
         ),
     }
     if cells.spec.measure == "collisions":
@@ -136,9 +137,9 @@ def _summary(cells: Grid, entry: Entry | None, prefix: Prefix | None) -> dict[st
         "matching_outputs": ((), count("matching_outputs")),
         "entropy_histogram": (
             ("entropy_bin",),
-            count("entropy_histogram", (sampler.NUM_ENTROPY_BINS,)),
+            count("entropy_histogram", (sampling.NUM_ENTROPY_BINS,)),
         ),
-        "gap_histogram": (("gap_bin",), count("gap_histogram", (sampler.NUM_GAP_BINS,))),
+        "gap_histogram": (("gap_bin",), count("gap_histogram", (sampling.NUM_GAP_BINS,))),
         "entropy_mean": ((), moments[0]),
         "entropy_variance": ((), moments[1]),
         "log10_gap_mean": ((), moments[2]),

@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 from jax.extend import random as jax_random
 
-from gat_jax.sampling import random_bits as draws
+from gat_jax.sampling.random_bits import draw_bits, from_bits, named_key, threefry
 
 KEY = np.array([0x13198A2E, 0x03707344], np.uint32)
 
@@ -13,11 +13,11 @@ KEY = np.array([0x13198A2E, 0x03707344], np.uint32)
 def test_threefry_is_that_of_its_authors():
     """Known answers of the Random123 library: threefry2x32, 20 rounds."""
     x0, x1 = np.uint32([0x243F6A88]), np.uint32([0x85A308D3])
-    assert [hex(int(x[0])) for x in draws.threefry(KEY, x0, x1)] == ["0xc4923a9c", "0x483df7a0"]
+    assert [hex(int(x[0])) for x in threefry(KEY, x0, x1)] == ["0xc4923a9c", "0x483df7a0"]
 
 
 def test_draw_bits_are_those_of_jax_for_these_counters():
-    bits = jax.jit(lambda b: draws.draw_bits(KEY, b, num=5, size=8))(jnp.uint32(7))
+    bits = jax.jit(lambda b: draw_bits(KEY, b, num=5, size=8))(jnp.uint32(7))
     x0 = np.arange(24, dtype=np.uint32)
     expected = jax_random.threefry2x32_p.bind(*jnp.asarray(KEY), x0, jnp.full(24, 7, jnp.uint32))
     np.testing.assert_array_equal(bits, np.concatenate(expected).reshape(6, 8)[:5])
@@ -25,7 +25,7 @@ def test_draw_bits_are_those_of_jax_for_these_counters():
 
 def test_draw_bits_differ_between_keys_batches_and_places():
     bits = [
-        np.asarray(draws.draw_bits(key, jnp.uint32(batch), num=4, size=1024))
+        np.asarray(draw_bits(key, jnp.uint32(batch), num=4, size=1024))
         for key in (KEY, KEY[::-1])
         for batch in (0, 1)
     ]
@@ -38,8 +38,8 @@ def test_draw_bits_differ_between_keys_batches_and_places():
     [("uniform", scipy.stats.uniform(-np.sqrt(3), 2 * np.sqrt(3))), ("normal", scipy.stats.norm())],
 )
 def test_from_bits_has_its_distribution(distribution, expected):
-    bits = draws.draw_bits(KEY, jnp.uint32(0), num=8, size=50_000)
-    numbers = np.asarray(draws.from_bits(bits, distribution))
+    bits = draw_bits(KEY, jnp.uint32(0), num=8, size=50_000)
+    numbers = np.asarray(from_bits(bits, distribution))
     assert numbers.dtype == np.float32
     assert scipy.stats.kstest(numbers.ravel(), expected.cdf).pvalue > 1e-3
     correlation = np.corrcoef(numbers) - np.eye(8)
@@ -49,7 +49,7 @@ def test_from_bits_has_its_distribution(distribution, expected):
 @pytest.mark.parametrize("distribution", ["uniform", "normal"])
 def test_from_bits_is_finite_at_the_ends(distribution):
     ends = np.array([[0, 0xFFFFFFFF, 1 << 31]], np.uint32)
-    low, high, middle = np.asarray(draws.from_bits(ends, distribution))[0]
+    low, high, middle = np.asarray(from_bits(ends, distribution))[0]
     assert np.isfinite([low, high, middle]).all()
     assert low < -1.7 < abs(middle) + 1.7 - 1e-6
     assert high > 1.7
@@ -58,6 +58,6 @@ def test_from_bits_is_finite_at_the_ends(distribution):
 
 def test_named_key_is_a_stable_hash():
     # The numbers must be the same in every process and version.
-    assert jax.random.key_data(draws.named_key(0, "a")).tolist() == [3011824311, 2312571993]
-    keys = [draws.named_key(*x) for x in ((0, "a"), (1, "a"), (0, "b"))]
+    assert jax.random.key_data(named_key(0, "a")).tolist() == [3011824311, 2312571993]
+    keys = [named_key(*x) for x in ((0, "a"), (1, "a"), (0, "b"))]
     assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == 3

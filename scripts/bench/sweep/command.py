@@ -21,12 +21,13 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import common
+from gat_jax import sampling
 from gat_jax.graphs import TwinPairs, random_graph, twins
 from gat_jax.layers import LayerConfig
 from gat_jax.runtime import cli, store
 from gat_jax.runtime.devices import default_devices, jit_tiles, provenance, use_cores
 from gat_jax.runtime.engine import add_up
-from gat_jax.sampling import Cell, Counts, random_bits, sampler
+from gat_jax.sampling import Cell, Counts
 from gat_jax.studies import tutorial_init
 
 SCRIPTS = Path(__file__).parents[2]
@@ -114,16 +115,16 @@ def compare(
 
 def _engine_sampler(case: str, graph, pairs, layer: LayerConfig) -> Sampler:
     cell = Cell(case, layer)
-    task = sampler.prepare_cell(cell, graph, pairs, seed=0)
+    task = sampling.prepare_cell(cell, graph, pairs, seed=0)
     devices = default_devices()
     # About a second's work.
     num_inits = 2**24 if task.shape.layout.is_unrolled(task.shape.num_features, 2) else 2**16
 
     def counts(seed: int) -> Counts:
-        task = sampler.prepare_cell(cell, graph, pairs, seed=seed)
-        tiles = sampler.split_into_tiles(0, num_inits, task.shape)
-        results = sampler.measure_tiles(task, tiles, devices=devices)
-        return sampler.decode(add_up(x.tally for x in results), num_inits, task.shape)
+        task = sampling.prepare_cell(cell, graph, pairs, seed=seed)
+        tiles = sampling.split_into_tiles(0, num_inits, task.shape)
+        results = sampling.measure_tiles(task, tiles, devices=devices)
+        return sampling.decode(add_up(x.tally for x in results), num_inits, task.shape)
 
     def check() -> tuple[float, float]:
         found = counts(1)
@@ -202,13 +203,13 @@ def compare_with_bound(twins_of, options: Options) -> list[dict[str, Any]]:
     """Time collisions alone against drawing the random numbers and nothing else."""
     case = "tutorial graph, collisions only"
     cell = Cell("tutorial", LayerConfig(initializer="tutorial"))
-    task = sampler.prepare_cell(cell, *twins_of, seed=0, only_signs=True)
-    whole = sampler.prepare_cell(cell, *twins_of, seed=0)
+    task = sampling.prepare_cell(cell, *twins_of, seed=0, only_signs=True)
+    whole = sampling.prepare_cell(cell, *twins_of, seed=0)
     devices, num_inits = default_devices(), 2**25
 
     def run(task) -> int:
-        for _ in sampler.measure_tiles(
-            task, sampler.split_into_tiles(0, num_inits, task.shape), devices=devices
+        for _ in sampling.measure_tiles(
+            task, sampling.split_into_tiles(0, num_inits, task.shape), devices=devices
         ):
             pass
         return num_inits
@@ -217,7 +218,7 @@ def compare_with_bound(twins_of, options: Options) -> list[dict[str, Any]]:
     batches = num_inits // size // len(devices)
 
     def threefry(key, k):
-        return random_bits.draw_bits(key, k.astype(jnp.uint32), num=num, size=size)
+        return sampling.draw_bits(key, k.astype(jnp.uint32), num=num, size=size)
 
     def jax_random(key, k):
         return jax.random.bits(jax.random.fold_in(jax.random.wrap_key_data(key), k), (num, size))

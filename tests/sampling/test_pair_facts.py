@@ -1,4 +1,4 @@
-"""The lanes against the layers: two implementations that share only the criterion's words."""
+"""The rows of twins against the layers: two implementations with the same words for a cause."""
 
 import dataclasses
 
@@ -10,7 +10,8 @@ import pytest
 from gat_jax import graphs, layers
 from gat_jax.graphs import twins
 from gat_jax.layers import LayerConfig, LayerSettings, initializers
-from gat_jax.sampling import twin_rows as lanes
+from gat_jax.sampling.pair_facts import measure_pairs
+from gat_jax.sampling.twin_layout import make_twin_layout
 from gat_jax.studies import tutorial_init as study_init
 from gat_jax.symmetry import CAUSES, metrics
 from gat_jax.symmetry import nodes as symmetry
@@ -28,8 +29,8 @@ TUTORIAL = study_init.tutorial_twins()
 RANDOM = twins_of(graphs.random_graph(3, num_nodes=24, num_edges=60, num_features=3, num_twins=10))
 
 
-def draw_lanes(config, num_features, seed=0):
-    """Return parameters in lanes, and the same as a batch of ordinary parameters."""
+def draw_params(config, num_features, seed=0):
+    """Return parameters with the batch on the last axis, and as a batch of ordinary ones."""
     head = dataclasses.replace(config, heads=1)
     scales = initializers.draw_scales(config, num_features)
     num = initializers.num_draws(scales, head, num_features)
@@ -57,7 +58,7 @@ def draw_lanes(config, num_features, seed=0):
 
 def measure(params, nodes, layout, config, **options):
     def function(params, nodes):
-        return lanes.measure_pairs(params, nodes, layout, config, **options)
+        return measure_pairs(params, nodes, layout, config, **options)
 
     return jax.jit(function, compiler_options=QUICKLY)(params, nodes)
 
@@ -100,9 +101,9 @@ def facts_of_layers(batch, graph, pairs, config, slope):
 def test_measure_pairs_finds_what_the_layers_find(graph, options, slope):
     source, pairs = TUTORIAL if graph == "tutorial" else RANDOM
     config = LayerConfig(initializer="tutorial", **options)
-    layout, ids = lanes.twin_layout(source, pairs)
+    layout, ids = make_twin_layout(source, pairs)
     assert layout.is_unrolled(source.nodes.shape[1], config.channels) == (graph == "tutorial")
-    params, batch = draw_lanes(config, source.nodes.shape[1])
+    params, batch = draw_params(config, source.nodes.shape[1])
     found = measure(
         params,
         jnp.asarray(source.nodes)[ids][..., None],
@@ -131,8 +132,8 @@ def test_measure_pairs_finds_what_the_layers_find(graph, options, slope):
 @pytest.mark.parametrize("graph", [TUTORIAL, RANDOM], ids=["tutorial", "random"])
 def test_only_signs_decides_the_same_pairs(graph):
     config = LayerConfig(heads=2, initializer="tutorial")
-    layout, ids = lanes.twin_layout(*graph)
-    params, _ = draw_lanes(config, graph[0].nodes.shape[1])
+    layout, ids = make_twin_layout(*graph)
+    params, _ = draw_params(config, graph[0].nodes.shape[1])
     nodes = jnp.asarray(graph[0].nodes)[ids][..., None]
     whole, signs = (
         measure(params, nodes, layout, config, slope=0.2, only_signs=only_signs)
@@ -150,8 +151,8 @@ def test_only_signs_decides_the_same_pairs(graph):
 def test_collided_twins_of_gat_are_bit_equal():
     config = LayerConfig(heads=2, initializer="tutorial")
     for source, pairs in (TUTORIAL, RANDOM):
-        layout, ids = lanes.twin_layout(source, pairs)
-        params, _ = draw_lanes(config, source.nodes.shape[1], seed=1)
+        layout, ids = make_twin_layout(source, pairs)
+        params, _ = draw_params(config, source.nodes.shape[1], seed=1)
         nodes = jnp.asarray(source.nodes)[ids][..., None]
         found = measure(params, nodes, layout, config, slope=0.2)
         is_regime = np.asarray(found.in_regime)
@@ -162,8 +163,8 @@ def test_collided_twins_of_gat_are_bit_equal():
 def test_features_of_each_initialisation_are_used():
     config = LayerConfig(heads=2, initializer="tutorial")
     source, pairs = TUTORIAL
-    layout, ids = lanes.twin_layout(source, pairs)
-    params, batch = draw_lanes(config, 2)
+    layout, ids = make_twin_layout(source, pairs)
+    params, batch = draw_params(config, 2)
     nodes = jax.random.normal(jax.random.key(3), (len(ids), 2, NUM_INITS))
     found = measure(params, nodes, layout, config, slope=0.2)
     for init in range(0, NUM_INITS, 16):
@@ -173,32 +174,3 @@ def test_features_of_each_initialisation_are_used():
         causes, gap, *_ = facts_of_layers(one, source._replace(nodes=features), pairs, config, 0.2)
         np.testing.assert_array_equal(found.causes[..., init], causes[..., 0])
         np.testing.assert_allclose(found.gap[..., init].max(axis=1), gap[:, 0], atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda g, p: (g, twins.TwinPairs(*(x[:0] for x in p))), "pairs: expected at least one"),
-        (lambda g, p: (g, p._replace(is_trivial=~p.is_trivial)), "pairs: expected non-trivial"),
-        (
-            lambda g, p: (g._replace(edges=np.ones((len(g.senders), 1), np.float32)), p),
-            "edges: expected no edge features",
-        ),
-    ],
-)
-def test_twin_layout_refuses(change, message):
-    with pytest.raises(ValueError, match=message):
-        lanes.twin_layout(*change(*TUTORIAL))
-
-
-def test_twin_layout_keeps_what_twins_need():
-    layout, ids = lanes.twin_layout(*RANDOM)
-    source, pairs = RANDOM
-    assert len(layout.pairs) == len(pairs.first)
-    for (first, second), i, k in zip(layout.pairs, pairs.first, pairs.second, strict=True):
-        assert ids[layout.receivers[first]] == i
-        assert ids[layout.receivers[second]] == k
-        support = np.sort(source.senders[source.receivers == i])
-        assert ids[list(layout.supports[first])].tolist() == support.tolist()
-    classes = twins.twin_classes(source).smallest[pairs.first]
-    assert layout.num_classes == len(np.unique(classes))

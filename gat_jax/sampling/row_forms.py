@@ -1,0 +1,203 @@
+"""Two ways to spell out the rows of twins, behind one protocol.
+
+*Unrolled*: a quantity of the nodes is a list with an array for each node, an index is an integer,
+and every receiver is handled by itself. XLA fuses the whole measurement into a few loops over the
+batch; for small supports.
+
+*Gathered*: nodes are the first axis of an array, an index is a vector of node ids, and all
+receivers of one degree are handled together; for everything else.
+
+The formulas (`twin_rows`, `pair_facts`) are written once, on the arrays that `pick` returns: [B] of
+one node, or [K, B] of K nodes. B is the batch axis: every head of every initialisation.
+"""
+
+import functools
+import operator
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gat_jax.sampling.twin_layout import TwinLayout
+
+# A quantity of every node (or of every twin): a list of [B] when unrolled, or [N, B].
+ByNode = Array | list[Array]
+# Of one node when unrolled, of several when gathered.
+Index = int | np.ndarray
+
+
+class Group(NamedTuple):
+    """Receivers that are handled together: one, or all of one degree d."""
+
+    receivers: Index
+    senders: list[Index]  # d entries: the sender at each place of the support
+    gcn_weights: list[float] | list[np.ndarray]  # d entries: 1 / sqrt(d_i d_j)
+
+
+@runtime_checkable  # for tests, which check annotations as they run
+class RowForm(Protocol):
+    """What the formulas need to know of how nodes lie in a program."""
+
+    def groups(self, layout: TwinLayout) -> list[Group]:
+        """Return the receivers, in the order of `layout.receivers`, with their supports."""
+        ...
+
+    def pairs(self, layout: TwinLayout) -> list[tuple[Index, Index]]:
+        """Return the pairs, in the order of `layout.pairs`, as positions among the receivers."""
+        ...
+
+    def project(
+        self,
+        kernel: Float[Array, "features 1 channels batch"],
+        bias: Float[Array, "1 channels batch"] | None,
+        nodes: Float[Array, "nodes features batch_or_1"],
+    ) -> list[ByNode]:
+        """Return x W + b of every node, a list over channels."""
+        ...
+
+    def channels(self, weights: Float[Array, "1 channels batch"]) -> list[Array]:
+        """Return weights, a list over channels, that multiply what `pick` returns."""
+        ...
+
+    def dot(self, values: list[ByNode], weights: Float[Array, "1 channels batch"]) -> ByNode:
+        """Return sum_c w_c z_c of every node, for a list z over channels."""
+        ...
+
+    def pick(self, by_node: ByNode, index: Index) -> Array:
+        """Return the entries of one node, [B], or of several, [K, B]."""
+        ...
+
+    def join_groups(self, parts: Sequence[Array]) -> ByNode:
+        """Join arrays, one for each group, to a quantity of every receiver."""
+        ...
+
+    def join_pairs(self, parts: Sequence[Array]) -> Array:
+        """Join arrays, one for each entry of `pairs`, to [P, B]."""
+        ...
+
+
+class Unrolled:
+    """Every node and every receiver by itself."""
+
+    def groups(self, layout: TwinLayout) -> list[Group]:
+        """Return one group for each receiver."""
+        parts = zip(layout.receivers, layout.supports, layout.gcn_weights, strict=True)
+        return [Group(i, list(senders), list(weights)) for i, senders, weights in parts]
+
+    def pairs(self, layout: TwinLayout) -> list[tuple[Index, Index]]:
+        """Return every pair by itself."""
+        return list(layout.pairs)
+
+    def project(
+        self,
+        kernel: Float[Array, "features 1 channels batch"],
+        bias: Float[Array, "1 channels batch"] | None,
+        nodes: Float[Array, "nodes features batch_or_1"],
+    ) -> list[ByNode]:
+        """Return x W + b, a list over channels of lists over nodes."""
+        num_features, _, channels, _ = kernel.shape
+        projected: list[ByNode] = []
+        for c in range(channels):
+            weights = [kernel[f, 0, c] for f in range(num_features)]
+            by_node = [weighted_sum(list(nodes[n]), weights) for n in range(len(nodes))]
+            projected.append(by_node if bias is None else [z + bias[0, c] for z in by_node])
+        return projected
+
+    def channels(self, weights: Float[Array, "1 channels batch"]) -> list[Array]:
+        """Return [B] for each channel."""
+        return [weights[0, c] for c in range(weights.shape[1])]
+
+    def dot(self, values: list[ByNode], weights: Float[Array, "1 channels batch"]) -> ByNode:
+        """Return a list over nodes."""
+        by_channel = self.channels(weights)
+        return [weighted_sum(by_channel, node) for node in zip(*values, strict=True)]
+
+    def pick(self, by_node: ByNode, index: Index) -> Array:
+        """Return the entry of one node."""
+        return by_node[operator.index(index)]
+
+    def join_groups(self, parts: Sequence[Array]) -> ByNode:
+        """Return a list over receivers."""
+        return list(parts)
+
+    def join_pairs(self, parts: Sequence[Array]) -> Array:
+        """Stack pairs."""
+        return jnp.stack(parts)
+
+
+class Gathered:
+    """All nodes in one array, all receivers of one degree together."""
+
+    def groups(self, layout: TwinLayout) -> list[Group]:
+        """Return one group for each degree; the receivers are sorted by it."""
+        degrees = np.array([len(support) for support in layout.supports])
+        groups = []
+        for degree in np.unique(degrees):
+            members = np.flatnonzero(degrees == degree)
+            senders = np.array([layout.supports[k] for k in members]).T
+            weights = np.array([layout.gcn_weights[k] for k in members], np.float32).T
+            receivers = np.array([layout.receivers[k] for k in members])
+            groups.append(Group(receivers, list(senders), list(weights[..., None])))
+        return groups
+
+    def pairs(self, layout: TwinLayout) -> list[tuple[Index, Index]]:
+        """Return all pairs at once."""
+        first, second = np.array(layout.pairs).T
+        return [(first, second)]
+
+    def project(
+        self,
+        kernel: Float[Array, "features 1 channels batch"],
+        bias: Float[Array, "1 channels batch"] | None,
+        nodes: Float[Array, "nodes features batch_or_1"],
+    ) -> list[ByNode]:
+        """Return x W + b, a list over channels of [N, B]."""
+        num_features, _, channels, _ = kernel.shape
+        projected: list[ByNode] = []
+        if nodes.shape[-1] == 1:  # the same features for all: one matrix product
+            z_ncb = jnp.einsum(
+                "nf,fcb->ncb", nodes[..., 0], kernel[:, 0], precision=jax.lax.Precision.HIGHEST
+            )
+            projected += [z_ncb[:, c] for c in range(channels)]
+        else:
+            columns = [nodes[:, f] for f in range(num_features)]
+            for c in range(channels):
+                weights = [kernel[f, 0, c][None] for f in range(num_features)]
+                projected.append(weighted_sum(weights, columns))
+        if bias is None:
+            return projected
+        return [jnp.asarray(z) + bias[:, c] for c, z in enumerate(projected)]
+
+    def channels(self, weights: Float[Array, "1 channels batch"]) -> list[Array]:
+        """Return [1, B] for each channel."""
+        return [weights[:, c] for c in range(weights.shape[1])]
+
+    def dot(self, values: list[ByNode], weights: Float[Array, "1 channels batch"]) -> ByNode:
+        """Return [N, B]."""
+        return weighted_sum(self.channels(weights), [jnp.asarray(z) for z in values])
+
+    def pick(self, by_node: ByNode, index: Index) -> Array:
+        """Return the rows of a vector of nodes."""
+        return jnp.asarray(by_node).at[index].get(mode="promise_in_bounds")
+
+    def join_groups(self, parts: Sequence[Array]) -> ByNode:
+        """Return [R, B]."""
+        return jnp.concatenate(parts)
+
+    def join_pairs(self, parts: Sequence[Array]) -> Array:
+        """Return the only part."""
+        return jnp.concatenate(parts)
+
+
+def choose_form(layout: TwinLayout, num_features: int, channels: int) -> RowForm:
+    """Return the form that suits a layout: unrolled where the program stays small."""
+    return Unrolled() if layout.is_unrolled(num_features, channels) else Gathered()
+
+
+def weighted_sum(weights: Sequence, values: Sequence) -> Array:
+    """Return sum_k w_k v_k, from the first to the last; the factors are arrays or numbers."""
+    products = [w * v for w, v in zip(weights, values, strict=True)]
+    return functools.reduce(operator.add, products)
