@@ -53,9 +53,9 @@ def test_cora_without_its_split_is_one_line(tmp_path):
         measure.load_task(tmp_path)
 
 
+@pytest.mark.torch
 @pytest.mark.slow
 def test_main_writes_an_entry_for_every_system(tmp_path, capsys):
-    pytest.importorskip("torch_geometric")
     write_cora(tmp_path)
     path = tmp_path / "train.json"
     options = ["--repeats", "1", "--num-seeds", "2", "--num-steps", "2"]
@@ -71,9 +71,9 @@ def test_main_writes_an_entry_for_every_system(tmp_path, capsys):
     assert "we are faster by" in capsys.readouterr().out
 
 
+@pytest.mark.torch
 def test_another_learning_rate_is_found_out(tmp_path, monkeypatch):
     """PyG reads its rates when it is imported; ours are then made different."""
-    pytest.importorskip("torch_geometric")
     write_cora(tmp_path)
     from bench.train import pyg
 
