@@ -23,12 +23,15 @@ for name in ("SIGALRM", "SIGHUP", "SIGKILL", "SIGUSR1"):
     delattr(signal, name)
 
 
-def import_elsewhere(name, importer=None, *rest, real=builtins.__import__):
+import_here = builtins.__import__
+
+
+def import_elsewhere(name, globals=None, *rest, **options):
     # Only the package misses them: asyncio, for one, has other modules there.
     is_hidden = name in ("fcntl", "grp", "pwd", "resource", "termios")
-    if is_hidden and (importer or {}).get("__name__", "").startswith("gat_jax"):
+    if is_hidden and (globals or {}).get("__name__", "").startswith("gat_jax"):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-    return real(name, importer, *rest)
+    return import_here(name, globals, *rest, **options)
 
 
 builtins.__import__ = import_elsewhere

@@ -210,7 +210,13 @@ def _commit(root: Path) -> str:
     command = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=10, env=environment
+            command,
+            capture_output=True,
+            check=True,
+            timeout=10,
+            env=environment,
+            encoding="utf-8",  # as git writes paths, whatever the system's own is
+            errors="replace",
         )
     except (OSError, subprocess.SubprocessError):  # no git, no repository, or git refuses
         return UNKNOWN

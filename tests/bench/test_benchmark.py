@@ -4,6 +4,7 @@ from bench import common
 from bench_inputs import write_cora
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -21,7 +22,6 @@ from bench_inputs import write_cora
     ],
 )
 def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
-    pytest.importorskip("torch_geometric")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.npz").write_text("")
     (tmp_path / "data").mkdir()

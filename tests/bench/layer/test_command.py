@@ -41,9 +41,9 @@ def test_main_writes_entries_a_figure_and_tables(tmp_path, monkeypatch, capsys):
     assert "not measured" in out
 
 
+@pytest.mark.torch
 @pytest.mark.slow
 def test_a_small_run_measures_every_system_in_processes_of_their_own(tmp_path):
-    pytest.importorskip("torch_geometric")
     write_cora(tmp_path)
     path = tmp_path / "layer.json"
     options = ["--small", "--repeats", "1", "--only", "Cora", "--data-dir", str(tmp_path)]

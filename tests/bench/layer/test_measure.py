@@ -42,9 +42,9 @@ def test_ours_being_wrong_ends_the_run():
         measure.measure_case(small_problem(), {OURS: ("",)}, 1, 1e10, wrong_system)
 
 
+@pytest.mark.torch
 @pytest.mark.slow
 def test_entries_are_complete_and_finite():
-    pytest.importorskip("torch_geometric")
     layer = "GATv2 8x16"  # which jraph lacks
     settings = SMALL_SETTINGS | {PYG_EAGER: measure.SETTINGS[PYG_EAGER]}
     entries = measure.measure_case(small_problem(layer), settings, 2, 1e10)

@@ -44,9 +44,18 @@ def test_the_package_trains_as_a_loop_by_hand_does(tmp_path):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
 
 
+def test_cora_without_its_split_is_one_line(tmp_path):
+    write_cora(tmp_path)
+    with np.load(tmp_path / "cora.npz") as data:
+        kept = {name: array for name, array in data.items() if name != "train_idx"}
+    np.savez(tmp_path / "cora.npz", **kept)
+    with pytest.raises(ValueError, match=r"cora.npz: expected train_idx, got num_nodes"):
+        measure.load_task(tmp_path)
+
+
+@pytest.mark.torch
 @pytest.mark.slow
 def test_main_writes_an_entry_for_every_system(tmp_path, capsys):
-    pytest.importorskip("torch_geometric")
     write_cora(tmp_path)
     path = tmp_path / "train.json"
     options = ["--repeats", "1", "--num-seeds", "2", "--num-steps", "2"]
@@ -62,9 +71,9 @@ def test_main_writes_an_entry_for_every_system(tmp_path, capsys):
     assert "we are faster by" in capsys.readouterr().out
 
 
+@pytest.mark.torch
 def test_another_learning_rate_is_found_out(tmp_path, monkeypatch):
     """PyG reads its rates when it is imported; ours are then made different."""
-    pytest.importorskip("torch_geometric")
     write_cora(tmp_path)
     from bench.train import pyg
 
