@@ -8,7 +8,7 @@ import jraph
 import numpy as np
 import oracle
 
-from gat_jax.graphs import build as graphs
+from gat_jax import graphs
 from gat_jax.layers import GATParams, GATv2Params, LayerConfig, LayerParams, LayerShape, init_layer
 
 SLOPES = (-0.5, 0.0, 0.2, 1.0, 2.0)

@@ -13,12 +13,12 @@ from gat_jax.layers import LayerConfig, initializers
 from gat_jax.layers import networks as models
 from gat_jax.sampling import Cell, Tile, prepare_cell
 from gat_jax.sampling.sampler import run_tile
-from gat_jax.studies import tutorial_init as study_init
+from gat_jax.studies import tutorial_init
 from gat_jax.studies import tutorial_training as study_training
 from gat_jax.training import trainer as training
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-GRAPH, PAIRS = study_init.tutorial_twins()
+GRAPH, PAIRS = tutorial_init.tutorial_twins()
 
 
 def round_trip(function, *args):

@@ -107,10 +107,9 @@ class RowFormula(NamedTuple):
 
     scores: Callable  # of (params, nodes, form), returns RowScores
     # Of (params, form, query, keys, slope, is_monotone): the parts of one row, keys by place of the
-    # support too. Returns by place what the softmax is taken of, less the largest; None where the
-    # weights are given.
+    # support too. Returns by place what the softmax is taken of, less the largest.
     shifted: Callable | None
-    # Of (config, the support's 1 / sqrt(d_i d_j)). Returns weights by place; None with a softmax.
+    # In place of a softmax: of (config, the support's 1 / sqrt(d_i d_j)), returns weights by place.
     given_weights: Callable | None = None
 
 

@@ -13,7 +13,7 @@ from gat_jax.layers import LayerConfig, LayerParams
 from gat_jax.sampling.row_forms import choose_form
 from gat_jax.sampling.twin_layout import TwinLayout
 from gat_jax.sampling.twin_rows import Flags, RowFacts, Values, measure_rows, pick_rows
-from gat_jax.symmetry import CAUSES
+from gat_jax.symmetry import exact_causes, is_within_rounding, primary_of
 
 
 class PairFacts(NamedTuple):
@@ -119,29 +119,17 @@ def _causes(
       is_rounding: whether the outputs are equal to rounding; None where there are none.
       slope: of the LeakyReLU.
     """
-    by_part = {
-        "equal_query": [a == b for a, b in zip(first.query, second.query, strict=True)],
-        "positive": _both(first.is_positive, second.is_positive),
-        "negative": _both(first.is_negative, second.is_negative),
-        "uniform": _both(first.is_uniform, second.is_uniform),
-    }
-    causes = {name: _all(parts) for name, parts in by_part.items()}
-    causes["linear"] = jnp.broadcast_to(jnp.asarray(slope) == 1, causes["uniform"].shape)
-    causes["channelwise"] = _all([_any(parts) for parts in zip(*by_part.values(), strict=True)])
+    causes = exact_causes(first.signs, second.signs, slope=slope, all_parts=_all)
     if is_rounding is not None:
         causes["rounding"] = is_rounding
-    primary = jnp.full(causes["uniform"].shape, CAUSES.index("separated"), jnp.int32)
-    for name in reversed(CAUSES):
-        if name in causes:
-            primary = jnp.where(causes[name], CAUSES.index(name), primary)
-    return primary, causes["positive"] | causes["negative"]
+    return primary_of(causes), causes["positive"] | causes["negative"]
 
 
 def _gap_of_heads(first: list[Values], second: list[Values]) -> tuple[Flags, Values]:
     """Return whether outputs are equal to 4 ulp of the largest, and their largest difference."""
     gap = _largest([jnp.abs(a - b) for a, b in zip(first, second, strict=True)])
     size = _largest([jnp.abs(a) for a in [*first, *second]])
-    return gap <= 4 * jnp.finfo(gap.dtype).eps * size, gap
+    return is_within_rounding(gap, size), gap
 
 
 def _merge(outputs: list[Values], residual: list[Values], config: LayerConfig) -> list[Array]:
@@ -158,16 +146,8 @@ def _merge(outputs: list[Values], residual: list[Values], config: LayerConfig) -
     return [a + b for a, b in zip(outputs, residual, strict=True)]
 
 
-def _both(first: Sequence[Flags], second: Sequence[Flags]) -> list[Flags]:
-    return [a & b for a, b in zip(first, second, strict=True)]
-
-
 def _all(flags: Sequence[Flags]) -> Flags:
     return functools.reduce(operator.and_, flags)
-
-
-def _any(flags: Sequence[Flags]) -> Flags:
-    return functools.reduce(operator.or_, flags)
 
 
 def _largest(values: Sequence[Values]) -> Values:

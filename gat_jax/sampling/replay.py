@@ -24,7 +24,7 @@ def params_of(
         cell = Cell("tutorial", LayerConfig(heads=2, initializer="tutorial"))
         params, features = params_of(cell, graph, seed=0, index=12345)
         out, info = gat(params, graph._replace(nodes=features))
-        causes = pair_causes(info, graph.receivers, twin_pairs(twin_classes(graph)))
+        causes = pair_causes(info, graph, twin_pairs(twin_classes(graph)))
 
     Args:
       cell: of the sweep; the name of its graph is part of what the numbers depend on.

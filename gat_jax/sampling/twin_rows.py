@@ -19,10 +19,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from gat_jax.kernels import Scalar, leaky_relu
-from gat_jax.layers import GATParams, GATv2Params, GCNParams, LayerConfig, LayerParams
-from gat_jax.sampling.row_forms import ByNode, Group, Index, RowForm, weighted_sum
+from gat_jax.kernels import Scalar
+from gat_jax.layers import LAYERS, LayerConfig, LayerParams
+from gat_jax.sampling.row_forms import ByNode, Index, RowForm, weighted_sum
 from gat_jax.sampling.twin_layout import TwinLayout
+from gat_jax.symmetry import RowSigns, signs_of_rows
 
 Values = Float[Array, "*#rows batch"]
 Flags = Bool[Array, "*#rows batch"]
@@ -31,15 +32,12 @@ Flags = Bool[Array, "*#rows batch"]
 class RowFacts(NamedTuple):
     """Facts about rows: of one group, or those that an index picks; arrays [B] or [K, B].
 
-    Lists run over the D parts of a score: 1 for GAT and GCN, channels for GATv2; those of
-    `outputs` and `residual` over channels. `outputs` and `residual` are empty and `deficit` is
+    Lists of `signs` run over the D parts of a score: 1 for GAT and GCN, channels for GATv2; those
+    of `outputs` and `residual` over channels. `outputs` and `residual` are empty and `deficit` is
     None where only signs are asked for.
     """
 
-    is_positive: list[Array]  # every logit >= 0
-    is_negative: list[Array]  # every logit <= 0
-    is_uniform: list[Array]  # the senders' part does not vary, to 4 ulp of the largest
-    query: list[Array]  # the receiver's part of the logit
+    signs: RowSigns  # lists of arrays
     outputs: list[Array]  # of each head
     deficit: Array | None  # 1 - normalised entropy
     residual: list[Array]  # what the residual path adds; empty without one
@@ -51,16 +49,6 @@ class TwinRows(NamedTuple):
     leaves: list[ByNode]  # by receiver
     structure: Any  # jax's, which is no type to a type checker: makes `RowFacts` of the leaves
     deficit: ByNode | None  # one of the leaves once more: it is also counted by row
-
-
-class _Scores(NamedTuple):
-    """A layer's quantities of every node, from which rows are made."""
-
-    values: list[ByNode]  # z, by channel: what attention averages
-    query: list[ByNode]  # the receiver's part of a score, by part
-    keys: list[ByNode]  # the sender's part of a score, by part
-    weights: list[Array]  # GATv2's a, by channel; empty for the others
-    residual: list[ByNode]  # by channel; empty without a residual path
 
 
 def measure_rows(
@@ -75,9 +63,11 @@ def measure_rows(
     only_signs: bool,
 ) -> TwinRows:
     """Compute the rows of all twins; arguments as `pair_facts.measure_pairs`."""
-    scores = _scores(params, nodes, form)
-    if only_signs:
-        scores = scores._replace(residual=[])
+    formula = LAYERS[config.layer].rows
+    scores = formula.scores(params, nodes, form)
+    residual_of_nodes = []
+    if params.residual_kernel is not None and not only_signs:
+        residual_of_nodes = form.project(params.residual_kernel[:, None], None, nodes)
     parts = []
     for group in form.groups(layout):
         query = [form.pick(part, group.receivers) for part in scores.query]
@@ -85,20 +75,17 @@ def measure_rows(
         outputs, deficit = [], None
         if not only_signs:
             z = [[form.pick(channel, j) for j in group.senders] for channel in scores.values]
-            match params:
-                case GATParams():
-                    shifted = _gat_shifted(query[0], keys[0], slope, is_monotone)
-                    outputs, deficit = _average(shifted, z)
-                case GATv2Params():
-                    shifted = _gatv2_shifted(query, keys, scores.weights, slope)
-                    outputs, deficit = _average(shifted, z)
-                case GCNParams():
-                    weights = _gcn_weights(group, config)
-                    outputs = [weighted_sum(weights, channel) for channel in z]
-                    deficit = jnp.zeros_like(query[0])
-        residual = [form.pick(channel, group.receivers) for channel in scores.residual]
+            if formula.given_weights is None:
+                assert formula.shifted is not None
+                shifted = formula.shifted(params, form, query, keys, slope, is_monotone)
+                outputs, deficit = _average(shifted, z)
+            else:
+                weights = formula.given_weights(config, group.gcn_weights)
+                outputs = [weighted_sum(weights, channel) for channel in z]
+                deficit = jnp.zeros_like(query[0])
+        residual = [form.pick(channel, group.receivers) for channel in residual_of_nodes]
         signs = _signs(query, keys, scores.weights)
-        parts.append(RowFacts(*signs, query, outputs, deficit, residual))
+        parts.append(RowFacts(signs, outputs, deficit, residual))
     leaves, structures = zip(*map(jax.tree.flatten, parts), strict=True)
     joined = [form.join_groups(leaf) for leaf in zip(*leaves, strict=True)]
     deficits = [part.deficit for part in parts if part.deficit is not None]
@@ -111,92 +98,23 @@ def pick_rows(form: RowForm, rows: TwinRows, index: Index) -> RowFacts:
     return jax.tree.unflatten(rows.structure, picked)
 
 
-def _scores(params: LayerParams, nodes: Array, form: RowForm) -> _Scores:
-    """Compute what the layer needs of every node: one match for what differs between layers."""
-    residual = []
-    if params.residual_kernel is not None:
-        residual = form.project(params.residual_kernel[:, None], None, nodes)
-    match params:
-        case GATParams():
-            values = form.project(params.kernel, params.bias, nodes)
-            query, keys = [form.dot(values, params.a_recv)], [form.dot(values, params.a_send)]
-            return _Scores(values, query, keys, [], residual)
-        case GATv2Params():
-            values = form.project(params.kernel_send, params.bias_send, nodes)
-            query = values
-            if params.kernel_recv is not None:
-                query = form.project(params.kernel_recv, params.bias_recv, nodes)
-            return _Scores(values, query, values, form.channels(params.a), residual)
-        case GCNParams():
-            values = form.project(params.kernel, params.bias, nodes)
-            zeros = [jax.tree.map(jnp.zeros_like, values[0])]
-            return _Scores(values, zeros, zeros, [], residual)
-
-
-def _gcn_weights(group: Group, config: LayerConfig) -> list:
-    """Return the weight of every place of the support."""
-    if config.gcn_normalization == "mean":
-        return [1.0 / len(group.senders)] * len(group.senders)
-    return group.gcn_weights
-
-
 # --- one row, as arithmetic on arrays -----------------------------------------------------------
 
 
-def _signs(
-    query: list[Values], keys: list[list[Values]], weights: list[Array]
-) -> tuple[list[Flags], list[Flags], list[Flags]]:
-    """Reduce each part of a row to signs: positive, negative, uniform; as `symmetry.row_signs`.
+def _signs(query: list[Values], keys: list[list[Values]], weights: list[Array]) -> RowSigns:
+    """Reduce each part of a row to signs.
 
     Args:
       query: the receiver's part, by part of the score.
       keys: the senders' parts, by part and place of the support.
-      weights: GATv2's a; a channel of weight 0 does not count, and is uniform.
+      weights: of the parts; one of weight 0 does not count. Empty: all of them do.
     """
-    positive, negative, uniform = [], [], []
-    for c, (recv, send) in enumerate(zip(query, keys, strict=True)):
-        low, high = functools.reduce(jnp.minimum, send), functools.reduce(jnp.maximum, send)
-        # Rounding is monotone: the smallest of the rounded sums is the rounded smallest sum.
-        positive.append(recv + low >= 0)
-        negative.append(recv + high <= 0)
-        size = jnp.maximum(jnp.maximum(high, -low), 0.0)
-        is_uniform = high - low <= 4 * jnp.finfo(low.dtype).eps * size
-        uniform.append(is_uniform | (weights[c] == 0) if weights else is_uniform)
-    return positive, negative, uniform
-
-
-def _gat_shifted(
-    query: Values, keys: list[Values], slope: Scalar, is_monotone: bool
-) -> list[Values]:
-    """Return the logits after the LeakyReLU, less their maximum; see `attention.gat_attention`."""
-    if not is_monotone:
-        return _less_maximum([leaky_relu(query + t_j, slope) for t_j in keys])
-    m = functools.reduce(jnp.maximum, keys)
-    # With slope 1 both pieces are one.
-    is_one_piece = (query + m < 0) | (slope == 1)
-    shifted = []
-    for t_j in keys:
-        mixed = jnp.where(query + t_j >= 0, t_j - m, slope * (query + t_j) - (query + m))
-        shifted.append(jnp.where(is_one_piece, slope * (t_j - m), mixed))
-    return shifted
-
-
-def _gatv2_shifted(
-    query: list[Values], keys: list[list[Values]], weights: list[Array], slope: Scalar
-) -> list[Values]:
-    """Return the scores sum_c a_c LeakyReLU(r_c + l_c), less their maximum."""
-    scores = [
-        weighted_sum(
-            weights, [leaky_relu(r + t_j, slope) for r, t_j in zip(query, sender, strict=True)]
-        )
-        for sender in zip(*keys, strict=True)
-    ]
-    return _less_maximum(scores)
-
-
-def _less_maximum(scores: list[Values]) -> list[Values]:
-    highest = functools.reduce(jnp.maximum, scores)
-    return [score - highest for score in scores]
+    by_part = []
+    for part, (recv, send) in enumerate(zip(query, keys, strict=True)):
+        lowest, highest = (functools.reduce(pick, send) for pick in (jnp.minimum, jnp.maximum))
+        is_dead = weights[part] == 0 if weights else False
+        by_part.append(signs_of_rows(recv, lowest, highest, is_dead=is_dead))
+    return RowSigns(*map(list, zip(*by_part, strict=True)))
 
 
 def _average(shifted: list[Values], z: list[list[Values]]) -> tuple[list[Values], Values]:

@@ -13,7 +13,7 @@ import oracle
 import pytest
 from helpers import SLOPES, assert_close
 
-from gat_jax.graphs import build as graphs
+from gat_jax import graphs
 from gat_jax.kernels import attention, gat_logits, gatv2_scores, layouts
 
 # Every width, one chunk to three, by both ends; parallel edges; isolated nodes.

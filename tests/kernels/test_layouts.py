@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gat_jax.graphs import build as graphs
+from gat_jax import graphs
 from gat_jax.kernels import layouts, tables
 
 WIDEST = tables.WIDTHS[-1]

@@ -3,9 +3,9 @@ import pytest
 from gat_jax.layers import LayerConfig
 from gat_jax.sampling import Cell, prepare_cell
 from gat_jax.sampling.cells import batch_size
-from gat_jax.studies import tutorial_init as study_init
+from gat_jax.studies import tutorial_init
 
-GRAPH, PAIRS = study_init.tutorial_twins()
+GRAPH, PAIRS = tutorial_init.tutorial_twins()
 CELL = Cell("tutorial", LayerConfig(initializer="tutorial"))
 
 

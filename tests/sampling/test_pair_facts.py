@@ -7,14 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gat_jax import graphs, layers
+from gat_jax import graphs, layers, symmetry
 from gat_jax.graphs import twins
 from gat_jax.layers import LayerConfig, LayerSettings, initializers
 from gat_jax.sampling.pair_facts import measure_pairs
 from gat_jax.sampling.twin_layout import make_twin_layout
-from gat_jax.studies import tutorial_init as study_init
+from gat_jax.studies import tutorial_init
 from gat_jax.symmetry import CAUSES, metrics
-from gat_jax.symmetry import nodes as symmetry
 
 NUM_INITS = 64
 # Sixty-four initialisations run in no time: what takes time is optimising the programs.
@@ -25,7 +24,7 @@ def twins_of(graph):
     return graph, twins.twin_pairs(twins.twin_classes(graph))
 
 
-TUTORIAL = study_init.tutorial_twins()
+TUTORIAL = tutorial_init.tutorial_twins()
 RANDOM = twins_of(graphs.random_graph(3, num_nodes=24, num_edges=60, num_features=3, num_twins=10))
 
 

@@ -5,18 +5,17 @@ import numpy as np
 import oracle
 import pytest
 
-from gat_jax import graphs
+from gat_jax import graphs, sampling
 from gat_jax.graphs import twins
 from gat_jax.layers import LayerConfig, initializers
 from gat_jax.runtime.devices import default_devices
 from gat_jax.sampling import Cell, counts
-from gat_jax.sampling import sampler as sampling
 from gat_jax.sampling.cells import BATCHES_PER_TILE
 from gat_jax.sampling.random_bits import draw_bits, from_bits
-from gat_jax.studies import tutorial_init as study_init
+from gat_jax.studies import tutorial_init
 from gat_jax.symmetry import CAUSES
 
-GRAPH, PAIRS = study_init.tutorial_twins()
+GRAPH, PAIRS = tutorial_init.tutorial_twins()
 CELL = Cell("tutorial", LayerConfig(initializer="tutorial"))
 
 

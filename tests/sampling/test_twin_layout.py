@@ -1,17 +1,17 @@
 import numpy as np
 import pytest
 
-from gat_jax.graphs import build as graphs
+from gat_jax import graphs
 from gat_jax.graphs import twins
 from gat_jax.sampling.twin_layout import make_twin_layout
-from gat_jax.studies import tutorial_init as study_init
+from gat_jax.studies import tutorial_init
 
 
 def twins_of(graph):
     return graph, twins.twin_pairs(twins.twin_classes(graph))
 
 
-TUTORIAL = study_init.tutorial_twins()
+TUTORIAL = tutorial_init.tutorial_twins()
 RANDOM = twins_of(graphs.random_graph(3, num_nodes=24, num_edges=60, num_features=3, num_twins=10))
 
 

@@ -7,7 +7,7 @@ from gat_jax.layers import LayerConfig
 from gat_jax.runtime.stats import binomial_interval
 from gat_jax.runtime.store import Blocks
 from gat_jax.sampling import Cell, sample
-from gat_jax.studies import tutorial_init as study_init
+from gat_jax.studies import tutorial_init
 from gat_jax.sweeps import (
     SweepSpec,
     load_blocks,
@@ -29,7 +29,7 @@ def test_the_summary_is_labelled_and_agrees_with_sampling(tmp_path):
         *("graph", "layer", "heads", "channels", "initializer", "features", "slope"),
     )
     cell = dataset.sel(layer="gat", heads=2).squeeze()
-    graph, pairs = study_init.tutorial_twins()
+    graph, pairs = tutorial_init.tutorial_twins()
     layer = LayerConfig(heads=2, initializer="tutorial")
     counts = sample(Cell("tutorial", layer), graph, pairs, num_inits=50_000, seed=3)
     assert cell.num_inits == 50_000

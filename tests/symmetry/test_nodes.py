@@ -11,7 +11,7 @@ import pytest
 from helpers import SLOPES, brute_force_equal, fields, oracle_layer, random_params
 from scipy.special import logsumexp
 
-from gat_jax import graphs
+from gat_jax import graphs, symmetry
 from gat_jax.graphs import twins
 from gat_jax.layers import (
     GATParams,
@@ -22,7 +22,6 @@ from gat_jax.layers import (
     init_layer,
 )
 from gat_jax.symmetry import CAUSES, equal_by_signs, equal_nodes, pair_causes, primary_cause
-from gat_jax.symmetry import nodes as symmetry
 
 GAT = LayerConfig("gat", heads=2, channels=3)
 GAT_EDGES = LayerConfig("gat", heads=2, channels=3, num_edge_features=2)
