@@ -40,7 +40,9 @@ class Setting(NamedTuple):
         Raises:
           ValueError: if this is the name of no setting.
         """
-        found = re.fullmatch(r"([a-z]\w*?)(?:\.h(\d+))?(?:\.c(\d+))?(?:\.([a-z]\w*))?", name)
+        found = re.fullmatch(
+            r"([a-z]\w*?)(?:\.h(\d+))?(?:\.c(\d+))?(?:\.((?![hc]\d)[a-z]\w*))?", name
+        )
         if found is None:
             raise ValueError(f"setting: expected a name such as gat.h1.residual, got {name}")
         layer, heads, channels, variant = found.groups()

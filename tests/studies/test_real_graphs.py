@@ -1,12 +1,12 @@
-"""What is said of a real graph whose pairs of twins show no spread."""
+"""Real graphs: what is said of their twins, and what is found wrong with them beforehand."""
 
 import numpy as np
 import pytest
 
-from gat_jax.graphs import TwinCounts
+from gat_jax.graphs import NodeTask, TwinCounts, from_edges
 from gat_jax.runtime.stats import binomial_interval
 from gat_jax.sampling import Counts
-from gat_jax.studies import real_graphs
+from gat_jax.studies import StudyConfig, prepare_study, real_graphs
 
 
 def measured(collided_by_init, num_pairs):
@@ -39,3 +39,48 @@ def test_a_share_with_spread_has_the_interval_of_a_mean():
         [found.estimate, found.low, found.high],
         np.mean(collided / 7) + np.array([0.0, -error, error]),
     )
+
+
+def make_task(*, labels=(0, 1, 0, 1), loop: bool = False) -> NodeTask:
+    """Two hubs 0 and 1, and two leaves 2 and 3 that hang on both."""
+    ends = [(0, 2), (1, 2), (0, 3), (1, 3)] + [(2, 2)] * loop
+    senders, receivers = np.array([*ends, *(end[::-1] for end in ends if end[0] != end[1])]).T
+    graph = from_edges(senders, receivers, nodes=np.eye(4, dtype=np.float32))
+    return NodeTask("mine", graph, None if labels is None else np.array(labels))
+
+
+def test_prepare_finds_twins_and_floors_and_counts_nothing():
+    without, with_loops = real_graphs.prepare(make_task())
+    assert (without.row.loops, with_loops.row.loops) == ("without", "with")
+    assert (without.row.num_edges, with_loops.row.num_edges) == (8, 12)
+    assert without.row.twins.pairs == 2
+    assert without.row.loss_floor == pytest.approx(np.log(2))
+    assert with_loops.row.twins.pairs == 0
+    assert without.row.counts == {}
+
+
+def test_prepare_without_labels_has_no_floors():
+    without, _ = real_graphs.prepare(make_task(labels=None))
+    assert without.row.loss_floor is None
+    assert without.row.unavoidable_loss_floor is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"loop": True},
+            r"^mine: graph: expected no self-loops yet, got 1 \(.* node 2\)$",
+        ),
+        ({"labels": (0, 1)}, r"^mine: labels: expected shape \(4,\), got \(2,\)$"),
+        (
+            {"labels": (-1, -1, -1, -1)},
+            "^mine: labels: expected at least one label",
+        ),
+        ({"labels": ((0, 1, 0, 1),)}, "^mine: labels: expected shape"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_wrong_with_a_graph_is_found_before_the_study(changes, message):
+    with pytest.raises(ValueError, match=message):
+        prepare_study(StudyConfig(), [make_task(**changes)])
