@@ -6,6 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from gat_jax.commands.sweep import main
+from gat_jax.runtime import cli
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

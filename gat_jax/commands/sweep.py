@@ -22,7 +22,7 @@ import jax
 import tyro
 import xarray as xr
 
-from gat_jax import sweeps
+from gat_jax import report, sweeps
 from gat_jax.commands import sweep_text
 from gat_jax.runtime import cli, devices, store
 from gat_jax.sweeps import Machine, SweepSpec
@@ -78,31 +78,22 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the arguments; None: those of this process.
 
     Returns:
-      The exit code: 0, 1 where something could not be written, 128 + the signal after an
-      interruption. What is finished is stored in any case.
+      The exit code, as `cli.boundary` says; 1 also where a file of `summarise` is missing. What is
+      finished is stored in any case.
 
     Raises:
-      SystemExit: code 2 after one line on stderr, if the arguments cannot be used.
+      SystemExit: code 2 after one line on stderr for bad input, code 0 after --help.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments and not arguments[0].startswith("-") and arguments[0] != "summarise":
-        cli.fail(f"command: expected summarise, or options of a sweep, got {arguments[0]}")
-    try:
-        if arguments[:1] == ["summarise"]:
-            return summarise(cli.parse(SummariseOptions, arguments[1:]))
-        return run(_parse(arguments), arguments)
-    except ValueError as error:
-        cli.fail(error)
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except sweeps.SummaryError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        place = f" ({error.filename})" if error.filename else ""
-        reason = error.strerror or error
-        print(f"error: {reason}{place}; finished blocks are kept", file=sys.stderr)
-        return 1
+    return cli.boundary(_run, argv, kept="finished blocks are kept")
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments[:1] == ["summarise"]:
+        options = cli.parse(SummariseOptions, arguments[1:], prog="gat-jax sweep summarise")
+        return summarise(options)
+    if arguments and not arguments[0].startswith("-"):
+        raise ValueError(f"command: expected summarise, or options of a sweep, got {arguments[0]}")
+    return run(_parse(arguments), arguments)
 
 
 def _parse(arguments: list[str]) -> Options:
@@ -116,11 +107,11 @@ def _parse(arguments: list[str]) -> Options:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"{twice}: expected once, got twice")
-    options = cli.parse(Options, arguments)
+    options = cli.parse(Options, arguments, prog="gat-jax sweep")
     if options.spec is None:
         return options
     default = Options(config=sweeps.load_spec(options.spec))
-    return cli.parse(Options, arguments, default=default)
+    return cli.parse(Options, arguments, default=default, prog="gat-jax sweep")
 
 
 # --- running ------------------------------------------------------------------------------------
@@ -146,14 +137,17 @@ def run(options: Options, arguments: Sequence[str]) -> int:
         sweep_text.print_plan(plans, spec, machine, console)
         return 0
     with _signals() as received:
-        with sweep_text.progress_bar() as report:
-            dataset = sweeps.run_sweep(
-                spec,
-                options.out,
-                machine=machine,
-                should_stop=lambda: bool(received),
-                on_progress=report,
-            )
+        with sweep_text.progress_bar() as tell:
+            try:
+                dataset = sweeps.run_sweep(
+                    spec,
+                    options.out,
+                    machine=machine,
+                    should_stop=lambda: bool(received),
+                    on_progress=tell,
+                )
+            except sweeps.SummaryError as error:
+                raise cli.IncompleteError(str(error)) from error
         if received:
             console.print("Interrupted. What is finished is stored; to go on, run:")
             command = shlex.join([*invocation(), *arguments])
@@ -176,6 +170,7 @@ def _start_machine(options: Options) -> Machine:
     memory = None if options.memory is None else _bytes(options.memory)
     devices.use_cores(options.devices)
     _start_processes(options)
+    devices.check_backend()
     found = devices.default_devices()
     if options.devices is not None and options.devices > len(found):
         raise ValueError(f"devices: expected at most {len(found)}, got {options.devices}")
@@ -209,13 +204,10 @@ def _start_processes(options: Options) -> None:
 def invocation() -> list[str]:
     """Return the words that call this command again, the way this process was called."""
     program = Path(sys.argv[0])
-    here = shutil.which("python")
-    is_here = here is not None and Path(here).samefile(sys.executable)
-    python = "python" if is_here else sys.executable
     if program.name == "sweep.py":
-        return [python, sys.argv[0]]
-    if program.name == "__main__.py":
-        return [python, "-m", "gat_jax", "sweep"]
+        here = shutil.which("python")
+        is_here = here is not None and Path(here).samefile(sys.executable)
+        return ["python" if is_here else sys.executable, sys.argv[0]]
     is_elsewhere = program.stem == "gat-jax" and shutil.which("gat-jax") is None
     return [sys.argv[0] if is_elsewhere else "gat-jax", "sweep"]
 
@@ -279,6 +271,7 @@ def summarise(options: SummariseOptions) -> int:
 
 def _draw(name: str, dataset: xr.Dataset, path: Path) -> None:
     # Imported where it is needed: a matplotlib that does not start costs the figures alone.
+    report.prepare_matplotlib()
     from gat_jax.sweeps import figures
 
     figures.save_figure(name, dataset, path)
@@ -290,11 +283,10 @@ def _is_written(out: Path, name: str, write: Callable[[Path], None]) -> bool:
         with store.staged(out) as folder:
             write(folder / name)
     except Exception as error:  # whatever a figure dies of, the other files are still to be made
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        print(f"error: {name} is missing ({reason})", file=sys.stderr)
+        print(f"error: {name} is missing ({cli.first_line(error)})", file=sys.stderr)
         return False
     return True
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from gat_jax import sweeps
+from gat_jax.report import short
 from gat_jax.sweeps import Machine, SweepSpec
 
 
@@ -33,9 +34,7 @@ def progress_bar() -> Iterator[Callable[[sweeps.Progress], None]]:
             if state.message is not None:
                 progress.console.print(state.message, soft_wrap=True)
             rate = state.computed / max(time.monotonic() - start, 1e-9)
-            counts = (
-                f"{short_number(state.done)} of {short_number(state.total)}, {short_number(rate)}/s"
-            )
+            counts = f"{short(state.done)} of {short(state.total)}, {short(rate)}/s"
             progress.update(bar, completed=state.done, total=state.total, counts=counts)
 
         yield report
@@ -54,14 +53,14 @@ def print_plan(
             cell.name,
             str(cell.num_blocks),
             str(cell.num_stored),
-            short_number(cell.block_size),
-            short_number(cell.chunk_size),
+            short(cell.block_size),
+            short(cell.chunk_size),
             f"{cell.memory / 2**20:.1f} MiB",
             f"{cell.seconds:.1f} s",
         )
     console.print(table)
     console.print(
-        f"{len(plans)} cells, {short_number(len(plans) * spec.num_inits)} initialisations, "
+        f"{len(plans)} cells, {short(len(plans) * spec.num_inits)} initialisations, "
         f"{len({cell.program for cell in plans})} programs; about "
         f"{sum(cell.seconds for cell in plans):.0f} s, by one timed call of each program, "
         "and compiling."
@@ -85,7 +84,7 @@ def table_of(dataset: xr.Dataset) -> Table:
             continue
         table.add_row(
             *labels,
-            short_number(row["num_inits"]) + ("" if row["is_complete"] else ", incomplete"),
+            short(row["num_inits"]) + ("" if row["is_complete"] else ", incomplete"),
             f"{row['collision_probability']:.6f}",
             rf"\[{row['interval_low']:.6f}, {row['interval_high']:.6f}]",
             f"{row['all_pairs_equal'] / row['num_inits']:.6f}",
@@ -96,11 +95,3 @@ def table_of(dataset: xr.Dataset) -> Table:
 def new_console() -> Console:
     """Return a console for stdout, wide enough for a row where nobody can widen the window."""
     return Console(width=None if sys.stdout.isatty() else 140)
-
-
-def short_number(number: int | float) -> str:
-    """Return a number as text with three digits and k, M or G."""
-    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= factor:
-            return f"{number / factor:.3g}{unit}"
-    return f"{number:.3g}"

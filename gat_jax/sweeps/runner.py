@@ -131,8 +131,8 @@ def run_sweep(
         except Exception as error:  # whatever it is, it must not look as if the numbers were lost
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise SummaryError(
-                f"summary: expected to write it to {path}, got {reason}; all blocks are kept, "
-                "and the same sweep again writes it from them"
+                f"summary: expected to write it to {path}, got {reason}; the same sweep "
+                "again writes it from the blocks that are stored"
             ) from error
     return dataset
 

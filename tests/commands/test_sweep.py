@@ -47,9 +47,9 @@ def test_interruption_saves_and_says_how_to_go_on(tmp_path, number):
     ("called", "expected"),
     [
         ("scripts/sweep.py", "PYTHON scripts/sweep.py"),
-        ("/venv/lib/gat_jax/__main__.py", "PYTHON -m gat_jax sweep"),
         ("/venv/bin/gat-jax", "/venv/bin/gat-jax sweep"),
         ("-c", "gat-jax sweep"),
+        ("/venv/lib/pytest/__main__.py", "gat-jax sweep"),
     ],
 )
 def test_the_command_to_go_on_is_the_one_that_was_called(monkeypatch, called, expected):
@@ -105,7 +105,7 @@ def test_a_figure_that_fails_costs_that_figure_and_one_line(tmp_path, capsys, mo
     capsys.readouterr()
     assert run("summarise", path, "--out", out) == 1
     captured = capsys.readouterr()
-    line = "error: collisions.png is missing (RuntimeError: no font at all)\n"
+    line = "error: collisions.png is missing (RuntimeError: no font)\n"
     assert captured.err == line
     assert f"Written to {out}: summary.csv, histograms.png" in captured.out
     assert {x.name for x in out.iterdir()} == {"summary.csv", "histograms.png"}
@@ -129,7 +129,9 @@ def test_a_summary_that_fails_is_one_line_and_exit_code_1(tmp_path, capsys, monk
     monkeypatch.setattr(runner, "save_summary", fail)
     path = tmp_path / "sweep.zarr"
     assert run(*SIGNS[:-1], 1000, "--out", path) == 1
-    assert "all blocks are kept" in one_line(capsys)
+    line = one_line(capsys)
+    assert "No space left on device; the same sweep again writes it" in line
+    assert line.endswith("; finished blocks are kept")
     assert number_of_blocks(path) == 1
 
 
