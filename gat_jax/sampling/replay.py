@@ -23,8 +23,9 @@ def params_of(
 
         cell = Cell("tutorial", LayerConfig(heads=2, initializer="tutorial"))
         params, features = params_of(cell, graph, seed=0, index=12345)
-        out, info = gat(params, graph._replace(nodes=features))
-        causes = pair_causes(info, graph, twin_pairs(twin_classes(graph)))
+            graph = graph._replace(nodes=features)
+        out, info = apply_layer(params, graph, config=cell.layer)
+            causes = pair_causes(info, graph, twin_pairs(twin_classes(graph)))
 
     Args:
       cell: of the sweep; the name of its graph is part of what the numbers depend on.
@@ -35,8 +36,8 @@ def params_of(
     Returns:
       The layer's ordinary parameters, all heads together, as `init_layer` returns them; and
       float32 features of all nodes as the cell has them: the graph's own, standardised, or drawn.
-      The layer is to be applied with the slope of the cell, and with `concat` and
-      `gcn_normalization` of its layer.
+      The layer is to be applied with its config and, where that is not 0.2, the slope of the
+      cell: `settings=LayerSettings(slope=cell.slope)`.
 
     A sweep draws features for the twins and their senders alone, for no other node has a part in
     what it measures. The others get features here that are drawn in the same way from a key of
