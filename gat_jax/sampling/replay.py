@@ -101,7 +101,8 @@ def _features(
 
 def _params(prepared: PreparedCell, index: int) -> LayerParams:
     """Cut the parameters of every head as the sampler does, and put the heads together."""
-    shape, scales = prepared.shape, prepared.inputs.scales
+    shape = prepared.shape
+    scales = {name: jnp.asarray(scale) for name, scale in prepared.inputs.scales.items()}
     head = dataclasses.replace(shape.layer, heads=1)
     num = num_draws(scales, head, shape.num_features)
     numbers = _numbers(
