@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 # Windows lacks all of this, macOS the first of the functions.
 HIDE = """
-import builtins, os, signal, sys, warnings
+import asyncio, builtins, os, signal, sys, warnings  # asyncio for this system uses what goes below
 
 for name in ("sched_getaffinity", "sysconf", "fork", "getloadavg"):
     delattr(os, name)

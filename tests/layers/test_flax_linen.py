@@ -49,13 +49,7 @@ def test_layers_call_the_pure_ones(module, kind, config):
     assert type(params) is kind
     config = module.config
     chex.assert_trees_all_equal_shapes(params, init_layer(jax.random.key(0), config, 3))
-    expected = apply_layer(
-        params,
-        graph,
-        concat=config.concat,
-        normalization=config.gcn_normalization,
-        edge_mask=mask,
-    )
+    expected = apply_layer(params, graph, config=config, edge_mask=mask)
     chex.assert_trees_all_equal(module.apply(variables, graph, edge_mask=mask), expected)
 
 

@@ -52,13 +52,7 @@ def test_layers_have_the_parameters_and_outputs_of_the_pure_ones(module, layer, 
     assert module.config == config
     params = init_layer(nnx.Rngs(0).params(), config, 3)
     chex.assert_trees_all_equal(arrays(module.params), params)
-    expected = apply_layer(
-        params,
-        graph,
-        concat=config.concat,
-        normalization=config.gcn_normalization,
-        edge_mask=mask,
-    )
+    expected = apply_layer(params, graph, config=config, edge_mask=mask)
     chex.assert_trees_all_equal(module(graph, edge_mask=mask), expected)
 
 
