@@ -122,6 +122,8 @@ def _average(shifted: list[Values], z: list[list[Values]]) -> tuple[list[Values]
 
         log d - H = sum_j alpha_j s_j - log(1 + (1/d) sum_j (e^s_j - 1))
 
+    `symmetry.metrics` has the same from the weights alone; from the logits it costs two sums.
+
     Numerics: near uniform attention both terms are of the size of s, the difference of that of
     s^2; with expm1 and log1p its relative error is about eps / s, 2e-5 at a deficit of 1e-6.
     """

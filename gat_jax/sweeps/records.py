@@ -3,7 +3,8 @@
 A record is one row of float64 numbers, so that it is one chunk of the store, whole or absent. Which
 numbers are which count stands in the attributes of the array of records, as a list of fields.
 
-Whoever changes what a record holds changes `SCHEMA` too: stores of another number are refused.
+What is counted is decided in `sampling.counts`; what users see of it in `summary`. Whoever changes
+what a record holds changes `SCHEMA` too: stores of another number are refused.
 """
 
 import math

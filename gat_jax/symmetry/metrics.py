@@ -1,4 +1,8 @@
-"""What is measured of a layer: attention entropy, and the gap between twins."""
+"""What is measured of a layer: attention entropy, and the gap between twins.
+
+The entropy here is of attention weights, whatever they were made of. The rows of a sweep
+(`sampling.twin_rows`) have it from the logits, whose exponentials they need anyhow.
+"""
 
 import jax.numpy as jnp
 import jraph
