@@ -23,9 +23,9 @@ def params_of(
 
         cell = Cell("tutorial", LayerConfig(heads=2, initializer="tutorial"))
         params, features = params_of(cell, graph, seed=0, index=12345)
-            graph = graph._replace(nodes=features)
+        graph = graph._replace(nodes=features)
         out, info = apply_layer(params, graph, config=cell.layer)
-            causes = pair_causes(info, graph, twin_pairs(twin_classes(graph)))
+        causes = pair_causes(info, graph, twin_pairs(twin_classes(graph)))
 
     Args:
       cell: of the sweep; the name of its graph is part of what the numbers depend on.
