@@ -41,7 +41,7 @@ from gat_jax.symmetry import (
 
 if TYPE_CHECKING:  # what `__getattr__` imports, for editors and type checkers
     from gat_jax.layers import flax_linen, flax_nnx
-    from gat_jax.sampling import Cell, sample
+    from gat_jax.sampling import Cell, params_of, sample
     from gat_jax.sweeps import SweepSpec, run_sweep
     from gat_jax.training import TrainConfig, TrainSettings, make_task, train_run
 
@@ -73,6 +73,7 @@ __all__ = [
     "make_task",
     "normalised_entropy",
     "pair_causes",
+    "params_of",
     "primary_cause",
     "run_sweep",
     "sample",
@@ -87,6 +88,7 @@ _LATER = {
     "flax_linen": "gat_jax.layers.flax_linen",
     "flax_nnx": "gat_jax.layers.flax_nnx",
     "Cell": "gat_jax.sampling",
+    "params_of": "gat_jax.sampling",
     "sample": "gat_jax.sampling",
     "SweepSpec": "gat_jax.sweeps",
     "run_sweep": "gat_jax.sweeps",
