@@ -66,7 +66,7 @@ def _run(arguments: list[str]) -> int:
     # All that can be refused is refused now: nothing about the input may stop a study that runs.
     tasks = [] if options.data is None else datasets.load_directory(options.data)
     for task in tasks:
-        if task.name in ("karate_club", "les_miserables"):
+        if task.name in datasets.GRAPH_NAMES:
             raise ValueError(f"data: expected other graphs than the built-in, got {task.name}")
     devices.check_backend()
     prepared = prepare_study(options.config, tasks)

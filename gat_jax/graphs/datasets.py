@@ -147,7 +147,7 @@ def read_npz(path: Path) -> NodeTask:
     """Read one graph from an `.npz` file, without self-loops and with raw features.
 
     Args:
-      path: file with `num_nodes`, `senders` and `receivers` [E] (both directions),
+      path: file with `senders` and `receivers` [E] (both directions),
         `feat_indptr`, `feat_indices`, `feat_data`, `feat_shape` (features as CSR), `labels` [N]
         and `labelled` [N]. No pickle is read.
 

@@ -33,8 +33,9 @@ def slope_at(x: Float[Array, "..."], below, above=1.0) -> Float[Array, "..."]:
 def negative_part(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Return min(x, 0), whose derivative at 0 is 0.
 
-    JAX's own derivative of a minimum is one half where both arguments are equal. A logit of exactly
-    0 belongs to the positive regime, where no gradient may reach the receiver's score.
+    JAX's own derivative of a minimum is one half where both arguments are equal. In a row with
+    positive logits a logit of exactly 0 lies on the positive side; in a row without, all logits lie
+    on the negative one (`row_pieces`). No gradient may reach the receiver's score in either.
     """
     return jnp.minimum(x, 0.0)
 
@@ -57,7 +58,8 @@ def row_pieces(
 
     Returns:
       The slope of f at the largest logit, and by how much f bends below it: 1 - slope where the
-      largest logit is positive, 0 in a row without positive logits.
+      largest logit is positive, 0 in a row without positive logits. Such a row is on the negative
+      side as a whole, even where its largest logit is 0: so are its gradients, as in PyTorch.
     """
     is_above = c + m > 0
     return jnp.where(is_above, 1.0, slope), jnp.where(is_above, 1.0 - slope, 0.0)

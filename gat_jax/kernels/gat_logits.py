@@ -270,12 +270,16 @@ def _gradients(
 ) -> _Inputs:
     """Return the gradients; `at_edges` gives functions of dL/dx, as `SumGradient.at_edges` does."""
     c_nh, slope, temperature = inputs.c_nh, inputs.slope.value, inputs.temperature.value
+    has_positive_nh = c_nh + m_nh > 0
+    # A row whose largest logit is 0 is a negative one (`row_pieces`): its slope is that of the
+    # negative side at that logit too, and no gradient reaches c.
+    at_rows = [jnp.where(has_positive_nh, c_nh, -jnp.inf)]
 
     def through_slope(dx, edges, rows, others):
         logit = rows[0] + _sum(*others, *edges)
         return dx * (slope_at(logit, slope) / temperature)
 
-    dt_eh = at_edges(through_slope, at_rows=[c_nh], **_terms_of_t(inputs))
+    dt_eh = at_edges(through_slope, at_rows=at_rows, **_terms_of_t(inputs))
     dn_nh = contract.edge_reduce(lambda edges, *_: edges[0], layout.by_sender, at_edges=[dt_eh])
     dx_eh = at_edges(lambda dx, *_: dx)  # a loop of its own, left out of the program if not used
     # At negative logits dL/dt is slope / temperature times dL/dx, which spares that loop.
@@ -285,12 +289,12 @@ def _gradients(
         lambda edges, rows, others: edges[0] * (1.0 - step(_sum(*edges[1:], *others, *rows))),
         layout.by_receiver,
         at_edges=[dt_eh if is_from_dt else dx_eh, *terms["at_edges"]],
-        at_rows=[c_nh],
+        at_rows=at_rows,
         at_others=terms["at_others"],
     )
     factor = (slope - 1.0) / (slope if is_from_dt else temperature)
     lowest_nh = -_largest_t(layout, inputs, mask_eh, sign=-1.0)
-    is_mixed = (c_nh + m_nh >= 0) & (c_nh + lowest_nh < 0)
+    is_mixed = has_positive_nh & (c_nh + lowest_nh < 0)
     return _Inputs(
         c_nh=jnp.where(is_mixed, factor * negative_nh, 0.0),
         n_nh=dn_nh,

@@ -32,8 +32,8 @@ def with_gradient(forward: Callable, backward: Callable) -> Callable:
     to which no gradient flows.
 
     Raises:
-      NotImplementedError: by the function, on tables, where it is differentiated twice or in
-        forward mode.
+      NotImplementedError: by the function, on tables, where it is differentiated twice. Forward
+        mode there is refused by JAX itself, with a TypeError.
     """
     folded_forward, folded_backward = fold_heads(forward), fold_heads(backward)
 

@@ -99,6 +99,7 @@ def from_scipy(features: Any) -> SparseFeatures:
     values = features.data
     if not np.issubdtype(values.dtype, np.floating):
         values = values.astype(np.float32)
+    values = values.astype(jax.dtypes.canonicalize_dtype(values.dtype))  # as jnp.asarray would
     if not np.isfinite(values).all():
         raise ValueError(
             f"features: expected finite numbers, got {values[~np.isfinite(values)][0]}"

@@ -109,6 +109,7 @@ class GraphNetwork(nn.Module):
         graph: jraph.GraphsTuple,
         *,
         is_training: bool = False,
+        edge_mask: EdgeMask | None = None,
         layout: Layout | None = None,
     ) -> tuple[Float[Array, "nodes outputs"], tuple[AttentionInfo, ...]]:
         """Apply the network.
@@ -116,6 +117,7 @@ class GraphNetwork(nn.Module):
         Args:
           graph: nodes [N, F]; every layer sees the same edges.
           is_training: applies dropout, with a key from the rng stream `dropout`.
+          edge_mask: [E], True = real.
           layout: of the graph's edges, as in `gat`; None stands for the edge list.
 
         Returns:
@@ -128,5 +130,6 @@ class GraphNetwork(nn.Module):
             self.configs,
             settings=self.settings,
             key=self.make_rng("dropout") if is_training else None,
+            edge_mask=edge_mask,
             layout=layout,
         )

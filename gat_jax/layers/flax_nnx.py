@@ -138,12 +138,17 @@ class GraphNetwork(nnx.Module):
         self.deterministic = False
 
     def __call__(
-        self, graph: jraph.GraphsTuple, *, layout: Layout | None = None
+        self,
+        graph: jraph.GraphsTuple,
+        *,
+        edge_mask: EdgeMask | None = None,
+        layout: Layout | None = None,
     ) -> tuple[Float[Array, "nodes outputs"], tuple[AttentionInfo, ...]]:
         """Apply the network.
 
         Args:
           graph: nodes [N, F]; every layer sees the same edges.
+          edge_mask: [E], True = real.
           layout: of the graph's edges, as in `gat`; None stands for the edge list.
 
         Returns:
@@ -156,6 +161,7 @@ class GraphNetwork(nnx.Module):
             self.configs,
             settings=self.settings,
             key=_dropout_key(self),
+            edge_mask=edge_mask,
             layout=layout,
         )
 

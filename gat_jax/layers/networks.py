@@ -89,6 +89,7 @@ def apply_network(
     *,
     settings: LayerSettings = LayerSettings(),
     key: DropoutKey = None,
+    edge_mask: EdgeMask | None = None,
     layout: Layout | None = None,
 ) -> tuple[Float[Array, "nodes outputs"], tuple[AttentionInfo, ...]]:
     """Apply the layers in turn, with ELU between them.
@@ -99,6 +100,7 @@ def apply_network(
       configs: one entry per layer; static.
       settings: of every layer; may be traced.
       key: given in training, where the settings' dropout rates apply.
+      edge_mask: [E], True = real, as in `gat`.
       layout: of the edges, as in `gat`.
 
     Returns:
@@ -113,6 +115,7 @@ def apply_network(
             config=config,
             settings=settings,
             key=None if key is None else jax.random.fold_in(key, depth),
+            edge_mask=edge_mask,
             layout=layout,
         )
         infos.append(info)

@@ -21,7 +21,8 @@ from gat_jax.symmetry import CAUSES, NUM_EXACT_CAUSES
 
 # An attention row counts as uniform when its normalised entropy is above one minus this.
 UNIFORM_DEFICIT = 1e-6
-# Causes of a pair in all heads together: the one they share, or `mixed` if they differ.
+# Causes of a pair in all heads together: the one they share, or `mixed` where they differ and each
+# of them is exact.
 JOINT_CAUSES = (*CAUSES, "mixed")
 NUM_ENTROPY_BINS = 50  # of equal width on [0, 1]
 # Bins of log10 of the gap: exactly 0, below the range, the range in steps, above the range.

@@ -88,7 +88,7 @@ class Machine:
 
 def run_sweep(
     spec: SweepSpec,
-    path: Path,
+    path: Path | str,
     *,
     machine: Machine | None = None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -117,7 +117,7 @@ def run_sweep(
       OSError: if the disk refuses a block. The blocks that are stored are kept.
       SummaryError: if the summary cannot be written; the same call writes it from the blocks.
     """
-    cells = grid.prepare(spec)
+    path, cells = Path(path), grid.prepare(spec)
     machine = machine or Machine()
     # Taken first: a long computation must not be lost to what is unknown afterwards.
     origin = provenance()

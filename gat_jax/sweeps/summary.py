@@ -24,13 +24,14 @@ from gat_jax.sweeps.spec import AXES, spec_from
 from gat_jax.symmetry import CAUSES
 
 
-def load_blocks(path: Path) -> tuple[Grid, Blocks]:
+def load_blocks(path: Path | str) -> tuple[Grid, Blocks]:
     """Open the store of a sweep to read it: its cells, as they were last asked for, and its blocks.
 
     Raises:
       ValueError: if it is no store of a sweep, of another schema, or damaged, or if its graphs
         cannot be read any more.
     """
+    path = Path(path)
     if not (path / "blocks").is_dir():
         raise ValueError(f"store: expected a sweep's store, got {path}")
     blocks = Blocks(path, schema=SCHEMA)
@@ -168,7 +169,7 @@ def save_summary(dataset: xr.Dataset, path: Path) -> None:
         store.save(dataset, folder)
 
 
-def load_raw(path: Path, **labels: Any) -> xr.Dataset:
+def load_raw(path: Path | str, **labels: Any) -> xr.Dataset:
     """Return the kept values of every initialisation of one cell, with the dimension `init`.
 
     Args:
@@ -182,6 +183,7 @@ def load_raw(path: Path, **labels: Any) -> xr.Dataset:
     Raises:
       ValueError: if the store has no such values or the labels do not name one cell.
     """
+    path = Path(path)
     cells, blocks = load_blocks(path)
     if cells.spec.keep != "raw":
         raise ValueError(f"store: expected one made with keep = raw, got {cells.spec.keep}")

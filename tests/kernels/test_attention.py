@@ -595,6 +595,29 @@ def test_gat_on_the_boundary_belongs_to_both_regimes(layer, slopes):
         assert (least != largest).any(1).all()
 
 
+@pytest.mark.parametrize("slope", [0.2, 2.0])
+@pytest.mark.parametrize("layer", [static, traced], ids=["static", "traced"])
+@pytest.mark.parametrize("start", ["all logits 0", "largest logit 0", "least logit 0"])
+def test_gat_has_the_gradients_of_the_edge_list_where_logits_are_0(layer, slope, start):
+    """As a layer has them whose attention starts at zero: they must not depend on the layout."""
+    inputs = draw_gat(31, BARE)
+    if start == "all logits 0":
+        inputs |= {name: jnp.zeros_like(inputs[name]) for name in ("c_nh", "n_nh")}
+    else:
+        extreme = np.maximum if start == "largest logit 0" else np.minimum
+        fill = -np.inf if start == "largest logit 0" else np.inf
+        at_rows = np.full((NUM_NODES, HEADS), fill, np.float32)
+        extreme.at(at_rows, RECEIVERS, np.asarray(inputs["n_nh"])[SENDERS])
+        inputs["c_nh"] = jnp.where(np.isfinite(at_rows), -at_rows, 0.0)
+    of_tables, of_list = (
+        layer(layout, inputs, None, slope, 0.7)
+        for layout in (LAYOUT, layouts.segment_layout(GRAPH))
+    )
+    assert_close(of_tables[0], of_list[0], 2e-6)
+    assert_gradients_close(of_tables[1], of_list[1], 1e-5)
+    np.testing.assert_array_equal(of_tables[1]["c_nh"], np.zeros((NUM_NODES, HEADS)))
+
+
 def test_gat_is_the_same_from_run_to_run():
     inputs = draw_gat(23)
     first = traced(LAYOUT, inputs, MASKS["some"], 0.2, 0.7)
