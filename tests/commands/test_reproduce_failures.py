@@ -194,6 +194,8 @@ def version(name):
 metadata.version = version
 
 sys.path.insert(0, {root!r})
+from gat_jax.report import prepare_matplotlib
+prepare_matplotlib()  # as the command does before it imports matplotlib
 from gat_jax.studies import figures
 def fail(dataset, theme):
     raise ZeroDivisionError("made up")

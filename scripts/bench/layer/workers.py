@@ -34,7 +34,7 @@ def call(worker: str, request: dict[str, Any], environment: str) -> Any:
     inherited = os.environ.get("GLIBC_TUNABLES", "").split(":")
     tunables = [x for x in inherited if x and not x.startswith("glibc.malloc.hugetlb")]
     tunables = {"GLIBC_TUNABLES": ":".join([*tunables, *ENVIRONMENTS[environment]])}
-    path = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     with tempfile.NamedTemporaryFile() as answer:
         process = subprocess.run(
             [
