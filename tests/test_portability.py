@@ -78,6 +78,7 @@ def test_the_main_job_runs_where_nothing_of_unix_is(tmp_path):
     assert (tmp_path / "results" / "claims.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_where_nothing_of_unix_is(tmp_path):
     run(tmp_path, SWEEP)
     assert (tmp_path / "sweep.zarr" / "zarr.json").is_file()

@@ -256,6 +256,7 @@ def test_gat_with_edge_scores_alone_agrees_with_the_oracle():
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_gat_agrees_with_the_oracle_in_float64():
     for slope in SLOPES:
         check_gat(traced, draw_gat(7, dtype=np.float64), MASKS["some"], slope, 1e-12)

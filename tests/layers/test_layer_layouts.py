@@ -17,7 +17,7 @@ from gat_jax.layers import LayerConfig, LayerSettings
     [
         ("bucketed", False),
         ("bucketed", True),
-        ("fused", True),
+        pytest.param("fused", True, marks=pytest.mark.slow),
         pytest.param("fused", False, marks=pytest.mark.slow),
     ],
 )

@@ -72,6 +72,7 @@ def test_two_distributed_processes_give_the_same_bits(reference, tmp_path):
     assert sum("Collisions" in out for _, out, _ in results) >= 1
 
 
+@pytest.mark.slow
 def test_processes_of_different_specs_refuse_each_other(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

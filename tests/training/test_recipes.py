@@ -60,6 +60,7 @@ def test_an_optimiser_is_one_entry(monkeypatch):
     np.testing.assert_allclose(moved[0].kernel, 0.125, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_weight_decay_can_be_mapped_over():
     options = {"task": TASK, "configs": CONFIGS, "config": TrainConfig("sgd", 2)}
 

@@ -15,6 +15,7 @@ from gat_jax.layers import LayerSettings, apply_network
 from gat_jax.training import GAT_PAPER_CORA, TrainConfig, train_run
 
 
+@pytest.mark.slow
 def test_the_package_trains_as_a_loop_by_hand_does(tmp_path):
     """With dropout and weight decay, written down once more with optax alone."""
     write_cora(tmp_path)
