@@ -457,17 +457,9 @@ for name in order:
 
 # %%
 optimizers = ("sgd", "adam")
-with ThreadPoolExecutor(2) as pool:
-    starts = dict(
-        zip(
-            optimizers,
-            pool.map(
-                lambda name: tutorial_training.train_article_start(TrainConfig(name, 1000)),
-                optimizers,
-            ),
-            strict=True,
-        )
-    )
+starts = {
+    name: tutorial_training.train_article_start(TrainConfig(name, 1000)) for name in optimizers
+}
 floor = tutorial_training.tutorial_loss_floor()
 print(f"loss floor while the twins are equal: {floor:.5f}")
 fig, axes = plt.subplots(2, 2, figsize=(9, 4.8), sharex=True, sharey="row", layout="constrained")
@@ -519,8 +511,7 @@ plt.show()
 train = functools.partial(
     tutorial_training.train_runs, "adam", num_runs=300, config=TrainConfig("adam", 400), seed=0
 )
-with ThreadPoolExecutor(2) as pool:
-    many = list(pool.map(train, (1, 4)))
+many = [train(heads) for heads in (1, 4)]
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constrained")
 for ax, heads, runs in zip(axes, (1, 4), many, strict=True):
     steps = np.arange(runs.is_collided.shape[1])

@@ -23,7 +23,14 @@ def jit_briefly(function: Callable, *, static_argnames: Sequence[str] = ()) -> A
     On a CPU LLVM optimises at level 1: a training then compiles in half the time and runs as
     fast, for XLA itself has already fused its loops. Other devices compile as ever.
     """
-    options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    options = None
+    if jax.default_backend() == "cpu":
+        # A program is compiled as one piece: with pieces, two threads that compile at once on two
+        # cores can wait for each other in XLA's own pool for ever.
+        options = {
+            "xla_backend_optimization_level": 1,
+            "xla_cpu_parallel_codegen_split_count": 1,
+        }
     return jax.jit(function, static_argnames=static_argnames, compiler_options=options)
 
 
