@@ -65,12 +65,14 @@ def from_bits(
     """Turn words into float32 numbers of mean 0 and variance 1.
 
     Uniform numbers are multiples of 2^-22 sqrt(3) in [-sqrt(3), sqrt(3)), as `jax.random.uniform`
-    makes them: 23 bits in the mantissa. Normal ones are the normal quantile of such numbers.
+    makes them: 23 bits in the mantissa. Normal ones are the normal quantile of the middles of
+    2^23 equal parts of (0, 1); none is infinite, and the largest is 5.3.
     """
-    mantissa = (bits >> np.uint32(9)) | np.uint32(0x3F800000)
-    number = jax.lax.bitcast_convert_type(mantissa, jnp.float32)  # in [1, 2)
     if distribution == "uniform":
+        mantissa = (bits >> np.uint32(9)) | np.uint32(0x3F800000)
+        number = jax.lax.bitcast_convert_type(mantissa, jnp.float32)  # in [1, 2)
         return (number - 1.5) * np.float32(2.0 * np.sqrt(3.0))
-    # Half a step off the ends, where the quantile is infinite.
-    centred = (number - np.float32(1.5) + np.float32(2.0**-24)) * np.float32(2.0)
-    return np.float32(np.sqrt(2.0)) * jax.lax.erf_inv(centred)
+    # An odd whole number below 2^23 either side of zero, exact in float32. Written as a sum of
+    # floats, XLA adds the constants first and rounds: one word in 2^23 then became -infinity.
+    odd = ((bits >> np.uint32(9)) * np.uint32(2) + np.uint32(1)).astype(jnp.int32) - np.int32(2**23)
+    return np.float32(np.sqrt(2.0)) * jax.lax.erf_inv(odd.astype(jnp.float32) * np.float32(2.0**-23))

@@ -56,6 +56,16 @@ def test_from_bits_is_finite_at_the_ends(distribution):
     assert abs(middle) < 1e-6
 
 
+def test_normal_numbers_are_quantiles_compiled_as_well():
+    # XLA may add a chain's constants first: what is finite by itself was infinite in a sweep.
+    parts = np.array([0, 1, 2**22 - 1, 2**22, 2**23 - 2, 2**23 - 1])
+    bits = (parts << 9).astype(np.uint32)[:, None]
+    quantiles = scipy.stats.norm.ppf((parts[:, None] + 0.5) / 2**23)
+    compiled = jax.jit(lambda bits: from_bits(bits, "normal"))(bits)
+    np.testing.assert_allclose(compiled, quantiles, rtol=1e-5)
+    np.testing.assert_allclose(from_bits(bits, "normal"), quantiles, rtol=1e-5)
+
+
 def test_named_key_is_a_stable_hash():
     # The numbers must be the same in every process and version.
     assert jax.random.key_data(named_key(0, "a")).tolist() == [3011824311, 2312571993]
