@@ -18,12 +18,12 @@ the reference), `xla` (loops over padded tables), `triton` (Pallas kernels). `at
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from jaxtyping import Array, Float
 
 from gat_jax.kernels.edge_list import sums as edge_list_sums
-from gat_jax.kernels.tables import ChunkedRows, EdgeTable
+from gat_jax.kernels.tables import ChunkedRows, DegreeBuckets, EdgeTable
 from gat_jax.kernels.triton import softmax as triton_softmax
 from gat_jax.kernels.triton import sums as triton_sums
 from gat_jax.kernels.xla import sums as xla_sums
@@ -36,21 +36,33 @@ OtherFeatures = Float[Array, "others channels heads"]
 EdgeFeatures = Float[Array, "edges channels heads"]
 
 
+class Backend(NamedTuple):
+    """Modules that compute on one kind of index; a new backend has a line in `BACKENDS`."""
+
+    sums: Any  # with the six functions of this module
+    softmax: Any = None  # with a softmax and its sum in one kernel, as `triton.softmax` has them
+
+
+# By the type of a table's index.
+BACKENDS = {
+    type(None): Backend(edge_list_sums),
+    DegreeBuckets: Backend(xla_sums),
+    ChunkedRows: Backend(triton_sums, triton_softmax),
+}
+
+
 def is_edge_list(table: EdgeTable) -> bool:
     """Whether sums are taken over the edge list itself, which JAX differentiates by itself."""
     return table.index is None
 
 
-def _backend(table: EdgeTable) -> Any:
-    """Return the module with the six sums: the one place where a backend is chosen."""
-    if is_edge_list(table):
-        return edge_list_sums
-    return triton_sums if isinstance(table.index, ChunkedRows) else xla_sums
-
-
 def softmax_kernels(table: EdgeTable) -> Any:
     """Return the module of a backend's own softmax with its sum, None where there is none."""
-    return triton_softmax if _backend(table) is triton_sums else None
+    return BACKENDS[type(table.index)].softmax
+
+
+def _sums(table: EdgeTable) -> Any:
+    return BACKENDS[type(table.index)].sums
 
 
 def edge_reduce(
@@ -76,7 +88,7 @@ def edge_reduce(
       [N, H]; of a row without edges 0, and minus infinity as its largest value.
     """
     ends = {"at_edges": at_edges, "at_rows": at_rows, "at_others": at_others}
-    return _backend(table).edge_reduce(function, table, **ends, reduce=reduce)
+    return _sums(table).edge_reduce(function, table, **ends, reduce=reduce)
 
 
 def weighted_sum(
@@ -92,7 +104,7 @@ def weighted_sum(
     Returns:
       [N, C, H], 0 at rows without edges.
     """
-    return _backend(table).weighted_sum(weights, table, values)
+    return _sums(table).weighted_sum(weights, table, values)
 
 
 def slope_sum(
@@ -118,7 +130,7 @@ def slope_sum(
       [N, C, H], 0 at rows without edges.
     """
     ends = {"rows": rows, "others": others, "edges": edges, "slope": slope}
-    return _backend(table).slope_sum(weights, table, **ends)
+    return _sums(table).slope_sum(weights, table, **ends)
 
 
 def edge_map(
@@ -135,7 +147,7 @@ def edge_map(
       [E, H].
     """
     ends = {"at_edges": at_edges, "at_rows": at_rows, "at_others": at_others}
-    return _backend(table).edge_map(function, table, **ends)
+    return _sums(table).edge_map(function, table, **ends)
 
 
 def edge_dots(
@@ -163,7 +175,7 @@ def edge_dots(
       [E, H].
     """
     ends = {"at_edges": at_edges, "at_rows": at_rows, "at_others": at_others}
-    return _backend(table).edge_dots(function, table, rows=rows, others=others, **ends)
+    return _sums(table).edge_dots(function, table, rows=rows, others=others, **ends)
 
 
 def edge_activations(
@@ -184,4 +196,4 @@ def edge_activations(
       [E, H].
     """
     ends = {"rows": rows, "others": others, "edges": edges, "slope": slope}
-    return _backend(table).edge_activations(a, table, **ends, above=above)
+    return _sums(table).edge_activations(a, table, **ends, above=above)

@@ -75,4 +75,5 @@ def from_bits(
     # An odd whole number below 2^23 either side of zero, exact in float32. Written as a sum of
     # floats, XLA adds the constants first and rounds: one word in 2^23 then became -infinity.
     odd = ((bits >> np.uint32(9)) * np.uint32(2) + np.uint32(1)).astype(jnp.int32) - np.int32(2**23)
-    return np.float32(np.sqrt(2.0)) * jax.lax.erf_inv(odd.astype(jnp.float32) * np.float32(2.0**-23))
+    centred = odd.astype(jnp.float32) * np.float32(2.0**-23)
+    return np.float32(np.sqrt(2.0)) * jax.lax.erf_inv(centred)

@@ -5,9 +5,12 @@ The entropy here is of attention weights, whatever they were made of. The rows o
 """
 
 import jax.numpy as jnp
-import jraph
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+
+from gat_jax.kernels import Layout, contract
+from gat_jax.kernels.attention import mask_by_head
+from gat_jax.kernels.gradients import with_gradient
 
 
 def normalised_entropy_deficit(
@@ -16,6 +19,7 @@ def normalised_entropy_deficit(
     num_nodes: int,
     *,
     mask: Bool[Array | np.ndarray, " edges"] | None = None,
+    layout: Layout | None = None,
 ) -> Float[Array, "nodes heads"]:
     """1 - H_i / log d_i: 0 for uniform attention, 1 for all attention on one edge.
 
@@ -26,6 +30,7 @@ def normalised_entropy_deficit(
       receivers: [E] ids in [0, num_nodes).
       num_nodes: static number of nodes.
       mask: [E], True = real.
+      layout: of these edges; None stands for the edge list.
 
     Returns:
       [N, H] without unit; d_i counts the real edges into i. NaN where d_i < 2, for which the
@@ -35,21 +40,55 @@ def normalised_entropy_deficit(
     deficit of 1e-6 is still exact to some percent in float32, where 1 - H / log d is rounding
     noise. An attention of exactly 0 has value phi(0) = 1 and gradient 0, not NaN.
     """
-    is_real_e = jnp.ones(receivers.shape, bool) if mask is None else mask
-    degree_n = jraph.segment_sum(is_real_e.astype(attention.dtype), receivers, num_nodes)
-    u_eh = attention * degree_n[receivers][:, None]
-    positive_eh = jnp.where(u_eh > 0, u_eh, 1.0)
+    if layout is None:  # senders play no part
+        layout = Layout(receivers, receivers, None, None, num_nodes, num_nodes)
+    return _deficit(layout, attention, mask_by_head(mask, attention.shape[1]))
+
+
+def _deficit_forward(layout, attention_eh, mask_eh):
+    by_receiver = layout.by_receiver
+    real_eh = jnp.ones_like(attention_eh)
+    if mask_eh is not None:
+        real_eh = mask_eh.astype(attention_eh.dtype)
+    degree_nh = contract.edge_reduce(lambda edges, *_: edges[0], by_receiver, at_edges=(real_eh,))
+    edges = {"at_edges": (attention_eh, real_eh), "at_rows": (degree_nh,)}
+    deficit_nh = contract.edge_reduce(_phi, by_receiver, **edges)
+    is_defined_nh = degree_nh >= 2
+    scale_nh = jnp.where(is_defined_nh, degree_nh, 2.0)
+    deficit_nh = jnp.where(is_defined_nh, deficit_nh / (scale_nh * jnp.log(scale_nh)), jnp.nan)
+    return deficit_nh, (real_eh, degree_nh)
+
+
+def _deficit_backward(layout, attention_eh, mask_eh, saved, gradient_nh):
+    del mask_eh
+    real_eh, degree_nh = saved
+    is_defined_nh = degree_nh >= 2
+    weight_nh = jnp.where(is_defined_nh, gradient_nh, 0.0)
+    weight_nh /= jnp.log(jnp.where(is_defined_nh, degree_nh, 2.0))
+
+    def by_edge(edges, rows, _):  # phi'(u) = log u
+        (attention, real), (degree, weight) = edges, rows
+        u = attention * degree
+        log = jnp.where(u > 0, jnp.log(jnp.where(u > 0, u, 1.0)), 0.0)
+        return jnp.where(real > 0, weight * log, 0.0)
+
+    edges = {"at_edges": (attention_eh, real_eh), "at_rows": (degree_nh, weight_nh)}
+    return contract.edge_map(by_edge, layout.by_receiver, **edges)
+
+
+_deficit = with_gradient(_deficit_forward, _deficit_backward)
+
+
+def _phi(edges, rows, _):
+    """phi(d alpha) of real edges, 0 of others: u log u - u + 1 with u = d alpha."""
+    (attention, real), (degree,) = edges, rows
+    u = attention * degree
+    positive = jnp.where(u > 0, u, 1.0)
     # u - 1 is exact near u = 1, where log1p of it is needed, but rounds to -1 for tiny u.
-    near_eh = jnp.where(u_eh > 0.5, u_eh, 1.0)
-    log_eh = jnp.where(u_eh > 0.5, jnp.log1p(near_eh - 1.0), jnp.log(positive_eh))
-    phi_eh = positive_eh * log_eh - (positive_eh - 1.0)
-    phi_eh = jnp.where(u_eh > 0, phi_eh, 1.0)
-    phi_eh = jnp.where(is_real_e[:, None], phi_eh, 0.0)
-    is_defined_n = degree_n >= 2
-    scale_n = jnp.where(is_defined_n, degree_n, 2.0)
-    deficit_nh = jraph.segment_sum(phi_eh, receivers, num_nodes)
-    deficit_nh = deficit_nh / (scale_n * jnp.log(scale_n))[:, None]
-    return jnp.where(is_defined_n[:, None], deficit_nh, jnp.nan)
+    near = jnp.where(u > 0.5, u, 1.0)
+    log = jnp.where(u > 0.5, jnp.log1p(near - 1.0), jnp.log(positive))
+    phi = positive * log - (positive - 1.0)
+    return jnp.where(real > 0, jnp.where(u > 0, phi, 1.0), 0.0)
 
 
 def normalised_entropy(
@@ -58,9 +97,12 @@ def normalised_entropy(
     num_nodes: int,
     *,
     mask: Bool[Array | np.ndarray, " edges"] | None = None,
+    layout: Layout | None = None,
 ) -> Float[Array, "nodes heads"]:
     """H_i / log d_i, in [0, 1]; as `normalised_entropy_deficit`. In nats: times log d_i."""
-    return 1.0 - normalised_entropy_deficit(attention, receivers, num_nodes, mask=mask)
+    return 1.0 - normalised_entropy_deficit(
+        attention, receivers, num_nodes, mask=mask, layout=layout
+    )
 
 
 def mean_of_defined(values: Float[Array, "..."]) -> Float[Array, ""]:

@@ -82,7 +82,7 @@ def measure_layer(
       with two edges) is NaN, the largest gap of no pairs is 0.
     """
     num_nodes = info.head_outputs.shape[0]
-    entropy_nh = normalised_entropy(info.attention, graph.receivers, num_nodes)
+    entropy_nh = normalised_entropy(info.attention, graph.receivers, num_nodes, layout=layout)
     is_twin_n = jnp.zeros(num_nodes, bool).at[pairs.first].set(True).at[pairs.second].set(True)
     gap_ph = twin_gap(info.head_outputs, pairs.first, pairs.second)
     causes_phk = pair_causes(info, graph, pairs, slope=slope, layout=layout)

@@ -39,7 +39,7 @@ def test_one_place_chooses_the_backend(name, monkeypatch):
     table = layouts.make_layout(GRAPH, name).by_receiver
     for backend in BACKENDS.values():
         monkeypatch.setattr(backend, "edge_map", lambda *_, b=backend, **__: b)
-    chosen = contract._backend(table).edge_map()
+    chosen = contract._sums(table).edge_map()
     assert chosen is BACKENDS[name]
     assert contract.is_edge_list(table) == (name == "segment")
     assert (contract.softmax_kernels(table) is not None) == (name == "fused")

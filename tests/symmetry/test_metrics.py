@@ -8,6 +8,7 @@ import oracle
 import pytest
 from helpers import messy_graph
 
+from gat_jax.kernels import make_layout
 from gat_jax.symmetry import (
     mean_of_defined,
     normalised_entropy,
@@ -88,6 +89,26 @@ def test_entropy_gradient_is_finite_where_some_rows_have_no_entropy():
     gradient = jax.grad(lambda a: mean_of_defined(entropy(a, receivers, 3)))(alpha)
     chex.assert_tree_all_finite(gradient)
     assert gradient[1, 0] > 0 > gradient[2, 0]
+
+
+@pytest.mark.parametrize("mask", [None, MASK], ids=["all", "masked"])
+@pytest.mark.parametrize("name", ["bucketed", "fused"])
+def test_entropy_and_its_gradient_are_alike_on_every_layout_and_mapped(name, mask):
+    graph = messy_graph(0)
+    layout = make_layout(graph, name)
+    attention = np.random.default_rng(3).uniform(size=(5, 16, 2)).astype(np.float32)
+    attention[0, 3] = 0.0
+
+    def value(attention, layout):
+        values = normalised_entropy(attention, graph.receivers, 8, mask=mask, layout=layout)
+        return mean_of_defined(values**2), values
+
+    mapped = jax.vmap(jax.value_and_grad(value, has_aux=True), in_axes=(0, None))
+    (_, expected), expected_gradient = jax.jit(lambda a: mapped(a, None))(attention)
+    (_, found), gradient = jax.jit(mapped)(attention, layout)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-5, atol=1e-7)
+    assert np.abs(gradient).max() > 0.1
 
 
 def test_twin_gap_is_the_largest_difference_of_each_pair():
