@@ -1,5 +1,6 @@
 """Rules of the whole suite: types and shapes are checked, nothing broadcasts by accident."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,18 +28,43 @@ LONGEST = [
 ]
 
 
+# Half of the time goes into compiling. By default programs are hardly optimised, which halves that;
+# the slow tests, and all that is run with XLA_FLAGS in the environment (in CI the tests on the
+# newest Python), have the programs of users.
+QUICK_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    if config.option.markexpr.startswith("not slow"):
+        os.environ.setdefault("XLA_FLAGS", QUICK_FLAGS)  # read with the first program
     # torch_geometric compiles a class with torch.jit.script as it is imported.
     config.addinivalue_line(
         "filterwarnings", "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
     )
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    _make_variants_slow(items)
     if missing := [path for path in LONGEST if not path.is_file()]:
         raise pytest.UsageError(f"LONGEST in conftest.py: expected files, got {missing}")
     rank = {path: k for k, path in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))  # stable: the others stay in order
+
+
+def _make_variants_slow(items: list[pytest.Item]) -> None:
+    """Keep as many variants of a test as `few` says, spread evenly over all of its parameters."""
+    variants: dict[tuple[Path, str, int], list[pytest.Item]] = {}
+    for item in items:
+        few = item.get_closest_marker("few")
+        if few is not None and item.get_closest_marker("slow") is None:
+            (number,) = few.args
+            variants.setdefault((item.path, item.name.split("[")[0], number), []).append(item)
+    for (*_, number), found in variants.items():
+        kept = {int((k + 0.5) * len(found) / number) for k in range(number)}
+        for k, item in enumerate(found):
+            if k not in kept:
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ def round_trip(function, *args):
     return jax.export.deserialize(exported.serialize()).call(*args)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("layer", ["gat", "gatv2", "gcn"])
 def test_layers_and_their_gradients_export(layer):
     config = LayerConfig(layer=layer, use_output_bias=True, use_residual=True)
@@ -66,6 +67,7 @@ def test_a_training_run_exports():
     np.testing.assert_allclose(round_trip(losses, *leaves), jax.jit(losses)(*leaves), rtol=1e-5)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("graph", ["unrolled", "gathered"])
 def test_a_tile_of_initialisations_exports(graph):
     cell = Cell("any", LayerConfig(heads=2, initializer="tutorial"))

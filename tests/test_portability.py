@@ -68,6 +68,7 @@ def run(tmp_path: Path, script: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_every_module_is_imported_where_nothing_of_unix_is(tmp_path):
     run(tmp_path, IMPORT_ALL)
 

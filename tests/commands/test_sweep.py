@@ -26,6 +26,7 @@ from gat_jax.sweeps import figures, runner
 LONG = [*SIGNS[:-1], 10**9]  # far more than a test has time for
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interruption_saves_and_says_how_to_go_on(tmp_path, number):
     path = tmp_path / "interrupted.zarr"
@@ -234,6 +235,7 @@ def test_a_store_of_another_schema_is_one_line(tmp_path, capsys):
         assert "out: expected a store of schema 2, got schema 1 in" in one_line(capsys)
 
 
+@pytest.mark.slow
 def test_a_second_sweep_on_one_store_is_refused(tmp_path, capsys):
     path = tmp_path / "sweep.zarr"
     first = start(*LONG, "--devices", 1, "--out", path)

@@ -231,12 +231,14 @@ def check_gat(layer, inputs, mask, slope, tolerance, *, temperature=0.7):
     np.testing.assert_array_equal(np.asarray(out)[~HAS_EDGES], 0.0)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("slope", SLOPES)
 def test_gat_with_traced_settings_agrees_with_the_oracle(slope, mask):
     check_gat(traced, draw_gat(3), MASKS[mask], slope, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "slope", [-0.5, 0.2, 1.0, *(pytest.param(s, marks=pytest.mark.slow) for s in (0.0, 2.0))]
 )
@@ -245,6 +247,7 @@ def test_gat_with_static_settings_agrees_with_the_oracle(slope):
         check_gat(static, draw_gat(4), MASKS[mask], slope, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slope", [-0.5, 0.2])
 def test_gat_of_nothing_but_scores_agrees_with_the_oracle(slope):
     check_gat(static, draw_gat(5, BARE), None, slope, 1e-5, temperature=1.0)
@@ -276,6 +279,7 @@ def check_softmax_sum(inputs, mask, tolerance):
     assert_gradients_close(gradient, expected_gradient, tolerance)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("mask", MASKS)
 def test_softmax_sum_agrees_with_the_oracle(mask):
     inputs = draw(8, SUM_SHAPES)
@@ -304,6 +308,7 @@ def check_gatv2(inputs, slope, tolerance):
     assert_gradients_close(gradient, expected_gradient, tolerance)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("slope", SLOPES)
 @pytest.mark.parametrize("has_edges", [False, True], ids=["bare", "edge features"])
 def test_gatv2_agrees_with_the_oracle(slope, has_edges):
@@ -347,6 +352,7 @@ def test_gat_by_hand():
     np.testing.assert_allclose(out[:, 0, 0], [odds / (1 + odds), 0.0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_gat_on_a_large_star():
     """A hub of 1e5 leaves, both ways: a leaf's output is the hub's value."""
     num_leaves = 100_000
@@ -465,6 +471,7 @@ def test_gat_gives_c_a_gradient_in_rows_of_both_signs_alone(layer, mask, slopes)
         np.testing.assert_array_equal(np.asarray(gradient["c_nh"]) != 0, is_mixed)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("layer", "slope"),
     [(static, 0.2), (traced, 0.2), (traced, 0.0)],
@@ -534,6 +541,7 @@ def assert_twins_are_equal(out) -> None:
     assert len(np.unique(rows[0], axis=0)) == len(TWIN_DEGREES)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("sign", [1.0, -1.0], ids=["positive", "negative"])
 def test_gat_twins_in_a_regime_are_equal_to_the_last_bit(sign):
     layout = layout_of(TWIN_GRAPH)
@@ -546,6 +554,7 @@ def test_gat_twins_in_a_regime_are_equal_to_the_last_bit(sign):
         assert_twins_are_equal(out)
 
 
+@pytest.mark.slow
 def test_gat_twins_in_a_regime_are_equal_without_jit():
     for sign in (1.0, -1.0):
         out = gat_out(layout_of(TWIN_GRAPH), twin_inputs(0, sign), None, 0.2, 1.0)
@@ -596,6 +605,7 @@ def test_gat_on_the_boundary_belongs_to_both_regimes(layer, slopes):
         assert (least != largest).any(1).all()
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("slope", [0.2, 2.0])
 @pytest.mark.parametrize("layer", [static, traced], ids=["static", "traced"])
 @pytest.mark.parametrize("start", ["all logits 0", "largest logit 0", "least logit 0"])
@@ -629,6 +639,7 @@ def test_gat_is_the_same_from_run_to_run():
     chex.assert_trees_all_equal(traced(rebuilt, inputs, MASKS["some"], 0.2, 0.7), first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degrees", [DEGREES, (3, 9, 100, 300)], ids=["alike", "other chunks"])
 def test_gat_does_not_depend_on_an_unrelated_component(degrees):
     num_others = len(degrees)
@@ -717,6 +728,7 @@ def assert_trees_close(actual, expected, tolerance=2e-6):
         assert_close(x, y, tolerance)
 
 
+@pytest.mark.slow
 def test_vmap_of_gradients_is_a_loop():
     mapped = jax.jit(jax.vmap(gat_gradient, in_axes=(None, 0, 0, 0, 0)))
     assert_trees_close(mapped(SMALL_LAYOUT, *lanes()[1]), loop())
@@ -729,6 +741,7 @@ def test_vmap_folds_lanes_into_heads():
     assert re.findall(r"f32(\[\S*\]) = exp", jaxpr) == [f"[{len(SMALL.senders)},{LANES * HEADS}]"]
 
 
+@pytest.mark.slow
 def test_nested_vmap_is_a_loop():
     inner = jax.vmap(gat_out, in_axes=(None, 0, 0, 0, 0))
     outer = jax.jit(jax.vmap(inner, in_axes=(None, 0, None, None, None)))
@@ -741,6 +754,7 @@ def test_nested_vmap_is_a_loop():
         assert_close(out[1, lane], traced_out(SMALL_LAYOUT, halved, *settings), 2e-6)
 
 
+@pytest.mark.slow
 def test_vmap_with_unmapped_inputs_is_a_loop():
     # c and the slope alone are mapped; the gradients of the others are one per lane as well.
     inputs, mask, _, temperature = lanes()[0][0]
@@ -755,6 +769,7 @@ def test_vmap_with_unmapped_inputs_is_a_loop():
     assert_trees_close(actual, stack(*expected))
 
 
+@pytest.mark.slow
 def test_gradient_of_a_vmap_is_a_loop():
     # With values that all lanes share: their gradient is the sum over lanes.
     inputs, *settings = lanes()[1]
@@ -776,6 +791,7 @@ def test_gradient_of_a_vmap_is_a_loop():
         assert_close(actual[name], expected[name], 2e-6)
 
 
+@pytest.mark.slow
 def test_vmap_over_graphs_is_a_loop():
     # Graphs of equal degrees have layouts of equal shapes.
     graphs_of = [layout_of(random_graph(seed, SMALL_DEGREES)) for seed in range(LANES)]
@@ -787,6 +803,7 @@ def test_vmap_over_graphs_is_a_loop():
     assert_trees_close(actual, stack(*expected))
 
 
+@pytest.mark.slow
 def test_vmap_of_gatv2_is_a_loop():
     inputs = [draw(40 + k, SMALL_V2) for k in range(LANES)]
     slopes = jnp.array([0.2, -0.5, 1.5])
@@ -833,6 +850,7 @@ def test_gradient_through_a_scan():
     assert_close(jax.jit(jax.grad(total))(inputs["z_nch"]), expected["z_nch"], 1e-5)
 
 
+@pytest.mark.slow
 def test_gat_under_checkpoint():
     inputs, *settings = lanes()[0][0]
 
@@ -846,6 +864,7 @@ def test_gat_under_checkpoint():
         assert_close(value, expected[name], 2e-6)
 
 
+@pytest.mark.slow
 def test_two_layouts_in_one_program():
     other = layout_of(
         make_graph(SMALL.receivers, SMALL.senders, len(SMALL.nodes))

@@ -111,6 +111,7 @@ def test_segment_softmax_accumulates_bfloat16_in_float32():
     np.testing.assert_allclose(weights, 1 / 400, rtol=1e-6)
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("is_traced", [False, True], ids=["static", "traced"])
 @pytest.mark.parametrize("slope", SLOPES)
 @pytest.mark.parametrize("mask", [None, MASK], ids=["all", "masked"])

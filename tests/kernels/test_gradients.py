@@ -73,6 +73,7 @@ def assert_trees_close(actual, expected):
     jax.tree.map(lambda a, b: assert_close(a, b, 1e-5), actual, expected)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("is_masked", [False, True], ids=["all", "masked"])
 @pytest.mark.parametrize("name", TABLES)
 def test_values_and_gradients_are_those_of_the_edge_list(name, is_masked):
@@ -123,6 +124,7 @@ def test_second_derivatives_on_tables_are_refused_in_words(name):
         jax.make_jaxpr(jax.jacfwd(lambda x: total(x, LAYOUTS[name])))(inputs)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_vmap_is_a_loop(name):
     inputs, mask = draw(5, 4)

@@ -109,6 +109,7 @@ def test_project_maps_over_kernels_and_values():
     assert_close(scaled, scales[:, None, None] * mapped[0][None], 1e-6)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("layer", ["gat", "gatv2", "gcn"])
 @pytest.mark.parametrize("layout", ["segment", "bucketed"])
 def test_layers_take_sparse_features(layer, layout):

@@ -27,6 +27,7 @@ CONFIGS = gat_configs(3, heads=2, channels=4, initializer="tutorial")
 WITH_EDGES = LayerConfig(heads=2, concat=False, num_edge_features=1, use_output_bias=True)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("module", "kind", "config"),
     [
@@ -70,6 +71,7 @@ def test_network_calls_the_pure_one():
     chex.assert_trees_all_equal(module.apply({"params": {"layers": params}}, graph), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["segment", "bucketed"])
 def test_network_maps_over_initialisations(layout):
     graph = tutorial_graph()

@@ -87,6 +87,7 @@ def test_network_is_the_pure_one_under_jit_and_grad():
                 np.testing.assert_array_equal(gradient["params"][depth][name][...], value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["segment", "bucketed"])
 def test_network_maps_over_initialisations(layout):
     graph = tutorial_graph()
@@ -131,6 +132,7 @@ def test_dropout_is_that_of_nnx(kind):
     assert not jax.tree.leaves(nnx.state(plain, nnx.RngState))
 
 
+@pytest.mark.slow
 def test_members_of_an_ensemble_draw_dropout_of_their_own():
     graph = messy_graph(2)
 
@@ -146,6 +148,7 @@ def test_members_of_an_ensemble_draw_dropout_of_their_own():
     assert not np.array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_a_layer_trains_within_a_users_module():
     class Model(nnx.Module):
         def __init__(self, rngs):

@@ -36,6 +36,7 @@ def shuffled(graph, seed=1):
     )
 
 
+@pytest.mark.slow
 def test_gat_outside_of_jit_compiles_once(caplog):
     net = make_layer(jraph_gat.gat, draw_weights())
     gradient = jax.grad(lambda x: jnp.sum(net(GRAPH._replace(nodes=x)).nodes ** 2))
@@ -46,6 +47,7 @@ def test_gat_outside_of_jit_compiles_once(caplog):
     assert not [r for r in caplog.records if "Finished XLA compilation" in r.getMessage()]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("graph", [GRAPH, shuffled(GRAPH)], ids=["sorted", "any order"])
 def test_gat_is_jraphs(graph):
     weights = draw_weights()
@@ -62,6 +64,7 @@ def test_gat_is_jraphs(graph):
         assert_close(found[name], grad, 1e-5)
 
 
+@pytest.mark.slow
 def test_gat_maps_and_compiles_with_its_layout_as_an_argument(x64):
     layout = layouts.make_layout(GRAPH, "bucketed")
     weights = [draw_weights(s, jnp.float64) for s in range(3)]

@@ -12,6 +12,7 @@ from gat_jax.kernels import layouts
 from gat_jax.layers import LayerConfig, LayerSettings
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("layout", "has_all"),
     [
@@ -72,6 +73,7 @@ def test_a_layout_is_that_of_the_graph(unchecked):
         layers.gat(params, graph, layout=other)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("layout", ["bucketed", "fused"])
 @pytest.mark.parametrize("layer", ["gat", "gatv2", "gcn"])
 def test_layers_outside_of_jit_compile_once(layer, layout, caplog):
@@ -87,6 +89,7 @@ def test_layers_outside_of_jit_compile_once(layer, layout, caplog):
     assert not [r for r in caplog.records if "Finished XLA compilation" in r.getMessage()]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("layout", ["bucketed", "fused"])
 @pytest.mark.parametrize("is_mapped", [False, True], ids=["single", "mapped"])
 def test_twins_in_a_regime_are_bit_equal_in_every_layout(layout, is_mapped):
@@ -135,6 +138,7 @@ def test_gradients_have_the_dtype_of_what_they_are_of(layer, x64):
         assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(of_params))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["bucketed", "fused"])
 def test_layers_accumulate_bfloat16_in_float32(layout):
     senders = np.arange(1, 401, dtype=np.int32)  # a sum in bfloat16 stalls at 256

@@ -106,6 +106,7 @@ def check_against_oracle(config, seed, call, slope, *, dtype, relative):
         assert np.abs(value - exact[name]).max() <= relative * scale, name
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", [*LAYERS, "gat_mean_of_heads"])
 def test_layers_and_gradients_agree_with_the_oracle_in_float32(name):
     for seed in range(3):
@@ -114,6 +115,7 @@ def test_layers_and_gradients_agree_with_the_oracle_in_float32(name):
         )
 
 
+@pytest.mark.few(2)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", CONFIGS)
 def test_layers_and_gradients_agree_with_the_oracle_in_float64(name):
@@ -124,6 +126,7 @@ def test_layers_and_gradients_agree_with_the_oracle_in_float64(name):
             )
 
 
+@pytest.mark.few(1)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("name", "slope"), [("gat", -0.5), ("gat", 1.0), ("gatv2", 0.2)])
 def test_layers_with_static_settings_agree_with_the_oracle(name, slope):
@@ -201,6 +204,7 @@ def pyg_graph(num_edge_features):
     )
 
 
+@pytest.mark.few(1)
 @pytest.mark.torch
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("num_edge_features", [0, 2])
@@ -236,6 +240,7 @@ def test_gat_agrees_with_pyg(num_edge_features, add_self_loops, concat):
     assert_close(actual, expected, 1e-12)
 
 
+@pytest.mark.few(2)
 @pytest.mark.torch
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("num_edge_features", [0, 2])
@@ -262,6 +267,7 @@ def test_gatv2_agrees_with_pyg(num_edge_features, share_weights):
 # --- what must not matter -------------------------------------------------------------------------
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_real_rows_do_not_see_what_is_in_the_padding(name):
     params, graph, options = case(CONFIGS[name], 6)
@@ -280,6 +286,7 @@ def test_layers_real_rows_do_not_see_what_is_in_the_padding(name):
     chex.assert_tree_all_finite(expected)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_do_not_change_by_a_bit_with_padding(name):
     # Whole numbers: the matrix product, whose rounding depends on its shape, is exact.
@@ -322,6 +329,7 @@ def test_layers_masked_edges_are_as_if_absent(name):
     assert_close(masked, apply(params, without, **options)[0], 1e-6)
 
 
+@pytest.mark.few(1)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_are_permutation_equivariant(name):
@@ -335,6 +343,7 @@ def test_layers_are_permutation_equivariant(name):
     assert_close(apply(params, permuted, **options)[0], nodes[order], 1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_with_and_without_jit_agree(name):
     params, graph, options = case(CONFIGS[name], 9)
@@ -343,6 +352,7 @@ def test_layers_with_and_without_jit_agree(name):
     jax.tree.map(lambda a, b: assert_close(a, b, 1e-5), actual, expected)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_lanes_are_independent(name):
     config = CONFIGS[name]
@@ -358,6 +368,7 @@ def test_layers_lanes_are_independent(name):
         assert_close(nodes[lane], apply(lanes[lane], graph, **options)[0], 1e-6)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_trace_once_for_all_settings_and_parameters(name):
     chex.clear_trace_counter()
@@ -386,6 +397,7 @@ def test_layers_have_finite_gradients(name, scale):
     chex.assert_tree_all_finite(results)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_have_finite_gradients_where_all_is_masked(name):
     params, graph, options = case(CONFIGS[name], 11)
@@ -401,6 +413,7 @@ def test_layers_have_finite_gradients_where_all_is_masked(name):
     np.testing.assert_array_equal(info.head_outputs, np.zeros_like(info.head_outputs))
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("layout", ["auto", "segment", "bucketed", "fused"])
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_of_a_graph_without_nodes(name, layout):
@@ -426,6 +439,7 @@ def test_layers_give_isolated_nodes_their_bias_and_residual(name):
     assert_close(nodes[-1], expected, 1e-6)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_accumulate_bfloat16_in_float32(name):
     params, graph, options = case(CONFIGS[name], 13)

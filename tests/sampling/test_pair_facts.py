@@ -81,6 +81,7 @@ def facts_of_layers(batch, graph, pairs, config, slope):
     return np.moveaxis(causes, 0, -1), np.moveaxis(gap, 0, -1), np.moveaxis(deficit, 0, -1), out
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("graph", ["tutorial", pytest.param("random", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("options", "slope"),
@@ -128,6 +129,7 @@ def test_measure_pairs_finds_what_the_layers_find(graph, options, slope):
     assert np.mean(np.all(found.is_matching, axis=1) != rounds_equal) < 0.05
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("graph", [TUTORIAL, RANDOM], ids=["tutorial", "random"])
 def test_only_signs_decides_the_same_pairs(graph):
     config = LayerConfig(heads=2, initializer="tutorial")
@@ -159,6 +161,7 @@ def test_collided_twins_of_gat_are_bit_equal():
         assert np.all(np.asarray(found.gap)[is_regime] == 0)
 
 
+@pytest.mark.slow
 def test_features_of_each_initialisation_are_used():
     config = LayerConfig(heads=2, initializer="tutorial")
     source, pairs = TUTORIAL

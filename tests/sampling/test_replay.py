@@ -81,20 +81,18 @@ def ends(indices):
     return indices[[0, -1]] if len(indices) else indices
 
 
-FEW = {"tutorial": ("raw", "uniform01"), "he_normal": ("standardised", "normal")}
+# Any two of layer, initialiser and kind of features are met together, in a quarter of all cells.
+LAYERS = (("gat", 1), ("gat", 3), ("gatv2", 1), ("gatv2", 3), ("gcn", 1))
+KINDS = get_args(FeatureName)
+CELLS = [
+    (*layer, initializer, KINDS[(i + k) % len(KINDS)])
+    for i, layer in enumerate(LAYERS)
+    for k, initializer in enumerate(get_args(InitializerName))
+]
 
 
-@pytest.mark.parametrize(
-    ("initializer", "features"),
-    [
-        pytest.param(i, f, marks=() if f in FEW.get(i, ()) else pytest.mark.slow)
-        for i in get_args(InitializerName)
-        for f in get_args(FeatureName)
-    ],
-)
-@pytest.mark.parametrize(
-    ("layer", "heads"), [("gat", 1), ("gat", 3), ("gatv2", 1), ("gatv2", 3), ("gcn", 1)]
-)
+@pytest.mark.few(4)
+@pytest.mark.parametrize(("layer", "heads", "initializer", "features"), CELLS)
 def test_layers_find_the_verdict_of_the_sweep_again(layer, heads, initializer, features):
     if initializer == "gaussian" and layer != "gat":
         with pytest.raises(ValueError, match="layer: expected gat for 'gaussian'"):
@@ -110,6 +108,7 @@ def test_layers_find_the_verdict_of_the_sweep_again(layer, heads, initializer, f
     np.testing.assert_array_equal(replay(cell, indices)[0], collided[indices])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "options",
     [
@@ -133,6 +132,7 @@ def test_layers_find_gap_and_entropy_of_the_sweep_again(options):
     np.testing.assert_allclose(gap, kept.largest_gap, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_graph_of_many_pairs_is_replayed():
     cell = Cell("karate_club", LayerConfig(heads=2, initializer="pyg"), "uniform01")
     collided = kept_values(cell, only_signs=True).collided_pairs

@@ -133,6 +133,7 @@ def test_pairs_and_classes_of_larger_graphs():
     assert found.class_collisions < found.collisions
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("features", "low", "high"),
     [("uniform01", 0.60, 0.68), ("normal", 0.24, 0.32), ("standardised", 0.35, 0.43)],
@@ -142,6 +143,7 @@ def test_features_are_drawn_or_scaled(features, low, high):
     assert low < found.collisions / found.num_inits < high
 
 
+@pytest.mark.slow
 def test_slope_and_gain_are_arguments():
     half = sample(dataclasses.replace(CELL, slope=0.5))
     one = sample(dataclasses.replace(CELL, slope=1.0))

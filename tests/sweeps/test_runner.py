@@ -51,6 +51,7 @@ def reference(tmp_path_factory) -> Path:
 # --- identity -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_four_devices_and_the_largest_chunk_give_the_same_bits(reference, tmp_path):
     path = tmp_path / "four.zarr"
     code, _, err = finish(start(*GRID, "--devices", 4, "--chunk-size", 10**9, "--out", path))
@@ -58,6 +59,7 @@ def test_four_devices_and_the_largest_chunk_give_the_same_bits(reference, tmp_pa
     assert_identical(reference, path)
 
 
+@pytest.mark.slow
 def test_two_distributed_processes_give_the_same_bits(reference, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -218,6 +220,7 @@ def test_damaged_blocks_and_values_are_named_and_computed_again(tmp_path):
             xr.testing.assert_identical(load_raw(path), values)
 
 
+@pytest.mark.slow
 def test_values_that_are_all_zero_are_no_damage(tmp_path):
     # With so many channels twins rarely collide, and in these initialisations never.
     spec = signs_spec(layer=("gatv2",), channels=(32,), num_inits=4, keep="raw")

@@ -67,6 +67,7 @@ def test_several_pairs_have_an_interval_of_their_own(tmp_path):
     assert "entropy_histogram" not in cell
 
 
+@pytest.mark.slow
 def test_raw_values_of_every_initialisation_are_kept(tmp_path):
     path = tmp_path / "raw.zarr"
     spec = SweepSpec(keep="raw", block_size=131072, num_inits=150_000, heads=(1, 2))

@@ -25,6 +25,7 @@ def monte_carlo(twins, support, *, num_draws=200_000, seed=0):
     return p, 5 * np.sqrt(p * (1 - p) / num_draws)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("channels", [1, 2, 3, 8])
 @pytest.mark.parametrize("shift", [0.0, 1.0])
 def test_probability_agrees_with_monte_carlo(channels, shift):
@@ -35,6 +36,7 @@ def test_probability_agrees_with_monte_carlo(channels, shift):
     assert result.error < 2e-3
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("seed", range(5))
 def test_probability_agrees_with_the_mean_over_two_angles(seed):
     case = draw_case(seed, channels=2, num_senders=3, shift=0.5 * seed)
@@ -43,6 +45,7 @@ def test_probability_agrees_with_the_mean_over_two_angles(seed):
     assert result.error < 1e-5
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("seed", range(2))
 def test_probability_agrees_with_an_orthant_in_three_dimensions(seed):
     case = draw_case(seed, channels=3, num_senders=2)

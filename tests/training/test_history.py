@@ -21,6 +21,7 @@ def measured(pairs, slope=0.2):
     return info, measure(info, GRAPH, pairs)
 
 
+@pytest.mark.slow
 def test_twin_entropy_is_over_the_twins_rows_alone():
     info, found = measured(PAIRS)
     entropy = np.asarray(normalised_entropy(info.attention, GRAPH.receivers, len(GRAPH.nodes)))

@@ -34,6 +34,7 @@ def trained(config, settings):
     return jax.jit(functools.partial(train_run, **options))(PARAMS, settings=settings)[0]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("decay", [None, 0.3])
 @pytest.mark.parametrize(
     ("name", "peer"),
@@ -53,6 +54,7 @@ def test_optimisers_are_those_of_optax_on_the_loss_with_its_penalty(name, peer, 
     chex.assert_trees_all_close(found, params, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_optimiser_is_one_entry(monkeypatch):
     monkeypatch.setitem(OPTIMIZERS, "sign", lambda settings: optax.scale_by_sign())
     found = trained(TrainConfig("sign", 1), TrainSettings(0.125))

@@ -29,6 +29,7 @@ def run(configs, config, **options):
     )
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 0.1), ("adam", 0.005)])
 @pytest.mark.parametrize("heads", [1, 4])
 def test_train_run_is_the_oracle_step_by_step(x64, optimizer, rate, heads):
@@ -84,6 +85,7 @@ def test_gradient_to_a_recv_is_exactly_zero_in_a_regime():
     assert history.twin_gap[0, 0] == 0.0
 
 
+@pytest.mark.slow
 def test_a_failed_run_says_when_and_spoils_no_other():
     configs, params = start(1, 3)
     rates = TrainSettings(jnp.array([0.1, 1e38, 0.1]))
@@ -112,6 +114,7 @@ def test_settings_do_not_retrace():
     assert float(slow[-1]) != float(fast[-1])
 
 
+@pytest.mark.slow
 def test_dropout_is_off_without_a_key():
     configs, params = start(2, 1)
     params = jax.tree.map(lambda x: x[0], params)
@@ -146,6 +149,7 @@ def dropout_run(config):
     return run(configs, config, settings=settings), jax.tree.map(lambda x: x[0], params)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("has_dropout", "at_the_end"), [(True, 0), (False, 1)])
 def test_records_cost_no_gradient_of_their_own(monkeypatch, has_dropout, at_the_end):
     """Without dropout the last record, after which there is no update, has one of its own."""
@@ -172,6 +176,7 @@ def test_records_cost_no_gradient_of_their_own(monkeypatch, has_dropout, at_the_
     assert len(counted) == 6 + at_the_end
 
 
+@pytest.mark.slow
 def test_with_dropout_gradient_norms_are_those_of_the_training_step():
     train, params = dropout_run(TrainConfig("sgd", 1))
     after, history = train(params, jax.random.key(0))
@@ -185,6 +190,7 @@ def test_with_dropout_gradient_norms_are_those_of_the_training_step():
     assert np.isfinite(plain).all()
 
 
+@pytest.mark.slow
 def test_a_history_that_is_not_returned_costs_nothing():
     train, params = dropout_run(TrainConfig("sgd", 64))
 

@@ -66,6 +66,7 @@ def test_entries_are_complete_and_finite():
             assert np.isfinite(entry[name])
 
 
+@pytest.mark.slow
 def test_a_pass_backward_includes_the_outputs():
     problem = small_problem()
     system = systems.make_ours(problem, OURS)

@@ -72,6 +72,7 @@ def test_main_writes_an_entry_for_every_system(tmp_path, capsys):
     assert "we are faster by" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_another_learning_rate_is_found_out(tmp_path, monkeypatch):
     """PyG reads its rates when it is imported; ours are then made different."""

@@ -158,6 +158,7 @@ def test_the_graph_has_rows_of_several_chunks_at_both_ends():
     assert len(np.unique(np.stack(IDS), axis=1).T) < NUM_EDGES
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("scale", [1.0, 200.0])
 @pytest.mark.parametrize("mask", [ALL, SOME], ids=["all", "some"])
 def test_softmax_sum_agrees_with_a_dense_softmax(mask, scale):
@@ -205,6 +206,7 @@ def test_softmax_sum_gives_equal_bits_in_every_run():
     chex.assert_trees_all_equal(*runs)
 
 
+@pytest.mark.slow
 def test_softmax_sum_agrees_in_float64(x64):
     *arrays, g = (a.astype(jnp.float64) for a in draw(7))
     found = value_and_gradients(LAYOUT, arrays, SOME, g)
@@ -212,6 +214,7 @@ def test_softmax_sum_agrees_in_float64(x64):
     check(found, arrays, g, SOME, relative=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("channels", "heads", "blocks"), [(1, 1, 1), (3, 7, 4)])
 def test_softmax_sum_takes_any_width_in_blocks_of_heads(channels, heads, blocks, monkeypatch):
     # Shapes that no other test has: a trace is kept, with the width it was made for.
@@ -223,6 +226,7 @@ def test_softmax_sum_takes_any_width_in_blocks_of_heads(channels, heads, blocks,
     check(found, arrays, g, np.ones((NUM_EDGES, heads), bool))
 
 
+@pytest.mark.slow
 def test_softmax_sum_accumulates_bfloat16_in_float32():
     ids = np.zeros(400, int), np.tile([0, 1], 200)
     z = jnp.array([[[0.6]], [[0.7]]], jnp.bfloat16)
@@ -251,6 +255,7 @@ def test_softmax_sum_twice_in_one_program():
     assert_close(twice(x, z), dense(once, IDS, ALL), 2e-6)
 
 
+@pytest.mark.slow
 def test_softmax_sum_folds_a_mapped_axis_into_the_heads():
     (x, z, _, g), (other, *_) = draw(10), draw(11)
     lanes = jnp.stack([x, other])
@@ -292,6 +297,7 @@ def test_softmax_sum_has_gradients_with_mapped_graphs():
 # --- CUDA -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize(("channels", "heads"), [(5, 6), (2048, 2)])
 def test_softmax_sum_and_its_gradients_export_for_cuda(channels, heads, dtype, monkeypatch):

@@ -123,6 +123,7 @@ def check(arrays, relative):
     return actual
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("channels", "heads", "width"), [(3, 5, 1024), (4, 6, 16)])
 def test_kernels_agree_with_numpy(channels, heads, width, monkeypatch):
     monkeypatch.setattr(tiles, "MAX_TILE_WIDTH", width)

@@ -96,6 +96,7 @@ def test_edge_reduce_agrees_with_loops_in_float64():
     check_edge_reduce((2,), np.float64, 1e-14)
 
 
+@pytest.mark.slow
 def test_edge_reduce_of_what_only_some_ends_have():
     x = draw(0, np.float32, w=(NUM_EDGES, 2), o=(NUM_NODES, 2), s=(NUM_NODES, 2))
     for name, field, index in (
@@ -174,11 +175,13 @@ def check_sums_of_channels(heads, channels, dtype, tolerance):
         np.testing.assert_array_equal(np.asarray(actual[name])[~IS_ROW], 0.0)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("heads", "channels"), SHAPES)
 def test_sums_of_channels_agree_with_loops(heads, channels):
     check_sums_of_channels(heads, channels, np.float32, 2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("heads", "channels"), [(1, 8), (2, 17)])
 def test_sums_of_channels_agree_with_loops_in_float64(heads, channels):
@@ -206,6 +209,7 @@ def test_slopes_at_0_are_those_above():
     np.testing.assert_array_equal(elementwise.slope_at(x, 3.0, 2.0)[:, 0], [3.0, 2.0, 2.0, 2.0])
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3)], ids=str)
 @pytest.mark.parametrize(("largest", "combine"), [(False, np.add), (True, np.maximum)])
 def test_to_nodes_combines_chunks_and_puts_rows_in_their_places(shape, largest, combine):
