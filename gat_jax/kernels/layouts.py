@@ -19,6 +19,7 @@ import jax.core
 import jraph
 import numpy as np
 
+from gat_jax.kernels import ids
 from gat_jax.kernels.tables import (
     Bucket,
     ChunkedRows,
@@ -84,8 +85,14 @@ class Layout:
 
 
 def segment_layout(graph: jraph.GraphsTuple) -> Layout:
-    """Return the edges of a graph as they are; the graph may be traced."""
+    """Return the edges of a graph as they are; the graph may be traced.
+
+    Raises:
+      ValueError: for ids that are no two vectors of whole numbers of one length; or, where they are
+        not traced, out of range.
+    """
     num_nodes = _num_nodes(graph)
+    ids.check_ends(graph.senders, graph.receivers, num_nodes, num_nodes)
     return Layout(graph.senders, graph.receivers, None, None, num_nodes, num_nodes)
 
 
@@ -108,12 +115,15 @@ def make_layout(graph: jraph.GraphsTuple, name: LayoutName = "auto") -> Layout:
     if name not in get_args(LayoutName):
         names = ", ".join(get_args(LayoutName))
         raise ValueError(f"layout: expected one of {names}, got {name!r}")
-    ids = _ids_of(graph, name)
     num_nodes = _num_nodes(graph)
-    for field, array in zip(("senders", "receivers"), ids, strict=True):
-        _check_range(field, np.asarray(array), num_nodes)
+    if any(isinstance(x, jax.core.Tracer) for x in (graph.senders, graph.receivers)):
+        raise ValueError(
+            "layout: expected a layout made before tracing (layouts.make_layout) where the "
+            f"graph is traced, got {name!r}"
+        )
+    ids.check_ends(graph.senders, graph.receivers, num_nodes, num_nodes)
     # Copies: what a caller does to its arrays afterwards does not reach the layout.
-    senders, receivers = (np.array(array, np.int32) for array in ids)
+    senders, receivers = (np.array(array, np.int32) for array in (graph.senders, graph.receivers))
     return layout_of_ids(senders, receivers, num_nodes, num_nodes, name)
 
 
@@ -134,26 +144,6 @@ def layout_of_ids(
     return Layout(senders, receivers, *indices, num_receivers, num_senders)
 
 
-def _ids_of(graph: jraph.GraphsTuple, name: LayoutName):
-    """Return senders and receivers, if tables can be made of them."""
-    ids = graph.senders, graph.receivers
-    for field, array in zip(("senders", "receivers"), ids, strict=True):
-        if isinstance(array, jax.core.Tracer):
-            raise ValueError(
-                "layout: expected a layout made before tracing (layouts.make_layout) where the "
-                f"graph is traced, got {name!r}"
-            )
-        if not isinstance(array, np.ndarray | jax.Array) or array.dtype.kind not in "iu":
-            kind = getattr(array, "dtype", type(array).__name__)
-            raise ValueError(f"{field}: expected an array of whole numbers, got {kind}")
-    shapes = [array.shape for array in ids]
-    if len(shapes[0]) != 1 or shapes[0] != shapes[1]:
-        raise ValueError(
-            "senders, receivers: expected two vectors of one length, got {} and {}".format(*shapes)
-        )
-    return ids
-
-
 def _num_nodes(graph: jraph.GraphsTuple) -> int:
     if not hasattr(graph.nodes, "shape"):
         kind = type(graph.nodes).__name__
@@ -161,18 +151,11 @@ def _num_nodes(graph: jraph.GraphsTuple) -> int:
     return len(graph.nodes)
 
 
-def _check_range(field: str, ids: np.ndarray, num_nodes: int) -> None:
-    """Refuse ids that a kernel would follow out of its arrays."""
-    if len(ids) and not (ids.min() >= 0 and ids.max() < num_nodes):
-        bad = ids[(ids < 0) | (ids >= num_nodes)][0]
-        raise ValueError(f"{field}: expected ids in [0, {num_nodes}), got {bad}")
-
-
 def check_fits(layout: Layout, graph: jraph.GraphsTuple) -> None:
-    """Check that a layout was made for a graph of this size.
+    """Check that a layout was made for the edges of this graph.
 
     Raises:
-      ValueError: if not; ids are not compared.
+      ValueError: if their numbers differ; or, where neither is traced, the edges themselves.
     """
     if not isinstance(layout, Layout):
         kind = type(layout).__name__
@@ -185,6 +168,11 @@ def check_fits(layout: Layout, graph: jraph.GraphsTuple) -> None:
                 *expected, *found
             )
         )
+    for field in ("senders", "receivers"):
+        if not ids.are_equal(getattr(layout, field), getattr(graph, field)):
+            raise ValueError(
+                f"layout: expected one made of this graph's edges, got one with other {field}"
+            )
 
 
 def choose(num_edges: int, *, device: str | None = None) -> tuple[LayoutName, str]:

@@ -1,17 +1,15 @@
-"""What all layers share: shapes, settings, what they report, checks, dropout, merging of heads."""
+"""What all layers share: shapes, settings, what they report; `frame` has what they all do."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
 
-import jax
 import jax.numpy as jnp
-import jraph
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
-from gat_jax.kernels import Layout, Scalar, SparseFeatures, layouts, projections
+from gat_jax.kernels import Scalar
 
 NormalizationName = Literal["mean", "symmetric"]
 EdgeMask = Bool[Array | np.ndarray, " edges"]
@@ -35,8 +33,11 @@ class LayerShape:
     def __post_init__(self):
         """Refuse what no layer can be built from."""
         for field, least in (("heads", 1), ("channels", 1), ("num_edge_features", 0)):
-            if getattr(self, field) < least:
-                raise ValueError(f"{field}: expected at least {least}, got {getattr(self, field)}")
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+                raise ValueError(
+                    f"{field}: expected a whole number of at least {least}, got {value!r}"
+                )
         check_choice("gcn_normalization", self.gcn_normalization, get_args(NormalizationName))
 
     @property
@@ -138,143 +139,3 @@ def common_specs(config: LayerShape, num_features: int) -> dict[str, ParamSpec]:
     if config.use_output_bias:
         specs["output_bias"] = ParamSpec((config.num_outputs,), "zeros")
     return specs
-
-
-# --- checks -------------------------------------------------------------------------------------
-
-
-class Prepared(NamedTuple):
-    """Checked inputs of a layer."""
-
-    config: LayerShape
-    x: Any  # features [N, F] in the dtype of accumulation, after dropout; or SparseFeatures
-    dtype: Any  # of the outputs
-    layout: Layout
-
-
-def prepare(
-    specs: Callable[[LayerShape, int], dict[str, ParamSpec]],
-    params: Any,
-    kernel: Float[Array, "features heads channels"],
-    graph: jraph.GraphsTuple,
-    *,
-    config: LayerShape | None,
-    settings: LayerSettings,
-    key: DropoutKey,
-    edge_mask: EdgeMask | None,
-    layout: Layout | None,
-) -> Prepared:
-    """Check that everything fits, and drop features out.
-
-    Args:
-      specs: of the kind of layer.
-      params: of the layer.
-      kernel: that of them which projects senders.
-      graph: as `gat` has it; likewise the others.
-      config: None: as the parameters show, heads concatenated.
-      settings: rates of dropout.
-      key: None applies no dropout.
-      edge_mask: [E].
-      layout: None: the edge list.
-
-    Raises:
-      ValueError: when parameters, graph and layout do not fit.
-    """
-    if kernel.ndim != 3:
-        raise ValueError(f"kernel: expected shape [F, H, C], got {kernel.shape}")
-    known = shape_of(params, kernel) if config is None else config
-    _check_params(params, specs(known, kernel.shape[0]), is_complete=config is not None)
-    if edge_mask is not None and np.shape(edge_mask) != graph.receivers.shape:
-        expected = graph.receivers.shape
-        raise ValueError(f"edge_mask: expected shape {expected}, got {np.shape(edge_mask)}")
-    x = graph.nodes if isinstance(graph.nodes, SparseFeatures) else jnp.asarray(graph.nodes)
-    if x.ndim != 2 or x.shape[1] != kernel.shape[0]:
-        raise ValueError(f"nodes: expected shape [N, {kernel.shape[0]}], got {x.shape}")
-    if layout is None:
-        layout = layouts.segment_layout(graph)
-    layouts.check_fits(layout, graph)
-    dtype = jnp.promote_types(x.dtype, kernel.dtype)
-    x = x.astype(jnp.promote_types(dtype, jnp.float32))
-    return Prepared(known, drop_features(key, settings.feature_dropout, x), dtype, layout)
-
-
-def shape_of(params: Any, kernel: Float[Array, "features heads channels"]) -> LayerShape:
-    """Return the shape that parameters show: heads are taken to be concatenated."""
-    fields = params._asdict()
-    edge_kernel = fields.get("edge_kernel")
-    return LayerShape(
-        heads=kernel.shape[1],
-        channels=kernel.shape[2],
-        use_bias=any(fields[name] is not None for name in fields if name.startswith("bias")),
-        use_output_bias=fields["output_bias"] is not None,
-        use_residual=fields["residual_kernel"] is not None,
-        share_weights="kernel_recv" in fields and fields["kernel_recv"] is None,
-        num_edge_features=0 if edge_kernel is None else edge_kernel.shape[0],
-    )
-
-
-def _check_params(params: Any, specs: Mapping[str, ParamSpec], *, is_complete: bool) -> None:
-    """Compare parameters with a layer's shapes; `is_complete`: none of them may be missing."""
-    for name, array in params._asdict().items():
-        expected = specs[name].shape if name in specs else None
-        if array is None and (expected is None or not is_complete):
-            continue
-        found = None if array is None else array.shape
-        if found != expected:
-            wanted = "none" if expected is None else f"shape {expected}"
-            raise ValueError(f"{name}: expected {wanted}, got {found or 'none'}")
-
-
-# --- dropout ------------------------------------------------------------------------------------
-
-
-def drop_features(key: DropoutKey, rate: Scalar, x: Any) -> Any:
-    """Return dropped-out features, of sparse ones the non-zeros; all without a key."""
-    if _is_without_dropout(key, rate):
-        return x
-    if isinstance(x, SparseFeatures):
-        return dataclasses.replace(x, values=_drop(key, 0, rate, jnp.asarray(x.values)))
-    return _drop(key, 0, rate, x)
-
-
-def dropout_multiplier(
-    key: DropoutKey, rate: Scalar, like: Float[Array, "edges heads"]
-) -> Float[Array, "edges heads"] | None:
-    """Return what dropout multiplies attention by: 0, or 1 / (1 - rate); None without a key."""
-    if _is_without_dropout(key, rate):
-        return None
-    return _drop(key, 1, rate, jnp.ones_like(like))
-
-
-def _is_without_dropout(key: DropoutKey, rate: Scalar) -> bool:
-    return key is None or (isinstance(rate, (int, float)) and rate == 0)
-
-
-def _drop(key, stream: int, rate: Scalar, values: Array) -> Array:
-    """Inverted dropout with the layer's numbered stream of randomness."""
-    is_kept = jax.random.bernoulli(jax.random.fold_in(key, stream), 1.0 - rate, values.shape)
-    return jnp.where(is_kept, values / (1.0 - rate), 0.0)
-
-
-# --- outputs ------------------------------------------------------------------------------------
-
-
-def side_by_side(
-    outputs: Float[Array, "nodes heads channels"],
-) -> Float[Array, "nodes outputs"]:
-    """Return the heads' outputs one after the other."""
-    num_nodes, heads, channels = outputs.shape  # a graph without nodes has no size to infer
-    return outputs.reshape(num_nodes, heads * channels)
-
-
-def merge(
-    outputs: Float[Array, "nodes heads channels"], params: Any, inputs: Prepared
-) -> Float[Array, "nodes outputs"]:
-    """Merge the heads, add residual path and bias; in the dtype that the inputs ask for."""
-    merged = side_by_side(outputs) if inputs.config.concat else jnp.mean(outputs, axis=1)
-    if params.residual_kernel is not None:
-        residual = params.residual_kernel[:, None, :]
-        merged += projections.project(inputs.x, residual, None)[:, :, 0]
-    if params.output_bias is not None:
-        merged += params.output_bias[None]
-    return merged.astype(inputs.dtype)

@@ -20,11 +20,9 @@ from gat_jax.layers.base import (
     RowFormula,
     RowScores,
     common_specs,
-    dropout_multiplier,
     less_largest,
-    merge,
-    prepare,
 )
+from gat_jax.layers.frame import dropout_multiplier, merge, prepare
 
 
 class GATParams(NamedTuple):
@@ -94,9 +92,10 @@ def gat(
     Twins in a linear regime get bit-equal rows where edges are sorted (`graphs.from_edges`).
     """
     inputs = prepare(
+        "gat",
+        GATParams,
         specs,
         params,
-        params.kernel,
         graph,
         config=config,
         settings=settings,

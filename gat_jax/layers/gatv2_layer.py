@@ -19,11 +19,9 @@ from gat_jax.layers.base import (
     RowFormula,
     RowScores,
     common_specs,
-    dropout_multiplier,
     less_largest,
-    merge,
-    prepare,
 )
+from gat_jax.layers.frame import dropout_multiplier, merge, prepare
 
 
 class GATv2Params(NamedTuple):
@@ -75,9 +73,10 @@ def gatv2(
     `gat_jax.symmetry` agree to rounding: no form of the softmax makes them bit-equal.
     """
     inputs = prepare(
+        "gatv2",
+        GATv2Params,
         specs,
         params,
-        params.kernel_send,
         graph,
         config=config,
         settings=settings,

@@ -19,10 +19,8 @@ from gat_jax.layers.base import (
     RowFormula,
     RowScores,
     common_specs,
-    dropout_multiplier,
-    merge,
-    prepare,
 )
+from gat_jax.layers.frame import dropout_multiplier, merge, prepare
 
 
 class GCNParams(NamedTuple):
@@ -70,9 +68,10 @@ def gcn(
     nothing. Other arguments, Returns and Raises as `gat`.
     """
     inputs = prepare(
+        "gcn",
+        GCNParams,
         specs,
         params,
-        params.kernel,
         graph,
         config=config,
         settings=settings,

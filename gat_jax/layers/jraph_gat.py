@@ -17,7 +17,7 @@ import jraph
 
 from gat_jax.kernels import Layout, attention, contract, layouts
 from gat_jax.kernels.gradients import with_gradient
-from gat_jax.layers.base import side_by_side
+from gat_jax.layers.frame import side_by_side
 
 
 def gat(

@@ -96,7 +96,8 @@ def apply_network(
 
     Args:
       params: one entry per layer.
-      graph: nodes [N, F]; every layer sees the same edges.
+      graph: nodes [N, F]; every layer sees the same edges. If any layer has parameters for edge
+        features, the others may do without them.
       configs: one entry per layer; static.
       settings: of every layer; may be traced.
       key: given in training, where the settings' dropout rates apply.
@@ -105,13 +106,23 @@ def apply_network(
 
     Returns:
       Outputs [N, outputs] of the last layer, and every layer's `AttentionInfo`.
+
+    Raises:
+      ValueError: unless there is one entry per layer; or as `gat`.
     """
+    if not isinstance(params, tuple | list) or len(params) != len(configs):
+        found = len(params) if isinstance(params, tuple | list) else type(params).__name__
+        raise ValueError(
+            f"params: expected an entry for each of {len(configs)} layers, got {found}"
+        )
+    uses_edges = any(config.num_edge_features for config in configs)
     infos = []
     x = graph.nodes
     for depth, (layer, config) in enumerate(zip(params, configs, strict=True)):
+        edges = None if uses_edges and not config.num_edge_features else graph.edges
         x, info = apply_layer(
             layer,
-            graph._replace(nodes=x if depth == 0 else jax.nn.elu(x)),
+            graph._replace(nodes=x if depth == 0 else jax.nn.elu(x), edges=edges),
             config=config,
             settings=settings,
             key=None if key is None else jax.random.fold_in(key, depth),
