@@ -30,22 +30,39 @@ def check_ends(senders: Any, receivers: Any, num_senders: int, num_receivers: in
       ValueError: unless they are two vectors of whole numbers of one length, and, where they are
         not traced, in their range.
     """
-    ends = {"senders": (senders, num_senders), "receivers": (receivers, num_receivers)}
-    for field, (array, _) in ends.items():
-        if not isinstance(array, np.ndarray | jax.Array) or array.dtype.kind not in "iu":
-            kind = getattr(array, "dtype", type(array).__name__)
-            raise ValueError(f"{field}: expected an array of whole numbers, got {kind}")
+    for field, array in (("senders", senders), ("receivers", receivers)):
+        check_dtype(field, array)
     if senders.ndim != 1 or senders.shape != receivers.shape:
         shapes = senders.shape, receivers.shape
         raise ValueError(
             "senders, receivers: expected two vectors of one length, got {} and {}".format(*shapes)
         )
-    for field, (array, num_nodes) in ends.items():
-        if _is_known(array) and len(array):
-            low, high = _range_of(array)
-            if low < 0 or high >= num_nodes:
-                bad = low if low < 0 else high
-                raise ValueError(f"{field}: expected ids in [0, {num_nodes}), got {bad}")
+    check_range("senders", senders, num_senders)
+    check_range("receivers", receivers, num_receivers)
+
+
+def check_dtype(field: str, array: Any) -> None:
+    """Check that something is an array of whole numbers; it may be traced.
+
+    Raises:
+      ValueError: if it is not.
+    """
+    if not isinstance(array, np.ndarray | jax.Array) or array.dtype.kind not in "iu":
+        kind = getattr(array, "dtype", type(array).__name__)
+        raise ValueError(f"{field}: expected an array of whole numbers, got {kind}")
+
+
+def check_range(field: str, array: Any, num_nodes: int) -> None:
+    """Check that ids are in [0, num_nodes), unless they are traced.
+
+    Raises:
+      ValueError: if one is not.
+    """
+    if _is_known(array) and array.size:
+        low, high = _range_of(array)
+        if low < 0 or high >= num_nodes:
+            bad = low if low < 0 else high
+            raise ValueError(f"{field}: expected ids in [0, {num_nodes}), got {bad}")
 
 
 def are_equal(first: Any, second: Any) -> bool:

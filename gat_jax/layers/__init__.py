@@ -20,6 +20,7 @@ from gat_jax.layers.config import (
     LayerParams,
     kind_of,
 )
+from gat_jax.layers.frame import check_number, check_settings
 from gat_jax.layers.gat_layer import GATParams, gat
 from gat_jax.layers.gatv2_layer import GATv2Params, gatv2
 from gat_jax.layers.gcn_layer import GCNParams, gcn
@@ -58,6 +59,8 @@ __all__ = [
     "apply_network",
     "assemble",
     "check_fits",
+    "check_number",
+    "check_settings",
     "draw_scales",
     "gat",
     "gat_configs",

@@ -13,7 +13,7 @@ from gat_jax.layers import LayerConfig, LayerParams
 from gat_jax.sampling.row_forms import choose_form
 from gat_jax.sampling.twin_layout import TwinLayout
 from gat_jax.sampling.twin_rows import Flags, RowFacts, Values, measure_rows, pick_rows
-from gat_jax.symmetry import exact_causes, is_within_rounding, primary_of
+from gat_jax.symmetry import CAUSES, exact_causes, is_within_rounding, primary_of
 
 
 class PairFacts(NamedTuple):
@@ -122,7 +122,9 @@ def _causes(
     causes = exact_causes(first.signs, second.signs, slope=slope, all_parts=_all)
     if is_rounding is not None:
         causes["rounding"] = is_rounding
-    return primary_of(causes), causes["positive"] | causes["negative"]
+    is_finite = _all(first.signs.is_finite) & _all(second.signs.is_finite)
+    primary = jnp.where(is_finite, primary_of(causes), CAUSES.index("undefined"))
+    return primary, is_finite & (causes["positive"] | causes["negative"])
 
 
 def _gap_of_heads(first: list[Values], second: list[Values]) -> tuple[Flags, Values]:

@@ -32,6 +32,7 @@ CAUSES = (
     "channelwise",  # GATv2 only: every channel for one of the reasons above, but not the same one
     "rounding",  # unequal by signs, outputs of the head equal to 4 ulp of the largest
     "separated",
+    "undefined",  # a score or an output is not finite: nothing can be said
 )
 NUM_EXACT_CAUSES = CAUSES.index("rounding")  # the causes before are equality by signs
 ULPS = 4  # two numbers are equal to rounding within this many ulp of the largest
@@ -48,6 +49,7 @@ class RowSigns(NamedTuple):
     is_negative: Any  # every logit <= 0
     is_uniform: Any  # the senders' part does not vary
     query: Any  # the receiver's part of the logit
+    is_finite: Any  # all of these parts are numbers; of others signs say nothing
 
 
 def signs_of_rows(
@@ -71,7 +73,10 @@ def signs_of_rows(
     """
     size = jnp.maximum(jnp.maximum(highest, -lowest), 0.0)
     is_uniform = highest - lowest <= ULPS * jnp.finfo(lowest.dtype).eps * size
-    return RowSigns(query + lowest >= 0, query + highest <= 0, is_uniform | is_dead, query)
+    is_finite = jnp.isfinite(query) & (jnp.isfinite(highest - lowest) | (highest < lowest))
+    return RowSigns(
+        query + lowest >= 0, query + highest <= 0, is_uniform | is_dead, query, is_finite
+    )
 
 
 def exact_causes(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from gat_jax.kernels import Layout, contract
+from gat_jax.kernels import Layout, contract, ids
 from gat_jax.kernels.attention import mask_by_head
 from gat_jax.kernels.gradients import with_gradient
 
@@ -36,10 +36,15 @@ def normalised_entropy_deficit(
       [N, H] without unit; d_i counts the real edges into i. NaN where d_i < 2, for which the
       normalised entropy is undefined: leave such rows out of means.
 
+    Raises:
+      ValueError: for receivers out of range, unless they are traced.
+
     Numerics: the terms are of second order in the distance from uniform attention, so that a
     deficit of 1e-6 is still exact to some percent in float32, where 1 - H / log d is rounding
     noise. An attention of exactly 0 has value phi(0) = 1 and gradient 0, not NaN.
     """
+    ids.check_dtype("receivers", receivers)
+    ids.check_range("receivers", receivers, num_nodes)
     if layout is None:  # senders play no part
         layout = Layout(receivers, receivers, None, None, num_nodes, num_nodes)
     return _deficit(layout, attention, mask_by_head(mask, attention.shape[1]))

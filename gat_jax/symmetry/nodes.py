@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Int
 from numpy.typing import ArrayLike
 
 from gat_jax.graphs import TwinPairs, twins
-from gat_jax.kernels import Layout, Scalar, contract, layouts
+from gat_jax.kernels import Layout, Scalar, contract, ids, layouts
 from gat_jax.kernels.attention import mask_by_head
 from gat_jax.kernels.gradients import without_gradient
 from gat_jax.layers import (
@@ -53,7 +53,10 @@ def row_signs(
     Returns:
       Arrays [N, H, D], D = 1 for GAT and GCN and the channels for GATv2.
     """
-    layout = layouts.segment_layout(graph) if layout is None else layout
+    if layout is None:
+        layout = layouts.segment_layout(graph)
+    else:
+        layouts.check_fits(layout, graph)
     query_nhd, sent_nhd = (_by_part(info, x) for x in (info.receiver_scores, info.sender_scores))
     highest, minus_lowest = (
         _largest_part(layout, info, sent_nhd, mask, sign=sign) for sign in (1.0, -1.0)
@@ -107,7 +110,8 @@ def pair_causes(
 ) -> Bool[Array, "pairs heads causes"]:
     """Return the set of causes of every pair of twins in every head, in the order of `CAUSES`.
 
-    Exactly one of equality by signs, `rounding` and `separated` holds of each pair and head.
+    Exactly one of equality by signs, `rounding`, `separated` and `undefined` holds of each pair and
+    head. Numbers that are not finite have no signs to go by: such pairs are `undefined` alone.
 
     Args:
       info: of a layer on `graph`; it may be traced and mapped.
@@ -116,7 +120,14 @@ def pair_causes(
       slope: of the LeakyReLU.
       mask: [E], True = real.
       layout: as `row_signs`.
+
+    Raises:
+      ValueError: for pairs or edges of nodes that do not exist, unless they are traced.
     """
+    num_nodes = len(info.head_outputs)
+    for field, nodes in (("pairs.first", pairs.first), ("pairs.second", pairs.second)):
+        ids.check_dtype(field, nodes)
+        ids.check_range(field, nodes, num_nodes)
     rows = row_signs(info, graph, mask=mask, layout=layout)
     first, second = (RowSigns(*(x[i] for x in rows)) for i in (pairs.first, pairs.second))
     causes = exact_causes(first, second, slope=slope, all_parts=_all_last)
@@ -131,7 +142,17 @@ def pair_causes(
     is_close = is_within_rounding(gap, functools.reduce(jnp.maximum, sizes))
     causes["rounding"] = ~is_equal & is_close
     causes["separated"] = ~is_equal & ~is_close
+    is_finite = _are_finite(first, out_nhc[pairs.first]) & _are_finite(
+        second, out_nhc[pairs.second]
+    )
+    causes = {name: held & is_finite for name, held in causes.items()}
+    causes["undefined"] = ~is_finite
     return jnp.stack([causes[name] for name in CAUSES], axis=-1)
+
+
+def _are_finite(rows: RowSigns, out_phc: Array) -> Bool[Array, "pairs heads"]:
+    """Whether the scores and outputs of rows are finite numbers."""
+    return jnp.all(rows.is_finite, axis=-1) & jnp.all(jnp.isfinite(out_phc), axis=-1)
 
 
 def _all_last(parts: Bool[Array, "*shape parts"]) -> Bool[Array, "*shape"]:
@@ -160,7 +181,8 @@ def equal_nodes(
       GAT whose edge features differ by one constant, which a linear regime cancels.
 
     Raises:
-      ValueError: as `graphs.validate`, or when parameters and graph do not fit.
+      ValueError: as `graphs.validate`, when parameters and graph do not fit, or if scores or
+        outputs are not finite, of which nothing can be said.
     """
     inputs = twins.equal_rows(np.asarray(graph.nodes))
     if getattr(params, "edge_kernel", None) is None:
@@ -201,10 +223,20 @@ def propagate_equality(
 
     Returns:
       [N] smallest id of a node with an equal output.
+
+    Raises:
+      ValueError: as `graphs.validate`, or if scores or outputs are not finite.
     """
     inputs = np.asarray(inputs)
     classes = twins.output_classes(graph, inputs, is_average=is_average)
     rows = row_signs(info, graph)
+    is_finite = np.asarray(jnp.all(_are_finite(rows, info.head_outputs), axis=-1))
+    if not is_finite.all():
+        node = int(np.argmin(is_finite))
+        raise ValueError(
+            f"outputs: expected finite numbers, got others at {np.sum(~is_finite)} nodes (first at "
+            f"node {node}): parameters or features are not finite, or too large"
+        )
     positive, negative, uniform = (np.asarray(x).reshape(len(inputs), -1) for x in rows[:3])
     # Equal inputs have equal queries, even where a product rounded two rows differently.
     query = np.asarray(rows.query).reshape(len(inputs), -1)[inputs]

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from gat_jax.graphs import TwinPairs
 from gat_jax.kernels import Layout, Scalar
-from gat_jax.layers import AttentionInfo, LayerParams
+from gat_jax.layers import AttentionInfo, EdgeMask, LayerParams
 from gat_jax.symmetry import (
     CAUSES,
     equal_by_signs,
@@ -66,6 +66,7 @@ def measure_layer(
     pairs: TwinPairs,
     *,
     slope: Scalar,
+    edge_mask: EdgeMask | None = None,
     layout: Layout | None = None,
 ) -> LayerMeasures:
     """Measure how far a layer tells its twins apart.
@@ -75,6 +76,7 @@ def measure_layer(
       graph: that the layer saw; its edges alone are read.
       pairs: twins of that graph.
       slope: of the layer's LeakyReLU.
+      edge_mask: [E], True = real; rows of padding have no real edge, and so no entropy.
       layout: of the graph's edges; None stands for the edge list.
 
     Returns:
@@ -82,10 +84,12 @@ def measure_layer(
       with two edges) is NaN, the largest gap of no pairs is 0.
     """
     num_nodes = info.head_outputs.shape[0]
-    entropy_nh = normalised_entropy(info.attention, graph.receivers, num_nodes, layout=layout)
+    entropy_nh = normalised_entropy(
+        info.attention, graph.receivers, num_nodes, mask=edge_mask, layout=layout
+    )
     is_twin_n = jnp.zeros(num_nodes, bool).at[pairs.first].set(True).at[pairs.second].set(True)
     gap_ph = twin_gap(info.head_outputs, pairs.first, pairs.second)
-    causes_phk = pair_causes(info, graph, pairs, slope=slope, layout=layout)
+    causes_phk = pair_causes(info, graph, pairs, slope=slope, mask=edge_mask, layout=layout)
     primary_phk = primary_cause(causes_phk)[..., None] == jnp.arange(len(CAUSES))[None, None]
     return LayerMeasures(
         entropy=mean_of_defined(entropy_nh),

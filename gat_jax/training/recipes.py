@@ -12,7 +12,8 @@ from typing import NamedTuple
 import optax
 
 from gat_jax.kernels import Scalar
-from gat_jax.layers import LayerConfig, LayerSettings
+from gat_jax.layers import LayerConfig, LayerSettings, check_number
+from gat_jax.layers import check_settings as check_layer_settings
 
 
 class TrainSettings(NamedTuple):
@@ -34,6 +35,20 @@ OPTIMIZERS: dict[str, Callable[[TrainSettings], optax.GradientTransformation]] =
     "momentum": lambda settings: optax.trace(decay=settings.momentum),  # pyright: ignore[reportArgumentType] (may be traced)
     "adam": lambda settings: optax.scale_by_adam(),
 }
+
+
+def check_settings(settings: TrainSettings) -> None:
+    """Check the numbers that are not traced.
+
+    Raises:
+      ValueError: for a learning rate or weight decay below 0, a momentum outside of [0, 1), or as
+        `layers.check_settings`.
+    """
+    check_number("learning_rate", settings.learning_rate, "of at least 0", lambda x: x >= 0)
+    check_number("momentum", settings.momentum, "in [0, 1)", lambda x: (x >= 0) & (x < 1))
+    if settings.weight_decay is not None:
+        check_number("weight_decay", settings.weight_decay, "of at least 0", lambda x: x >= 0)
+    check_layer_settings(settings.layer)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,23 +9,25 @@ Of a history that a compiled program does not return, nothing is computed.
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import jraph
 import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from gat_jax.graphs import TwinPairs
+from gat_jax.graphs import TwinPairs, padding_masks
 from gat_jax.kernels import (
     Layout,
     LayoutName,
     SparseFeatures,
+    ids,
     layouts,
     sparse,
 )
-from gat_jax.layers import AttentionInfo, LayerConfig, LayerParams, apply_network
+from gat_jax.layers import AttentionInfo, EdgeMask, LayerConfig, LayerParams, apply_network
 from gat_jax.training.history import GRADIENTS, TrainHistory, gradient_norms, measure_layer
-from gat_jax.training.recipes import TrainConfig, TrainSettings, make_optimizer
+from gat_jax.training.recipes import TrainConfig, TrainSettings, check_settings, make_optimizer
 
 Params = tuple[LayerParams, ...]
 
@@ -35,9 +37,10 @@ class TrainTask(NamedTuple):
 
     graph: jraph.GraphsTuple
     labels: Int[Array | np.ndarray, " nodes"]  # class ids; where the mask is False, anything
-    label_mask: Bool[Array | np.ndarray, " nodes"]  # True = in the loss
+    label_mask: Bool[Array | np.ndarray, " nodes"]  # True = in the loss; such a node has a class
     pairs: TwinPairs  # non-trivial ones: trivial twins are equal whatever happens
     layout: Layout | None = None  # of the graph's edges; None: the edge list
+    edge_mask: EdgeMask | None = None  # True = real; None: all are
 
 
 def make_task(
@@ -52,19 +55,63 @@ def make_task(
 
     Args:
       graph: on the host; features with few non-zeros (`sparse.is_worthwhile`) become
-        `sparse.SparseFeatures`.
-      labels: [N] class ids; where the mask is False, anything.
-      label_mask: [N], True = in the loss.
+        `sparse.SparseFeatures`. Of a padded graph only the real edges count.
+      labels: [N] class ids; where the mask is False, anything, such as -1.
+      label_mask: [N], True = in the loss: of real nodes that have a class.
       pairs: non-trivial twins to watch.
       layout: as `layouts.make_layout`.
 
     Raises:
-      ValueError: as `layouts.make_layout`.
+      ValueError: as `layouts.make_layout`, or if labels, mask or pairs do not fit the graph.
     """
     prepared = layouts.make_layout(graph, layout)
+    is_real_n, is_real_e = padding_masks(graph)
+    task = TrainTask(
+        graph, labels, label_mask, pairs, prepared, None if is_real_e.all() else is_real_e
+    )
+    _check(task)
+    if (padding := np.asarray(label_mask) & ~is_real_n).any():
+        raise ValueError(f"label_mask: expected real nodes alone, got padding at {_first(padding)}")
     if not isinstance(graph.nodes, SparseFeatures) and sparse.is_worthwhile(graph.nodes):
-        graph = graph._replace(nodes=sparse.from_dense(graph.nodes))
-    return TrainTask(graph, labels, label_mask, pairs, prepared)
+        task = task._replace(graph=graph._replace(nodes=sparse.from_dense(graph.nodes)))
+    return task
+
+
+def _check(task: TrainTask, num_classes: int | None = None) -> None:
+    """Check what is not traced of a task: a label out of range would be trained towards silently.
+
+    Raises:
+      ValueError: if labels, mask or pairs do not fit the graph, or the mask holds a node without a
+        class or no node at all.
+    """
+    num_nodes = len(task.graph.nodes)
+    labels, mask = task.labels, task.label_mask
+    ids.check_dtype("labels", labels)
+    if getattr(mask, "dtype", None) != np.bool_:
+        kind = getattr(mask, "dtype", type(mask).__name__)
+        raise ValueError(f"label_mask: expected an array of booleans, got {kind}")
+    for field, array in (("labels", labels), ("label_mask", mask)):
+        if array.shape != (num_nodes,):
+            raise ValueError(f"{field}: expected shape {(num_nodes,)}, got {array.shape}")
+    for field, nodes in (("pairs.first", task.pairs.first), ("pairs.second", task.pairs.second)):
+        ids.check_dtype(field, nodes)
+        ids.check_range(field, nodes, num_nodes)
+    if isinstance(labels, jax.core.Tracer) or isinstance(mask, jax.core.Tracer):
+        return
+    labels, mask = np.asarray(labels), np.asarray(mask)
+    if not mask.any():
+        raise ValueError("label_mask: expected at least one node in the loss, got none")
+    most = np.inf if num_classes is None else num_classes
+    is_bad = mask & ((labels < 0) | (labels >= most))
+    if is_bad.any():
+        node = _first(is_bad)
+        expected = "classes >= 0" if num_classes is None else f"classes in [0, {num_classes})"
+        found = f"{labels[node]} at node {node}"
+        raise ValueError(f"labels: expected {expected} where label_mask is True, got {found}")
+
+
+def _first(is_there: np.ndarray) -> int:
+    return int(np.argmax(is_there))
 
 
 class _State(NamedTuple):
@@ -105,15 +152,27 @@ def train_run(
       Trained parameters and the history, T = num_steps / record_every + 1 records. A run that
       becomes non-finite goes on as NaN and says so in `status`, so that it spoils no other.
 
+    Raises:
+      ValueError: if the parts of the task do not fit each other or the network, or as
+        `recipes.check_settings`; of traced values nothing is known.
+
     Without dropout a record costs what is measured and nothing else: it looks at the forward pass
     and the gradient of the update that follows. With dropout it costs a forward pass. Only the
     last record, which no update follows, has a pass of its own, backward too without dropout.
     """
+    _check(task, configs[-1].num_outputs)
+    check_settings(settings)
     optimizer = make_optimizer(config.optimizer, settings)
 
     def loss_of(params: Params, key) -> tuple[Float[Array, ""], _Seen]:
         logits, infos = apply_network(
-            params, task.graph, configs, settings=settings.layer, key=key, layout=task.layout
+            params,
+            task.graph,
+            configs,
+            settings=settings.layer,
+            key=key,
+            edge_mask=task.edge_mask,
+            layout=task.layout,
         )
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, task.labels)
         loss = _masked_mean(losses, task.label_mask)
@@ -161,7 +220,11 @@ def _record(
 ) -> TrainHistory:
     """Return the entry of the history for one state; its fields have no axis of records yet."""
     is_right = (jnp.argmax(seen.logits, axis=-1) == task.labels).astype(seen.loss.dtype)
-    options = {"slope": settings.layer.slope, "layout": task.layout}
+    options = {
+        "slope": settings.layer.slope,
+        "edge_mask": task.edge_mask,
+        "layout": task.layout,
+    }
     layers = [measure_layer(info, task.graph, task.pairs, **options) for info in seen.infos]
     norms = jnp.full((len(layers), len(GRADIENTS)), jnp.nan)
     if grads is not None:
