@@ -10,7 +10,9 @@ from typing import Any
 import jax
 import jax.core
 import jax.numpy as jnp
+import jraph
 import numpy as np
+from jax.experimental import checkify
 
 # What was found of JAX's arrays, by their ids: references that tell whether they are still those.
 _ranges: dict[int, tuple[weakref.ref, int, int]] = {}
@@ -65,6 +67,27 @@ def check_range(field: str, array: Any, num_nodes: int) -> None:
             raise ValueError(f"{field}: expected ids in [0, {num_nodes}), got {bad}")
 
 
+def check_traced_ends(graph: jraph.GraphsTuple) -> None:
+    """Check the ids of a graph while a compiled program runs, under `chex.chexify`.
+
+        step = chex.chexify(jax.jit(step), async_check=False)  # step calls check_traced_ends(graph)
+
+    Inside of `jit` nothing is known of an id when the program is made. Under `chex.chexify`, or
+    `jax.experimental.checkify.checkify`, this check becomes part of the program, which raises a
+    ValueError naming the field; without either of them JAX refuses to compile it.
+
+    Args:
+      graph: may be traced; its ids point to rows of `graph.nodes`.
+    """
+    num_nodes = len(graph.nodes)
+    for field, ids in (("senders", graph.senders), ("receivers", graph.receivers)):
+        ids = jnp.asarray(ids)
+        is_wrong = (ids < 0) | (ids >= num_nodes)
+        wrong = jnp.max(jnp.where(is_wrong, ids, jnp.iinfo(ids.dtype).min))
+        text = f"{field}: expected ids in [0, {num_nodes}), got {{wrong}}"
+        checkify.check(~jnp.any(is_wrong), text, wrong=wrong)
+
+
 def are_equal(first: Any, second: Any) -> bool:
     """Return whether two vectors of ids are equal; of traced ones nothing is known but that."""
     if first is second or not (_is_known(first) and _is_known(second)):
@@ -95,8 +118,8 @@ def _range_of(array: Any) -> tuple[int, int]:
         return int(array.min()), int(array.max())
     known = _ranges.get(id(array))
     if known is None or known[0]() is not array:
-        range_ = int(jnp.min(array)), int(jnp.max(array))
-        known = (_reference(array, _ranges, id(array)), *range_)
+        numbers = np.asarray(array)  # where a program is traced, JAX's own sums would be too
+        known = (_reference(array, _ranges, id(array)), int(numbers.min()), int(numbers.max()))
         _ranges[id(array)] = known
     return known[1:]
 

@@ -34,10 +34,10 @@ class LayerShape:
         """Refuse what no layer can be built from."""
         for field, least in (("heads", 1), ("channels", 1), ("num_edge_features", 0)):
             value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-                raise ValueError(
-                    f"{field}: expected a whole number of at least {least}, got {value!r}"
-                )
+            if isinstance(value, bool) or not isinstance(value, int | np.integer):
+                raise ValueError(f"{field}: expected a whole number, got {value!r}")
+            if value < least:
+                raise ValueError(f"{field}: expected at least {least}, got {value}")
         check_choice("gcn_normalization", self.gcn_normalization, get_args(NormalizationName))
 
     @property

@@ -189,8 +189,9 @@ def _check_edges(graph: jraph.GraphsTuple, config: LayerShape) -> None:
             f"(num_edge_features=0), got {found}; graph._replace(edges=None) leaves them out"
         )
     if wanted and found != (len(graph.senders), wanted):
-        expected = (len(graph.senders), wanted)
-        raise ValueError(f"edges: expected shape {expected}, got {found or 'none'}")
+        raise ValueError(
+            f"edges: expected shape [E, {wanted}] for {len(graph.senders)} edges, got {found}"
+        )
     if wanted:
         _check_is_held("edges", graph.edges)
 

@@ -43,7 +43,7 @@ WITH_EDGES = LayerConfig(heads=2, concat=False, num_edge_features=1, use_output_
     ],
 )
 def test_layers_call_the_pure_ones(module, kind, config):
-    graph = messy_graph(1, num_edge_features=1)
+    graph = messy_graph(1, num_edge_features=config.num_edge_features)
     mask = np.arange(16) != 5
     variables = module.init(jax.random.key(3), graph)
     params = variables["params"]["layer"]

@@ -45,7 +45,7 @@ def arrays(params):
     ],
 )
 def test_layers_have_the_parameters_and_outputs_of_the_pure_ones(module, layer, config):
-    graph = messy_graph(1, num_edge_features=1)
+    graph = messy_graph(1, num_edge_features=config.num_edge_features)
     mask = np.arange(16) != 5
     module = module(config, 3, rngs=nnx.Rngs(0))
     config = LayerConfig(**(vars(config) | {"layer": layer}))

@@ -242,7 +242,7 @@ def test_primary_cause_is_the_first_that_holds():
     upper = jnp.asarray(np.triu(np.ones_like(sets)))
     np.testing.assert_array_equal(primary_cause(upper), np.arange(len(CAUSES)))
     is_exact = equal_by_signs(jnp.asarray(sets)).tolist()
-    assert is_exact == [name not in ("rounding", "separated") for name in CAUSES]
+    assert is_exact == [name not in ("rounding", "separated", "undefined") for name in CAUSES]
 
 
 @pytest.mark.few(1)
@@ -563,3 +563,49 @@ def test_equal_nodes_refuse_features_that_do_not_fit():
     params = random_params(0, LayerConfig("gat"), 3)
     with pytest.raises(ValueError, match=r"nodes: expected shape \[N, 3\], got \(4, 2\)"):
         equal_nodes(params, graphs.tutorial_graph())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+@pytest.mark.parametrize("config", [GAT, GATV2], ids=["gat", "gatv2"])
+def test_numbers_that_are_not_finite_are_undefined_not_separated(config, value):
+    graph = twin_graph()
+    pairs = all_pairs(graph)
+    sound = random_params(0, config, 3)
+    arrays = {name: x for name, x in sound._asdict().items() if x is not None}
+    for name, array in arrays.items():
+        params = sound._replace(**{name: jnp.full_like(array, value)})
+        _, info = apply(params, graph)
+        primary = np.asarray(primary_cause(causes_of(info, graph, pairs)))
+        out = np.asarray(info.head_outputs)
+        is_sound = np.isfinite(out).all(-1)
+        is_bad = ~(is_sound[pairs.first] & is_sound[pairs.second])
+        assert is_bad.any(), name
+        assert (primary[is_bad] == CAUSES.index("undefined")).all(), name
+        with pytest.raises(ValueError, match="outputs: expected finite numbers, got others at"):
+            equal_nodes(params, graph)
+
+
+def test_a_node_that_is_not_finite_spoils_its_own_pairs_and_those_that_hear_it():
+    graph = twin_graph()
+    pairs = all_pairs(graph)
+    _, info = apply(random_params(0, GAT, 3), graph)
+    sound = np.asarray(causes_of(info, graph, pairs))
+    nodes = graph.nodes.copy()
+    nodes[2] = np.nan  # node 2 sends to 6 and 7 alone
+    _, info = apply(random_params(0, GAT, 3), graph._replace(nodes=nodes))
+    found = np.asarray(causes_of(info, graph, pairs))
+    hears = (pairs.first == 6) | (pairs.first == 2) | (pairs.second == 2)
+    assert 1 < hears.sum() < len(hears)
+    assert (found[hears, :, :-1] == 0).all()
+    assert (found[hears, :, -1] == 1).all()
+    np.testing.assert_array_equal(found[~hears], sound[~hears])
+
+
+def test_pairs_of_nodes_that_do_not_exist_are_refused():
+    graph = twin_graph()
+    _, info = apply(random_params(0, GAT, 3), graph)
+    pairs = all_pairs(graph)
+    for value in (-1, 10):
+        wrong = pairs._replace(second=np.full_like(pairs.second, value))
+        with pytest.raises(ValueError, match=rf"pairs.second: .* in \[0, 10\), got {value}"):
+            pair_causes(info, graph, wrong)
