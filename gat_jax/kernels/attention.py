@@ -35,6 +35,8 @@ EdgeArray = Float[Array, "edges heads"]
 NodeArray = Float[Array, "nodes heads"]
 EdgeMask = Bool[Array, "edges heads"]
 Features = Float[Array, "nodes channels heads"]
+# Where senders are another set of nodes than receivers, there is another number of them.
+SentFeatures = Float[Array, "senders channels heads"]
 
 # --- what all share: a sum with weights p, divided by their sum -----------------------------------
 
@@ -62,7 +64,7 @@ def normalise(layout: Layout, p_eh: EdgeArray) -> EdgeArray:
 
 
 def normalised_sum(
-    layout: Layout, p_eh: EdgeArray, z_nch: Features, multiplier_eh: EdgeArray | None
+    layout: Layout, p_eh: EdgeArray, z_nch: SentFeatures, multiplier_eh: EdgeArray | None
 ) -> NormalisedSum:
     """Compute out_i = sum_j alpha_ij d_ij z_j, alpha_ij = p_ij / sum_j p_ij, for p >= 0."""
     alpha_eh = normalise(layout, p_eh)
@@ -74,7 +76,7 @@ class SumGradient(NamedTuple):
     """The gradients of a normalised sum; make it with `of`."""
 
     saved: NormalisedSum
-    z_nch: Features
+    z_nch: SentFeatures
     multiplier_eh: EdgeArray | None
     g_nch: Features
     r_nh: NodeArray  # <G, out>
@@ -83,7 +85,7 @@ class SumGradient(NamedTuple):
     def of(
         cls,
         saved: NormalisedSum,
-        z_nch: Features,
+        z_nch: SentFeatures,
         multiplier_eh: EdgeArray | None,
         g_nch: Features,
     ) -> "SumGradient":
@@ -117,7 +119,7 @@ class SumGradient(NamedTuple):
         alpha_eh = self.saved.alpha_eh
         return self._dots(layout, lambda dot, edges, *_: edges[0] * dot, at_edges=[alpha_eh])
 
-    def of_values(self, layout: Layout) -> Features:
+    def of_values(self, layout: Layout) -> SentFeatures:
         """Return dL/dz."""
         weights = _present(self.saved.alpha_eh, self.multiplier_eh)
         return contract.weighted_sum(weights, layout.by_sender, self.g_nch)
@@ -244,7 +246,7 @@ _softmax = with_gradient(_softmax_forward, _softmax_backward)
 
 class _SumInputs(NamedTuple):
     x_eh: EdgeArray
-    z_nch: Features
+    z_nch: SentFeatures
     multiplier_eh: EdgeArray | None
 
 

@@ -70,7 +70,7 @@ class _Inputs(NamedTuple):
     """What a gradient flows to."""
 
     c_nh: NodeArray
-    n_nh: NodeArray
+    n_nh: Float[Array, "senders heads"]
     z_nch: Any  # Features; None: only logits are asked for
     e_eh: EdgeArray | None
     multiplier_eh: EdgeArray | None

@@ -24,7 +24,7 @@ class _Inputs(NamedTuple):
 
     a_ch: Float[Array, "channels heads"]
     r_nch: Features
-    l_nch: Features
+    l_nch: Float[Array, "senders channels heads"]
     edges_ech: Float[Array, "edges channels heads"] | None
     slope_h: Float[Array, " heads"]
 
@@ -33,7 +33,7 @@ def scores(
     layout: Layout,
     a_ch: Float[Array, "channels heads"],
     r_nch: Features,
-    l_nch: Features,
+    l_nch: Float[Array, "senders channels heads"],
     edges_ech: Float[Array, "edges channels heads"] | None = None,
     *,
     slope: Scalar = 0.2,
@@ -70,7 +70,7 @@ def _backward(layout: Layout, inputs: _Inputs, mask, saved, ds_eh):
     of_edges = {"edges": edges_ech, "slope": slope_h}
     r_sum_nch = contract.slope_sum(ds_eh, layout.by_receiver, rows=r_nch, others=l_nch, **of_edges)
     l_sum_nch = contract.slope_sum(ds_eh, layout.by_sender, rows=l_nch, others=r_nch, **of_edges)
-    da_ch = jnp.sum(r_nch * r_sum_nch + l_nch * l_sum_nch, axis=0)
+    da_ch = _sum_of_nodes(r_nch * r_sum_nch, l_nch * l_sum_nch)
     d_edges = None
     if edges_ech is not None:
         x_ech = rows_of(r_nch, layout.receivers) + rows_of(l_nch, layout.senders) + edges_ech
@@ -80,6 +80,13 @@ def _backward(layout: Layout, inputs: _Inputs, mask, saved, ds_eh):
     below_eh = _activations(layout, inputs, jnp.ones_like(slope_h), above=0.0)
     d_slope = jnp.sum(ds_eh * below_eh, axis=0)
     return _Inputs(da_ch, a_ch[None] * r_sum_nch, a_ch[None] * l_sum_nch, d_edges, d_slope)
+
+
+def _sum_of_nodes(of_receivers, of_senders) -> Float[Array, "channels heads"]:
+    """Add up over nodes what both ends have; receivers and senders may be two sets."""
+    if len(of_receivers) == len(of_senders):
+        return jnp.sum(of_receivers + of_senders, axis=0)
+    return jnp.sum(of_receivers, axis=0) + jnp.sum(of_senders, axis=0)
 
 
 _scores = with_gradient(_forward, _backward)

@@ -91,9 +91,9 @@ def segment_layout(graph: jraph.GraphsTuple) -> Layout:
       ValueError: for ids that are no two vectors of whole numbers of one length; or, where they are
         not traced, out of range.
     """
-    num_nodes = _num_nodes(graph)
-    ids.check_ends(graph.senders, graph.receivers, num_nodes, num_nodes)
-    return Layout(graph.senders, graph.receivers, None, None, num_nodes, num_nodes)
+    num_senders, num_receivers = node_counts(graph)
+    ids.check_ends(graph.senders, graph.receivers, num_senders, num_receivers)
+    return Layout(graph.senders, graph.receivers, None, None, num_receivers, num_senders)
 
 
 def make_layout(graph: jraph.GraphsTuple, name: LayoutName = "auto") -> Layout:
@@ -115,16 +115,16 @@ def make_layout(graph: jraph.GraphsTuple, name: LayoutName = "auto") -> Layout:
     if name not in get_args(LayoutName):
         names = ", ".join(get_args(LayoutName))
         raise ValueError(f"layout: expected one of {names}, got {name!r}")
-    num_nodes = _num_nodes(graph)
+    num_senders, num_receivers = node_counts(graph)
     if any(isinstance(x, jax.core.Tracer) for x in (graph.senders, graph.receivers)):
         raise ValueError(
             "layout: expected a layout made before tracing (layouts.make_layout) where the "
             f"graph is traced, got {name!r}"
         )
-    ids.check_ends(graph.senders, graph.receivers, num_nodes, num_nodes)
+    ids.check_ends(graph.senders, graph.receivers, num_senders, num_receivers)
     # Copies: what a caller does to its arrays afterwards does not reach the layout.
     senders, receivers = (np.array(array, np.int32) for array in (graph.senders, graph.receivers))
-    return layout_of_ids(senders, receivers, num_nodes, num_nodes, name)
+    return layout_of_ids(senders, receivers, num_senders, num_receivers, name)
 
 
 def layout_of_ids(
@@ -140,15 +140,30 @@ def layout_of_ids(
     indices = None, None
     if name != "segment" and len(senders):  # a table of no edges has no rows to loop over
         make = MAKE_INDEX[name]
-        indices = make(receivers, senders, num_receivers), make(senders, receivers, num_senders)
+        indices = (
+            make(receivers, senders, num_receivers, num_others=num_senders),
+            make(senders, receivers, num_senders, num_others=num_receivers),
+        )
     return Layout(senders, receivers, *indices, num_receivers, num_senders)
 
 
-def _num_nodes(graph: jraph.GraphsTuple) -> int:
-    if not hasattr(graph.nodes, "shape"):
+def node_counts(graph: jraph.GraphsTuple) -> tuple[int, int]:
+    """Return how many nodes send and how many receive: two sets, or twice the same one.
+
+    Args:
+      graph: its nodes are features [N, F], or a pair of them: senders' and receivers'.
+
+    Raises:
+      ValueError: if they are neither.
+    """
+    pair = graph.nodes if isinstance(graph.nodes, tuple | list) else (graph.nodes, graph.nodes)
+    if len(pair) != 2 or not all(hasattr(nodes, "shape") for nodes in pair):
         kind = type(graph.nodes).__name__
-        raise ValueError(f"nodes: expected an array or SparseFeatures, got {kind}")
-    return len(graph.nodes)
+        raise ValueError(
+            f"nodes: expected an array or SparseFeatures, or a pair of them, got {kind}"
+        )
+    senders, receivers = (len(nodes) for nodes in pair)
+    return senders, receivers
 
 
 def check_fits(layout: Layout, graph: jraph.GraphsTuple) -> None:
@@ -160,12 +175,12 @@ def check_fits(layout: Layout, graph: jraph.GraphsTuple) -> None:
     if not isinstance(layout, Layout):
         kind = type(layout).__name__
         raise ValueError(f"layout: expected one of make_layout, or None, got {kind}")
-    expected = (_num_nodes(graph), len(graph.senders))
-    found = layout.num_receivers, layout.num_edges
+    expected = (*node_counts(graph), len(graph.senders))
+    found = layout.num_senders, layout.num_receivers, layout.num_edges
     if found != expected:
         raise ValueError(
             "layout: expected one made for {} nodes and {} edges, got one for {} and {}".format(
-                *expected, *found
+                *expected[1:], *found[1:]
             )
         )
     for field in ("senders", "receivers"):

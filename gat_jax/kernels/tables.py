@@ -103,13 +103,16 @@ class EdgeTable:
     num_rows: int  # N
 
 
-def make_degree_buckets(rows: np.ndarray, others: np.ndarray, num_rows: int) -> DegreeBuckets:
+def make_degree_buckets(
+    rows: np.ndarray, others: np.ndarray, num_rows: int, *, num_others: int | None = None
+) -> DegreeBuckets:
     """List edges by one of their ends.
 
     Args:
       rows: [E] the end to list by, in [0, num_rows).
       others: [E] the other end.
       num_rows: N.
+      num_others: how many there are at the other end, which buckets need not know.
     """
     order = np.argsort(rows, kind="stable").astype(np.int32)  # keeps the order within a row
     degree = np.bincount(rows, minlength=num_rows)
@@ -148,14 +151,20 @@ def _make_bucket(nodes, width: int, starts, degree, order, others) -> Bucket:
 
 
 def make_chunked_rows(
-    row_ids: np.ndarray, other_ids: np.ndarray, num_nodes: int, *, chunk_size: int = CHUNK_SIZE
+    row_ids: np.ndarray,
+    other_ids: np.ndarray,
+    num_nodes: int,
+    *,
+    num_others: int | None = None,
+    chunk_size: int = CHUNK_SIZE,
 ) -> ChunkedRows:
     """List edges by one of their ends, on the host.
 
     Args:
       row_ids: [E] the end to list by, in any order, in [0, num_nodes).
-      other_ids: [E] the other end.
+      other_ids: [E] the other end, in [0, num_others).
       num_nodes: N.
+      num_others: None: the other ends are of the same N nodes.
       chunk_size: largest number of edges of a chunk. Results are equal bits for equal sizes.
 
     Raises:
@@ -168,12 +177,11 @@ def make_chunked_rows(
         )
     if chunk_size < 1:
         raise ValueError(f"chunk_size: expected at least 1, got {chunk_size}")
-    for ids in (row_ids, other_ids):
+    num_others = num_nodes if num_others is None else num_others
+    for ids, number in ((row_ids, num_nodes), (other_ids, num_others)):
         # A kernel does not look: a wrong id would read another array's memory.
-        if len(ids) and not (ids.min() >= 0 and ids.max() < num_nodes):
-            raise ValueError(
-                f"rows: expected ids in [0, {num_nodes}), got {ids.min()} to {ids.max()}"
-            )
+        if len(ids) and not (ids.min() >= 0 and ids.max() < number):
+            raise ValueError(f"rows: expected ids in [0, {number}), got {ids.min()} to {ids.max()}")
     degree = np.bincount(row_ids, minlength=num_nodes)
     row_starts = np.cumsum(degree) - degree
     chunks = np.maximum(1, -(-degree // chunk_size))

@@ -7,6 +7,7 @@ modules, so that `flax_nnx.GAT` says what it is.
 from gat_jax.layers.base import (
     AttentionInfo,
     EdgeMask,
+    EdgeWeight,
     LayerKind,
     LayerSettings,
     LayerShape,
@@ -44,6 +45,7 @@ __all__ = [
     "SCHEMES",
     "AttentionInfo",
     "EdgeMask",
+    "EdgeWeight",
     "GATParams",
     "GATv2Params",
     "GCNParams",

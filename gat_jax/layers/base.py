@@ -13,6 +13,7 @@ from gat_jax.kernels import Scalar
 
 NormalizationName = Literal["mean", "symmetric"]
 EdgeMask = Bool[Array | np.ndarray, " edges"]
+EdgeWeight = Float[Array | np.ndarray, " edges"]
 DropoutKey = Key[Array, ""] | None
 
 
@@ -28,11 +29,13 @@ class LayerShape:
     use_residual: bool = False  # adds x W_residual to the merged heads
     share_weights: bool = False  # GATv2: one projection for senders and receivers
     num_edge_features: int = 0
+    num_receiver_features: int = 0  # of two sets of nodes, if receivers' features are others
     gcn_normalization: NormalizationName = "mean"
 
     def __post_init__(self):
         """Refuse what no layer can be built from."""
-        for field, least in (("heads", 1), ("channels", 1), ("num_edge_features", 0)):
+        at_least = {"heads": 1, "channels": 1, "num_edge_features": 0, "num_receiver_features": 0}
+        for field, least in at_least.items():
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int | np.integer):
                 raise ValueError(f"{field}: expected a whole number, got {value!r}")
@@ -135,7 +138,8 @@ def common_specs(config: LayerShape, num_features: int) -> dict[str, ParamSpec]:
     """Return what any layer may have beside its own: residual path and bias of the outputs."""
     specs = {}
     if config.use_residual:
-        specs["residual_kernel"] = ParamSpec((num_features, config.num_outputs), "kernel")
+        width = config.num_receiver_features or num_features
+        specs["residual_kernel"] = ParamSpec((width, config.num_outputs), "kernel")
     if config.use_output_bias:
         specs["output_bias"] = ParamSpec((config.num_outputs,), "zeros")
     return specs

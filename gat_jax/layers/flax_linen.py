@@ -16,8 +16,9 @@ import jraph
 from jaxtyping import Array, Float
 
 from gat_jax.kernels import Layout
-from gat_jax.layers.base import AttentionInfo, EdgeMask, LayerSettings
+from gat_jax.layers.base import AttentionInfo, EdgeMask, EdgeWeight, LayerSettings
 from gat_jax.layers.config import LayerConfig
+from gat_jax.layers.frame import num_sent_features
 from gat_jax.layers.initializers import init_layer
 from gat_jax.layers.networks import apply_layer, apply_network, init_network
 
@@ -42,6 +43,7 @@ class GraphLayer(nn.Module):
         *,
         is_training: bool = False,
         edge_mask: EdgeMask | None = None,
+        edge_weight: EdgeWeight | None = None,
         layout: Layout | None = None,
     ) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
         """Apply the layer.
@@ -50,18 +52,20 @@ class GraphLayer(nn.Module):
           graph: nodes [N, F], and edges [E, D] if the layer has edge features.
           is_training: applies dropout, with a key from the rng stream `dropout`.
           edge_mask: [E], True = real.
+          edge_weight: [E], as in `gat`.
           layout: of the graph's edges, as in `gat`; None stands for the edge list.
 
         Returns:
           Outputs [N, outputs] and the layer's `AttentionInfo`, as `apply_layer`.
         """
         return apply_layer(
-            self.param("layer", init_layer, self.config, graph.nodes.shape[1]),
+            self.param("layer", init_layer, self.config, num_sent_features(graph)),
             graph,
             config=self.config,
             settings=self.settings,
             key=self.make_rng("dropout") if is_training else None,
             edge_mask=edge_mask,
+            edge_weight=edge_weight,
             layout=layout,
         )
 
@@ -110,6 +114,7 @@ class GraphNetwork(nn.Module):
         *,
         is_training: bool = False,
         edge_mask: EdgeMask | None = None,
+        edge_weight: EdgeWeight | None = None,
         layout: Layout | None = None,
     ) -> tuple[Float[Array, "nodes outputs"], tuple[AttentionInfo, ...]]:
         """Apply the network.
@@ -118,6 +123,7 @@ class GraphNetwork(nn.Module):
           graph: nodes [N, F]; every layer sees the same edges.
           is_training: applies dropout, with a key from the rng stream `dropout`.
           edge_mask: [E], True = real.
+          edge_weight: [E], as in `gat`.
           layout: of the graph's edges, as in `gat`; None stands for the edge list.
 
         Returns:
@@ -125,11 +131,12 @@ class GraphNetwork(nn.Module):
           `apply_network`.
         """
         return apply_network(
-            self.param("layers", init_network, self.configs, graph.nodes.shape[1]),
+            self.param("layers", init_network, self.configs, num_sent_features(graph)),
             graph,
             self.configs,
             settings=self.settings,
             key=self.make_rng("dropout") if is_training else None,
             edge_mask=edge_mask,
+            edge_weight=edge_weight,
             layout=layout,
         )

@@ -20,7 +20,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from gat_jax.kernels import Layout
-from gat_jax.layers.base import AttentionInfo, EdgeMask, LayerSettings
+from gat_jax.layers.base import AttentionInfo, EdgeMask, EdgeWeight, LayerSettings
 from gat_jax.layers.config import LayerConfig
 from gat_jax.layers.initializers import init_layer
 from gat_jax.layers.networks import apply_layer, apply_network, init_network
@@ -63,6 +63,7 @@ class GraphLayer(nnx.Module):
         graph: jraph.GraphsTuple,
         *,
         edge_mask: EdgeMask | None = None,
+        edge_weight: EdgeWeight | None = None,
         layout: Layout | None = None,
     ) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
         """Apply the layer.
@@ -70,6 +71,7 @@ class GraphLayer(nnx.Module):
         Args:
           graph: nodes [N, F], and edges [E, D] if the layer has edge features.
           edge_mask: [E], True = real.
+          edge_weight: [E], as in `gat`.
           layout: of the graph's edges, as in `gat`; None stands for the edge list.
 
         Returns:
@@ -82,6 +84,7 @@ class GraphLayer(nnx.Module):
             settings=self.settings,
             key=_dropout_key(self),
             edge_mask=edge_mask,
+            edge_weight=edge_weight,
             layout=layout,
         )
 
@@ -142,6 +145,7 @@ class GraphNetwork(nnx.Module):
         graph: jraph.GraphsTuple,
         *,
         edge_mask: EdgeMask | None = None,
+        edge_weight: EdgeWeight | None = None,
         layout: Layout | None = None,
     ) -> tuple[Float[Array, "nodes outputs"], tuple[AttentionInfo, ...]]:
         """Apply the network.
@@ -149,6 +153,7 @@ class GraphNetwork(nnx.Module):
         Args:
           graph: nodes [N, F]; every layer sees the same edges.
           edge_mask: [E], True = real.
+          edge_weight: [E], as in `gat`.
           layout: of the graph's edges, as in `gat`; None stands for the edge list.
 
         Returns:
@@ -162,6 +167,7 @@ class GraphNetwork(nnx.Module):
             settings=self.settings,
             key=_dropout_key(self),
             edge_mask=edge_mask,
+            edge_weight=edge_weight,
             layout=layout,
         )
 

@@ -1,6 +1,7 @@
 """What every kind of layer does around its own attention: checks, dropout, merging of heads."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -12,7 +13,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gat_jax.kernels import Layout, Scalar, SparseFeatures, layouts, projections
-from gat_jax.layers.base import DropoutKey, EdgeMask, LayerSettings, LayerShape, ParamSpec
+from gat_jax.layers.base import (
+    DropoutKey,
+    EdgeMask,
+    EdgeWeight,
+    LayerSettings,
+    LayerShape,
+    ParamSpec,
+)
 
 # --- checks -------------------------------------------------------------------------------------
 
@@ -21,7 +29,10 @@ class Inputs(NamedTuple):
     """Checked inputs of a layer."""
 
     config: LayerShape
-    x: Any  # features [N, F] in the dtype of accumulation, after dropout; or SparseFeatures
+    # Features [M, F] and [N, F'] in the dtype of accumulation, after dropout; or SparseFeatures.
+    # Where the nodes that send are those that receive, this is one object twice.
+    senders: Any
+    receivers: Any
     dtype: Any  # of the outputs
     layout: Layout
 
@@ -37,6 +48,7 @@ def prepare(
     settings: LayerSettings,
     key: DropoutKey,
     edge_mask: EdgeMask | None,
+    edge_weight: EdgeWeight | None,
     layout: Layout | None,
 ) -> Inputs:
     """Check that everything fits, and drop features out.
@@ -51,6 +63,7 @@ def prepare(
       settings: rates of dropout.
       key: None applies no dropout.
       edge_mask: [E].
+      edge_weight: [E].
       layout: None: the edge list.
 
     Raises:
@@ -70,14 +83,30 @@ def prepare(
     _check_params(params, specs(known, kernel.shape[0]), is_complete=config is not None)
     _check_edges(graph, known)
     _check_mask(edge_mask, graph)
+    _check_weight(edge_weight, graph)
     if layout is None:
         layout = layouts.segment_layout(graph)
     else:
         layouts.check_fits(layout, graph)
-    x = _features("nodes", graph.nodes, kernel.shape[0])
-    dtype = jnp.promote_types(x.dtype, kernel.dtype)
-    x = x.astype(jnp.promote_types(dtype, jnp.float32))
-    return Inputs(known, drop_features(key, settings.feature_dropout, x), dtype, layout)
+    sides = _sides(graph, kernel.shape[0], known.num_receiver_features)
+    dtype = functools.reduce(jnp.promote_types, (x.dtype for x in sides), kernel.dtype)
+    wide, rate = jnp.promote_types(dtype, jnp.float32), settings.feature_dropout
+    streams = SENDERS, RECEIVERS
+    dropped = [
+        drop_features(key, stream, rate, x.astype(wide))
+        for stream, x in zip(streams, sides, strict=False)
+    ]
+    return Inputs(known, dropped[0], dropped[-1], dtype, layout)
+
+
+def _check_weight(edge_weight: EdgeWeight | None, graph: jraph.GraphsTuple) -> None:
+    if edge_weight is None:
+        return
+    expected = np.shape(graph.receivers)
+    if not hasattr(edge_weight, "dtype") or edge_weight.shape != expected:
+        found = getattr(edge_weight, "shape", type(edge_weight).__name__)
+        raise ValueError(f"edge_weight: expected an array of shape {expected}, got {found}")
+    _check_is_held("edge_weight", edge_weight)
 
 
 def check_settings(settings: LayerSettings) -> None:
@@ -119,14 +148,15 @@ def check_number(
 def shape_of(params: Any) -> LayerShape:
     """Return the shape that parameters show: heads are taken to be concatenated."""
     fields, kernel = params._asdict(), params[0]
-    edge_kernel = fields.get("edge_kernel")
+    edge_kernel, kernel_recv = fields.get("edge_kernel"), fields.get("kernel_recv")
     return LayerShape(
         heads=kernel.shape[1],
         channels=kernel.shape[2],
         use_bias=any(fields[name] is not None for name in fields if name.startswith("bias")),
         use_output_bias=fields["output_bias"] is not None,
         use_residual=fields["residual_kernel"] is not None,
-        share_weights="kernel_recv" in fields and fields["kernel_recv"] is None,
+        share_weights="kernel_recv" in fields and kernel_recv is None,
+        num_receiver_features=0 if kernel_recv is None else kernel_recv.shape[0],
         num_edge_features=0 if edge_kernel is None else edge_kernel.shape[0],
     )
 
@@ -142,6 +172,28 @@ def _check_params(params: Any, specs: Mapping[str, ParamSpec], *, is_complete: b
             wanted = "none" if expected is None else f"shape {expected}"
             raise ValueError(f"{name}: expected {wanted}, got {found or 'none'}")
         _check_is_held(name, array)
+
+
+def num_sent_features(graph: jraph.GraphsTuple) -> int:
+    """Return F, the width of the features that senders have."""
+    nodes = graph.nodes[0] if isinstance(graph.nodes, tuple | list) else graph.nodes
+    return nodes.shape[1]
+
+
+def _sides(graph: jraph.GraphsTuple, num_features: int, num_receiver_features: int) -> list[Any]:
+    """Return the features of the nodes, or of senders and of receivers where these are two sets."""
+    if not isinstance(graph.nodes, tuple | list):
+        if num_receiver_features not in (0, num_features):
+            raise ValueError(
+                "nodes: expected a pair, senders' and receivers' features, as the layer has "
+                f"num_receiver_features={num_receiver_features}, got one array"
+            )
+        return [_features("nodes", graph.nodes, num_features)]
+    senders, receivers = graph.nodes
+    return [
+        _features("nodes of senders", senders, num_features),
+        _features("nodes of receivers", receivers, num_receiver_features or num_features),
+    ]
 
 
 def _features(name: str, features: Any, num_features: int) -> Any:
@@ -210,22 +262,37 @@ def _check_mask(edge_mask: EdgeMask | None, graph: jraph.GraphsTuple) -> None:
 # --- dropout ------------------------------------------------------------------------------------
 
 
-def drop_features(key: DropoutKey, rate: Scalar, x: Any) -> Any:
+# A layer's numbered streams of randomness.
+SENDERS, ATTENTION, RECEIVERS = 0, 1, 2
+
+
+def drop_features(key: DropoutKey, stream: int, rate: Scalar, x: Any) -> Any:
     """Return dropped-out features, of sparse ones the non-zeros; all without a key."""
     if _is_without_dropout(key, rate):
         return x
     if isinstance(x, SparseFeatures):
-        return dataclasses.replace(x, values=_drop(key, 0, rate, jnp.asarray(x.values)))
-    return _drop(key, 0, rate, x)
+        return dataclasses.replace(x, values=_drop(key, stream, rate, jnp.asarray(x.values)))
+    return _drop(key, stream, rate, x)
 
 
-def dropout_multiplier(
-    key: DropoutKey, rate: Scalar, like: Float[Array, "edges heads"]
+def edge_multiplier(
+    key: DropoutKey,
+    rate: Scalar,
+    edge_weight: EdgeWeight | None,
+    like: Float[Array, "edges heads"],
 ) -> Float[Array, "edges heads"] | None:
-    """Return what dropout multiplies attention by: 0, or 1 / (1 - rate); None without a key."""
-    if _is_without_dropout(key, rate):
-        return None
-    return _drop(key, 1, rate, jnp.ones_like(like))
+    """Return what attention is multiplied by, None for ones.
+
+    That is the edge's weight, times what dropout gives where there is a key: 0, or 1 / (1 - rate).
+    """
+    multiplier = None
+    if edge_weight is not None:
+        weight_e = jnp.asarray(edge_weight).astype(like.dtype)
+        multiplier = jnp.broadcast_to(weight_e[:, None], like.shape)
+    if not _is_without_dropout(key, rate):
+        multiplier = jnp.ones_like(like) if multiplier is None else multiplier
+        multiplier = _drop(key, ATTENTION, rate, multiplier)
+    return multiplier
 
 
 def _is_without_dropout(key: DropoutKey, rate: Scalar) -> bool:
@@ -233,7 +300,7 @@ def _is_without_dropout(key: DropoutKey, rate: Scalar) -> bool:
 
 
 def _drop(key, stream: int, rate: Scalar, values: Array) -> Array:
-    """Inverted dropout with the layer's numbered stream of randomness."""
+    """Inverted dropout with one of the layer's streams."""
     is_kept = jax.random.bernoulli(jax.random.fold_in(key, stream), 1.0 - rate, values.shape)
     return jnp.where(is_kept, values / (1.0 - rate), 0.0)
 
@@ -256,7 +323,7 @@ def merge(
     merged = side_by_side(outputs) if inputs.config.concat else jnp.mean(outputs, axis=1)
     if params.residual_kernel is not None:
         residual = params.residual_kernel[:, None, :]
-        merged += projections.project(inputs.x, residual, None)[:, :, 0]
+        merged += projections.project(inputs.receivers, residual, None)[:, :, 0]
     if params.output_bias is not None:
         merged += params.output_bias[None]
     return merged.astype(inputs.dtype)

@@ -13,6 +13,7 @@ from gat_jax.layers.base import (
     AttentionInfo,
     DropoutKey,
     EdgeMask,
+    EdgeWeight,
     LayerKind,
     LayerSettings,
     LayerShape,
@@ -22,7 +23,7 @@ from gat_jax.layers.base import (
     common_specs,
     less_largest,
 )
-from gat_jax.layers.frame import dropout_multiplier, merge, prepare
+from gat_jax.layers.frame import edge_multiplier, merge, prepare
 
 
 class GATParams(NamedTuple):
@@ -36,6 +37,7 @@ class GATParams(NamedTuple):
     edge_kernel: Float[Array, "*batch edge_features heads channels"] | None = None
     a_edge: Float[Array, "*batch heads channels"] | None = None
     residual_kernel: Float[Array, "*batch features outputs"] | None = None
+    kernel_recv: Float[Array, "*batch receiver_features heads channels"] | None = None
 
 
 def specs(config: LayerShape, num_features: int) -> dict[str, ParamSpec]:
@@ -51,6 +53,9 @@ def specs(config: LayerShape, num_features: int) -> dict[str, ParamSpec]:
     if config.num_edge_features:
         found["edge_kernel"] = ParamSpec((config.num_edge_features, *heads), "kernel")
         found["a_edge"] = ParamSpec(heads, "attention")
+    if config.num_receiver_features:
+        kernel_recv = (config.num_receiver_features, *heads)
+        found["kernel_recv"] = ParamSpec(kernel_recv, "kernel")
     return found | common_specs(config, num_features)
 
 
@@ -62,6 +67,7 @@ def gat(
     settings: LayerSettings = LayerSettings(),
     key: DropoutKey = None,
     edge_mask: EdgeMask | None = None,
+    edge_weight: EdgeWeight | None = None,
     layout: Layout | None = None,
 ) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
     """Graph attention.
@@ -71,13 +77,17 @@ def gat(
 
     Args:
       params: one layer, H heads of C channels.
-      graph: nodes [N, F] floating, or `SparseFeatures`; edges [E, D] if the layer has edge
-        parameters. Receivers are i, senders j.
+      graph: nodes [N, F] floating, or `SparseFeatures`; or a pair of them, of the M nodes that
+        send and the N that receive, where these are two sets. Edges [E, D] if the layer has edge
+        parameters, and None if not. Receivers are i, senders j.
       config: of the layer, which the parameters have to fit. None: as the parameters show, heads
         concatenated.
       settings: slope, temperature and dropout rates; may be traced.
       key: given in training: dropout on features, then on attention; None applies none.
       edge_mask: [E], True = real; masked edges are as if absent, if the values there are finite.
+      edge_weight: [E] numbers that multiply attention after the softmax, as in DGL: a weight of 2
+        counts a message twice, and one of 0 leaves it out but not its share of the softmax.
+        Receivers whose edges differ in weight are no twins.
       layout: of the graph's edges, made by `make_layout`; None stands for the edge list. Results
         agree to rounding whichever it is.
 
@@ -86,7 +96,9 @@ def gat(
       zeros (plus output bias and residual).
 
     Raises:
-      ValueError: when parameters, graph and layout do not fit, before tracing.
+      ValueError: when parameters, graph and layout do not fit, or numbers are out of their range:
+        ids, settings, numbers that float32 does not hold. Of what is traced shapes alone are known;
+        see `check_traced_ends`.
 
     Numerics: accumulates in float32 or wider, whatever the inputs; products at full precision.
     Twins in a linear regime get bit-equal rows where edges are sorted (`graphs.from_edges`).
@@ -101,6 +113,7 @@ def gat(
         settings=settings,
         key=key,
         edge_mask=edge_mask,
+        edge_weight=edge_weight,
         layout=layout,
     )
     if (params.edge_kernel is None) != (params.a_edge is None):
@@ -108,8 +121,14 @@ def gat(
     e_eh = None
     if params.edge_kernel is not None and params.a_edge is not None:
         e_eh = projections.edge_scores(params.edge_kernel, params.a_edge, graph)
-    z_nch = projections.project(inputs.x, params.kernel, params.bias)
-    c_nh, n_nh = projections.node_scores(z_nch, params.a_recv, params.a_send)
+    z_nch = projections.project(inputs.senders, params.kernel, params.bias)
+    if inputs.receivers is inputs.senders and params.kernel_recv is None:
+        c_nh, n_nh = projections.node_scores(z_nch, params.a_recv, params.a_send)
+    else:
+        kernel = params.kernel if params.kernel_recv is None else params.kernel_recv
+        received_nch = projections.project(inputs.receivers, kernel, params.bias)
+        [c_nh] = projections.node_scores(received_nch, params.a_recv)
+        [n_nh] = projections.node_scores(z_nch, params.a_send)
     options = {
         "edge_scores_eh": e_eh,
         "mask_eh": attention.mask_by_head(edge_mask, c_nh.shape[1]),
@@ -118,7 +137,7 @@ def gat(
     }
     shifted_eh = gat_logits.shifted_logits(inputs.layout, c_nh, n_nh, **options)
     alpha_eh = attention.softmax(inputs.layout, shifted_eh, options["mask_eh"])
-    multiplier_eh = dropout_multiplier(key, settings.attention_dropout, alpha_eh)
+    multiplier_eh = edge_multiplier(key, settings.attention_dropout, edge_weight, alpha_eh)
     out_nch = gat_logits.gat_sum(
         inputs.layout, c_nh, n_nh, z_nch, multiplier_eh=multiplier_eh, **options
     )

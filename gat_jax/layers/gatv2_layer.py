@@ -12,6 +12,7 @@ from gat_jax.layers.base import (
     AttentionInfo,
     DropoutKey,
     EdgeMask,
+    EdgeWeight,
     LayerKind,
     LayerSettings,
     LayerShape,
@@ -21,7 +22,7 @@ from gat_jax.layers.base import (
     common_specs,
     less_largest,
 )
-from gat_jax.layers.frame import dropout_multiplier, merge, prepare
+from gat_jax.layers.frame import edge_multiplier, merge, prepare
 
 
 class GATv2Params(NamedTuple):
@@ -29,7 +30,7 @@ class GATv2Params(NamedTuple):
 
     kernel_send: Float[Array, "*batch features heads channels"]
     a: Float[Array, "*batch heads channels"]
-    kernel_recv: Float[Array, "*batch features heads channels"] | None = None
+    kernel_recv: Float[Array, "*batch receiver_features heads channels"] | None = None
     bias_send: Float[Array, "*batch heads channels"] | None = None
     bias_recv: Float[Array, "*batch heads channels"] | None = None
     output_bias: Float[Array, "*batch outputs"] | None = None
@@ -45,7 +46,8 @@ def specs(config: LayerShape, num_features: int) -> dict[str, ParamSpec]:
     if config.use_bias:
         found["bias_send"] = ParamSpec(heads, "bias")
     if not config.share_weights:
-        found["kernel_recv"] = kernel
+        width = config.num_receiver_features or num_features
+        found["kernel_recv"] = ParamSpec((width, *heads), "kernel")
         if config.use_bias:
             found["bias_recv"] = ParamSpec(heads, "bias")
     if config.num_edge_features:
@@ -61,6 +63,7 @@ def gatv2(
     settings: LayerSettings = LayerSettings(),
     key: DropoutKey = None,
     edge_mask: EdgeMask | None = None,
+    edge_weight: EdgeWeight | None = None,
     layout: Layout | None = None,
 ) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
     """Graph attention with the nonlinearity inside the score.
@@ -82,12 +85,15 @@ def gatv2(
         settings=settings,
         key=key,
         edge_mask=edge_mask,
+        edge_weight=edge_weight,
         layout=layout,
     )
-    l_nch = projections.project(inputs.x, params.kernel_send, params.bias_send)
+    l_nch = projections.project(inputs.senders, params.kernel_send, params.bias_send)
     r_nch = l_nch
     if params.kernel_recv is not None:
-        r_nch = projections.project(inputs.x, params.kernel_recv, params.bias_recv)
+        r_nch = projections.project(inputs.receivers, params.kernel_recv, params.bias_recv)
+    elif inputs.receivers is not inputs.senders:
+        r_nch = projections.project(inputs.receivers, params.kernel_send, params.bias_send)
     e_ech = None
     if params.edge_kernel is not None:
         features = projections.edge_features(params.edge_kernel, graph)
@@ -96,7 +102,7 @@ def gatv2(
     scores_eh = gatv2_scores.scores(inputs.layout, a_ch, r_nch, l_nch, e_ech, slope=settings.slope)
     scaled_eh = scores_eh / settings.temperature
     mask_eh = attention.mask_by_head(edge_mask, scores_eh.shape[1])
-    multiplier_eh = dropout_multiplier(key, settings.attention_dropout, scores_eh)
+    multiplier_eh = edge_multiplier(key, settings.attention_dropout, edge_weight, scores_eh)
     out_nch = attention.softmax_sum(inputs.layout, scaled_eh, l_nch, multiplier_eh, mask_eh)
     alpha_eh = attention.softmax(inputs.layout, scaled_eh, mask_eh)
     r_nhc, l_nhc, out_nhc = (x.swapaxes(1, 2) for x in (r_nch, l_nch, out_nch))

@@ -12,6 +12,7 @@ from gat_jax.layers.base import (
     AttentionInfo,
     DropoutKey,
     EdgeMask,
+    EdgeWeight,
     LayerKind,
     LayerSettings,
     LayerShape,
@@ -20,7 +21,7 @@ from gat_jax.layers.base import (
     RowScores,
     common_specs,
 )
-from gat_jax.layers.frame import dropout_multiplier, merge, prepare
+from gat_jax.layers.frame import edge_multiplier, merge, prepare
 
 
 class GCNParams(NamedTuple):
@@ -43,6 +44,8 @@ def specs(config: LayerShape, num_features: int) -> dict[str, ParamSpec]:
             "layer: expected one head and no edge features for gcn, got "
             f"heads={config.heads}, num_edge_features={config.num_edge_features}"
         )
+    if config.num_receiver_features:
+        raise ValueError("num_receiver_features: expected 0 for gcn, which has one set of nodes")
     found = {"kernel": ParamSpec((num_features, 1, config.channels), "kernel")}
     if config.use_bias:
         found["bias"] = ParamSpec((1, config.channels), "bias")
@@ -57,6 +60,7 @@ def gcn(
     settings: LayerSettings = LayerSettings(),
     key: DropoutKey = None,
     edge_mask: EdgeMask | None = None,
+    edge_weight: EdgeWeight | None = None,
     layout: Layout | None = None,
 ) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
     """Graph convolution: weights that depend on degrees alone, never on the query.
@@ -77,10 +81,13 @@ def gcn(
         settings=settings,
         key=key,
         edge_mask=edge_mask,
+        edge_weight=edge_weight,
         layout=layout,
     )
+    if inputs.receivers is not inputs.senders:
+        raise ValueError("nodes: expected one set of nodes for gcn, got senders and receivers")
     layout = inputs.layout
-    z_nch = projections.project(inputs.x, params.kernel, params.bias)
+    z_nch = projections.project(inputs.senders, params.kernel, params.bias)
     is_real_e = jnp.ones(len(graph.receivers), bool)
     if edge_mask is not None:
         is_real_e = jnp.asarray(edge_mask)
@@ -91,7 +98,7 @@ def gcn(
     if inputs.config.gcn_normalization == "symmetric":
         product_eh = degree_n1[graph.receivers] * degree_n1[graph.senders]
         weights_eh = real_eh / jnp.sqrt(product_eh)
-    multiplier_eh = dropout_multiplier(key, settings.attention_dropout, weights_eh)
+    multiplier_eh = edge_multiplier(key, settings.attention_dropout, edge_weight, weights_eh)
     dropped_eh = weights_eh if multiplier_eh is None else weights_eh * multiplier_eh
     out_nhc = attention.linear_sum(layout, dropped_eh, z_nch).swapaxes(1, 2)
     zeros_n1 = jnp.zeros_like(degree_n1)

@@ -9,6 +9,7 @@ from gat_jax.layers.base import (
     AttentionInfo,
     DropoutKey,
     EdgeMask,
+    EdgeWeight,
     LayerSettings,
     LayerShape,
 )
@@ -24,6 +25,7 @@ def apply_layer(
     settings: LayerSettings = LayerSettings(),
     key: DropoutKey = None,
     edge_mask: EdgeMask | None = None,
+    edge_weight: EdgeWeight | None = None,
     layout: Layout | None = None,
 ) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
     """Apply the layer that the parameters belong to; arguments and results as `gat`.
@@ -39,6 +41,7 @@ def apply_layer(
         settings=settings,
         key=key,
         edge_mask=edge_mask,
+        edge_weight=edge_weight,
         layout=layout,
     )
 
@@ -90,6 +93,7 @@ def apply_network(
     settings: LayerSettings = LayerSettings(),
     key: DropoutKey = None,
     edge_mask: EdgeMask | None = None,
+    edge_weight: EdgeWeight | None = None,
     layout: Layout | None = None,
 ) -> tuple[Float[Array, "nodes outputs"], tuple[AttentionInfo, ...]]:
     """Apply the layers in turn, with ELU between them.
@@ -102,6 +106,7 @@ def apply_network(
       settings: of every layer; may be traced.
       key: given in training, where the settings' dropout rates apply.
       edge_mask: [E], True = real, as in `gat`.
+      edge_weight: [E], the same in every layer, as in `gat`.
       layout: of the edges, as in `gat`.
 
     Returns:
@@ -127,6 +132,7 @@ def apply_network(
             settings=settings,
             key=None if key is None else jax.random.fold_in(key, depth),
             edge_mask=edge_mask,
+            edge_weight=edge_weight,
             layout=layout,
         )
         infos.append(info)

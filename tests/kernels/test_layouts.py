@@ -2,6 +2,7 @@
 
 import chex
 import jax
+import jax.numpy as jnp
 import jraph
 import numpy as np
 import pytest

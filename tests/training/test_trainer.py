@@ -8,10 +8,11 @@ import optax
 import oracle
 import pytest
 
+from gat_jax.graphs import pad
 from gat_jax.layers import LayerConfig, LayerSettings, apply_network, gat_configs, init_network
 from gat_jax.studies import tutorial_init, tutorial_training
 from gat_jax.symmetry import CAUSES
-from gat_jax.training import TrainConfig, TrainSettings, train_run, trainer
+from gat_jax.training import TrainConfig, TrainSettings, make_task, train_run, trainer
 
 TASK = tutorial_training.task()
 
@@ -210,3 +211,120 @@ def test_a_history_that_is_not_returned_costs_nothing():
         return jax.lax.fori_loop(0, 64, lambda k, p: step(k, p, key), params)
 
     assert flops(lambda p, k: train(p, k)[0]) < 1.1 * flops(by_hand) < 0.9 * flops(train)
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def changed(**fields):
+    return TASK._replace(**fields)
+
+
+NUM_NODES = len(TASK.graph.nodes)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (
+            changed(labels=np.array([0, 0, 0, -1])),
+            r"classes in \[0, 2\) where .*, got -1 at node 3",
+        ),
+        (changed(labels=np.array([0, 2, 0, 1])), r"classes in \[0, 2\) where .*, got 2 at node 1"),
+        (changed(labels=np.zeros(3, int)), r"labels: expected shape \(4,\), got \(3,\)"),
+        (changed(labels=np.zeros(4)), "labels: expected an array of whole numbers, got float64"),
+        (changed(labels=[0, 0, 0, 1]), "labels: expected an array of whole numbers, got list"),
+        (changed(label_mask=np.ones(3, bool)), r"label_mask: expected shape \(4,\), got \(3,\)"),
+        (changed(label_mask=np.ones(4)), "label_mask: expected an array of booleans, got float64"),
+        (changed(label_mask=np.zeros(4, bool)), "label_mask: expected at least one node"),
+        (
+            changed(pairs=TASK.pairs._replace(second=np.array([4]))),
+            r"pairs.second: expected ids in \[0, 4\), got 4",
+        ),
+    ],
+)
+def test_tasks_that_do_not_fit_are_refused(task, message):
+    configs, params = start(1, 1)
+    params = jax.tree.map(lambda x: x[0], params)
+    options = {"configs": configs, "config": TrainConfig("sgd", 1)}
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(lambda p: train_run(p, task=task, **options), params)
+    if "[0, 2)" not in message.replace("\\", "") or "-1" in message:
+        graph = jax.tree.map(np.asarray, task.graph)
+        expected = message.replace(r"classes in \[0, 2\)", "classes >= 0")
+        with pytest.raises(ValueError, match=expected):
+            make_task(graph, task.labels, task.label_mask, task.pairs)
+
+
+def test_nodes_without_a_label_are_left_out_by_the_mask():
+    configs, params = start(1, 1)
+    params = jax.tree.map(lambda x: x[0], params)
+    masked = np.array([True, True, False, True])
+    task = changed(labels=np.array([0, 0, -1, 1]), label_mask=masked)
+    other = changed(labels=np.array([0, 0, 1, 1]), label_mask=masked)
+    histories = [
+        jax.jit(
+            functools.partial(
+                train_run, task=x, configs=configs, config=TrainConfig("sgd", 3), settings=SGD
+            )
+        )(params)[1]
+        for x in (task, other)
+    ]
+    chex.assert_trees_all_equal(*histories)
+
+
+SGD = TrainSettings(learning_rate=0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            TrainSettings(learning_rate=-1.0),
+            "learning_rate: expected a finite number of at least 0",
+        ),
+        (
+            TrainSettings(learning_rate=np.nan),
+            "learning_rate: expected a finite number of at least",
+        ),
+        (TrainSettings(momentum=1.0), r"momentum: expected a finite number in \[0, 1\), got 1"),
+        (TrainSettings(weight_decay=-0.1), "weight_decay: expected a finite number of at least 0"),
+        (
+            TrainSettings(layer=LayerSettings(attention_dropout=1.5)),
+            r"attention_dropout: expected a finite number in \[0, 1\), got 1.5",
+        ),
+    ],
+)
+def test_settings_out_of_their_range_are_refused(settings, message):
+    configs, params = start(1, 1)
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(
+            lambda p: train_run(
+                p, task=TASK, configs=configs, config=TrainConfig("sgd", 1), settings=settings
+            ),
+            jax.tree.map(lambda x: x[0], params),
+        )
+
+
+@pytest.mark.few(1)
+@pytest.mark.parametrize("layout", ["segment", "bucketed"])
+def test_padding_counts_in_no_record(layout):
+    configs, params = start(2, 1)
+    params = jax.tree.map(lambda x: x[0], params)
+    graph = jax.tree.map(np.asarray, TASK.graph)
+    padded = pad(graph, num_nodes=7, num_edges=20)
+    labels, mask = np.append(TASK.labels, [1, 1, 1]), np.arange(7) < 4
+    histories = [
+        jax.jit(
+            functools.partial(train_run, task=task, configs=configs, config=TrainConfig("sgd", 5))
+        )(params)[1]
+        for task in (
+            make_task(graph, TASK.labels, np.ones(4, bool), TASK.pairs, layout=layout),
+            make_task(padded, labels, mask, TASK.pairs, layout=layout),
+        )
+    ]
+    chex.assert_trees_all_close(*histories, rtol=1e-5, atol=1e-6)
+    assert np.isfinite(histories[1].entropy).all()
+    with pytest.raises(ValueError, match="label_mask: expected real nodes alone, got padding at 4"):
+        make_task(padded, labels, np.ones(7, bool), TASK.pairs)

@@ -129,7 +129,7 @@ def zero_unless_real(x: Array, values: Array) -> Array:
 def forward(
     layout: Layout,
     x_eh: Float[Array, "edges heads"],
-    z_nch: Float[Array, "nodes channels heads"],
+    z_nch: Float[Array, "senders channels heads"],
     multiplier_eh: Float[Array, "edges heads"] | None,
 ) -> tuple[Float[Array, "nodes channels heads"], tuple[Array, Array]]:
     """Return the outputs, and of every receiver the largest logit and one over the total.
@@ -172,7 +172,7 @@ def _check(layout: Layout, x_eh, z_nch, multiplier_eh) -> None:
 def backward(
     layout: Layout,
     x_eh: Float[Array, "edges heads"],
-    z_nch: Float[Array, "nodes channels heads"],
+    z_nch: Float[Array, "senders channels heads"],
     multiplier_eh: Float[Array, "edges heads"] | None,
     saved: tuple[Array, Array],
     g_nch: Float[Array, "nodes channels heads"],
