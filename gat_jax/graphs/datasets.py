@@ -77,8 +77,18 @@ def random_graph(
     partner, `num_twins` ids before it, so the final number of edges varies.
 
     Raises:
-      ValueError: if there are not two nodes for every planted twin.
+      ValueError: if a number is negative, there is no node, or there are not two nodes for every
+        planted twin.
     """
+    for field, value, least in (
+        ("seed", seed, 0),
+        ("num_nodes", num_nodes, 1),
+        ("num_edges", num_edges, 0),
+        ("num_features", num_features, 0),
+        ("num_edge_features", num_edge_features, 0),
+    ):
+        if value < least:
+            raise ValueError(f"{field}: expected at least {least}, got {value}")
     if not 0 <= 2 * num_twins <= num_nodes:
         raise ValueError(f"num_twins: expected 0 to {num_nodes // 2}, got {num_twins}")
     rng = np.random.default_rng(seed)

@@ -116,6 +116,6 @@ def padding_masks(
     """
     part = real_part(graph)
     return (
-        np.arange(len(graph.nodes)) < part.num_nodes,
+        np.arange(np.sum(graph.n_node)) < part.num_nodes,
         np.arange(len(graph.senders)) < part.num_edges,
     )

@@ -52,6 +52,22 @@ def test_random_graph_refuses_more_twins_than_pairs_of_nodes():
         graphs.random_graph(0, num_nodes=5, num_edges=4, num_features=1, num_twins=3)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": -1}, "seed: expected at least 0, got -1"),
+        ({"num_nodes": 0}, "num_nodes: expected at least 1, got 0"),
+        ({"num_edges": -1}, "num_edges: expected at least 0, got -1"),
+        ({"num_features": -1}, "num_features: expected at least 0, got -1"),
+        ({"num_edge_features": -1}, "num_edge_features: expected at least 0, got -1"),
+    ],
+)
+def test_random_graph_refuses_sizes_that_are_none(changes, message):
+    size = {"seed": 0, "num_nodes": 5, "num_edges": 4, "num_features": 1} | changes
+    with pytest.raises(ValueError, match=message):
+        graphs.random_graph(**size)
+
+
 # --- graphs by name -------------------------------------------------------------------------------
 
 

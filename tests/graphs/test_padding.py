@@ -105,6 +105,15 @@ def test_padding_is_told_apart_whatever_its_features_are(names, num_nodes, num_e
         np.testing.assert_array_equal(masks[1], jraph.get_edge_padding_mask(found))
 
 
+def test_masks_need_no_features():
+    for graph in (one_graph(), padded(one_graph())):
+        expected = graphs.padding_masks(graph)
+        for found, mask in zip(
+            graphs.padding_masks(graph._replace(nodes=None)), expected, strict=True
+        ):
+            np.testing.assert_array_equal(found, mask)
+
+
 # --- functions of graphs, whatever they are given -------------------------------------------------
 
 
