@@ -14,6 +14,7 @@ from gat_jax.runtime.arrays import (
     check_range,
     check_values,
     check_whole_numbers,
+    shown,
 )
 
 ARRAYS = (
@@ -66,7 +67,7 @@ def _check_num_nodes(arrays: dict[str, np.ndarray], num_nodes: int) -> None:
         given = check_whole_numbers("num_nodes", arrays["num_nodes"])
         if given.size != 1 or given.item() != num_nodes:
             raise ValueError(
-                f"num_nodes: expected {num_nodes} as in feat_shape, got {given.tolist()}"
+                f"num_nodes: expected {num_nodes} as in feat_shape, got {shown(given.tolist())}"
             )
 
 
@@ -87,13 +88,12 @@ def _features(arrays: dict[str, np.ndarray]) -> Float[np.ndarray, "nodes feature
     data = check_values("feat_data", arrays["feat_data"])
     rows = np.repeat(np.arange(num_nodes), np.diff(starts))
     places = rows * num_features + columns.astype(np.int64)
-    places, index = np.unique(places, return_inverse=True)
-    if len(places) < len(data):
+    if (np.diff(places) <= 0).any():  # columns in another order, or twice
+        places, index = np.unique(places, return_inverse=True)
         data = check_values("feat_data", np.bincount(index, weights=data))
-        index = np.arange(len(places))
     nodes = np.zeros((num_nodes, num_features), np.float32)
     with np.errstate(over="ignore"):  # where float64 is on: infinity is refused with the nodes
-        nodes.reshape(-1)[places[index]] = data
+        nodes.reshape(-1)[places] = data
     return nodes
 
 
