@@ -5,6 +5,8 @@ with their multiplicity and edge features. Self-loops are edges, so adding them 
 twin. A support of at most one distinct (sender, edge features) is trivial: its twins are equal in
 every layer for all parameters. On real graphs trivial twins are by far the most; count them apart.
 
+Features count as the layer sees them: what float32 rounds to one number is one.
+
 The functions of a graph take one graph, padded or not; every padding node is a class of its own, so
 that it is nobody's twin and counts nowhere. A batch is refused.
 """
@@ -17,7 +19,7 @@ from jaxtyping import Bool, Int, Num
 from numpy.typing import ArrayLike
 
 from gat_jax.graphs import padding
-from gat_jax.runtime.arrays import as_array, check_fits, check_matrix, check_whole_numbers
+from gat_jax.runtime.arrays import as_array, as_held, check_fits, check_matrix, check_whole_numbers
 
 BYTES_OF_A_PAIR = 64  # while pairs are listed: both ids, their order, and what sorts them
 
@@ -71,7 +73,7 @@ def twin_classes(graph: jraph.GraphsTuple) -> TwinClasses:
       ValueError: if it is a batch, or as `validate`.
     """
     num_real = padding.check_one_graph(graph).num_nodes
-    edge_class = 0 if graph.edges is None else _row_classes(np.asarray(graph.edges))
+    edge_class = 0 if graph.edges is None else _row_classes(as_held(np.asarray(graph.edges)))
     twins = _alone_from(num_real, _group(graph, np.asarray(graph.senders), edge_class))
     stay_equal = _join(twins.smallest, _inseparable_classes(graph, num_real))
     return TwinClasses(stay_equal, twins.is_trivial, twins.smallest)
@@ -114,7 +116,7 @@ def _output_classes(
     senders = np.unique(input_classes, return_inverse=True)[1][graph.senders]
     edge_class = np.zeros(len(senders), np.int64)
     if graph.edges is not None:
-        edge_class = 1 + _row_classes(np.asarray(graph.edges))
+        edge_class = 1 + _row_classes(as_held(np.asarray(graph.edges)))
         if is_average:
             receivers = np.asarray(graph.receivers)
             lowest = np.full(len(graph.nodes), np.iinfo(np.int64).max)
@@ -141,7 +143,7 @@ def inseparable_classes(graph: jraph.GraphsTuple) -> Int[np.ndarray, " nodes"]:
 
 def _inseparable_classes(graph: jraph.GraphsTuple, num_real: int) -> Int[np.ndarray, " nodes"]:
     """Group as `inseparable_classes`, in a graph that has been checked."""
-    inputs = equal_rows(np.asarray(graph.nodes))
+    inputs = equal_rows(as_held(np.asarray(graph.nodes)))
     classes = _output_classes(graph, inputs, num_real)
     return equal_rows(np.stack([classes.smallest, np.where(classes.is_trivial, -1, inputs)], 1))
 

@@ -180,12 +180,16 @@ def check_values(field: str, values: ArrayLike) -> Float[np.ndarray, "..."]:
             ~_is_exact(array),
         )
         return array.astype(np.float32)
-    held = jax.dtypes.canonicalize_dtype(array.dtype)
-    if held != array.dtype:
-        with np.errstate(over="ignore"):
-            overflows = ~np.isfinite(array.astype(held))
-        _refuse(field, f"numbers that {held} holds", array, overflows)
+    held = as_held(array)
+    if held.dtype != array.dtype:
+        _refuse(field, f"numbers that {held.dtype} holds", array, ~np.isfinite(held))
     return array
+
+
+def as_held(values: np.ndarray) -> np.ndarray:
+    """Return numbers as the layers see them: float64 as float32, unless `jax_enable_x64` is on."""
+    with np.errstate(over="ignore"):
+        return values.astype(jax.dtypes.canonicalize_dtype(values.dtype), copy=False)
 
 
 def check_real(field: str, values: ArrayLike) -> np.ndarray:

@@ -294,6 +294,20 @@ def test_the_floor_of_twins_is_not_below_that_of_nodes_no_layer_can_tell_apart()
     assert twins.loss_floor([0, 0, 0, 1], classes.smallest) == pytest.approx(np.log(2) / 2)
 
 
+def test_features_that_float32_does_not_tell_apart_are_equal():
+    nodes = np.array([[1.0], [1.0 + 1e-12], [0.0], [0.0]])
+    graph = graphs.from_edges([0, 1], [2, 3], nodes=nodes, edges=[[1.0], [1.0]])
+    assert twins.inseparable_classes(graph).tolist() == [0, 0, 2, 2]
+    twice = graphs.from_edges([0, 0], [2, 2], nodes=nodes, edges=[[1.0], [1.0 + 1e-12]])
+    assert twins.twin_classes(twice).is_trivial.all()
+
+
+def test_features_that_float64_tells_apart_are_not_equal_where_it_is_on(x64):
+    del x64
+    graph = graphs.from_edges([0, 1], [2, 3], nodes=[[1.0], [1.0 + 1e-12], [0.0], [0.0]])
+    assert twins.inseparable_classes(graph).tolist() == [0, 0, 2, 3]
+
+
 def test_twin_pairs_that_fit_into_no_memory_are_refused(monkeypatch):
     hubs = graphs.from_edges(np.repeat([0, 1], 40), np.tile(range(2, 42), 2), nodes=np.eye(42))
     classes = twins.twin_classes(hubs)
