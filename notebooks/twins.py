@@ -572,7 +572,7 @@ for ax, title, own in zip(
     strict=True,
 ):
     classes = gat_jax.twin_classes(own)
-    members = [np.flatnonzero(classes.smallest == i) for i in np.unique(classes.smallest)]
+    members = [np.flatnonzero(classes.twin == i) for i in np.unique(classes.twin)]
     members = [m for m in members if len(m) > 1]
     floor = gat_jax.loss_floor(labels, classes.smallest)
     print(f"{title}: twin classes {[m.tolist() for m in members]}")

@@ -1,5 +1,6 @@
 """Builders shared by the tests: graphs with every oddity, random layers, the oracle on both."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -35,6 +36,31 @@ def messy_graph(
         nodes=rng.normal(size=(num_nodes, 3)).astype(np.float32),
         edges=edges if num_edge_features else None,
     )
+
+
+def write_graph(path: Path, **changes: Any) -> None:
+    """Write a graph's file: three nodes in a row, the last one without features and label.
+
+    The features are [[1, 0], [0, 2], [0, 0]].
+
+    Args:
+      path: of the file.
+      **changes: arrays in place of the graph's; None leaves one out.
+    """
+    arrays = {
+        "num_nodes": np.int32(3),
+        "feat_indptr": np.array([0, 1, 2, 2], np.int32),
+        "feat_indices": np.array([0, 1], np.int32),
+        "feat_data": np.array([1, 2], np.float32),
+        "feat_shape": np.array([3, 2], np.int32),
+        "labels": np.array([1, 0, 0], np.int32),
+        "labelled": np.array([True, True, False]),
+        "senders": np.array([0, 1, 1, 2], np.int32),
+        "receivers": np.array([1, 0, 2, 1], np.int32),
+    } | changes
+    kept = {name: value for name, value in arrays.items() if value is not None}
+    with path.open("wb") as file:  # a name without the suffix stays as it is
+        np.savez(file, **kept)
 
 
 def edge_rows(graph: jraph.GraphsTuple) -> np.ndarray:

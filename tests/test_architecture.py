@@ -29,7 +29,7 @@ ALLOWED = {
 
 # The others take a graph apart, but call nothing of jraph's: it can be replaced in these places.
 MAY_CALL_JRAPH = {
-    *("graphs/build", "kernels/edge_list/sums", "symmetry/metrics"),
+    *("graphs/padding", "kernels/edge_list/sums", "symmetry/metrics"),
 }
 
 MODULES = {

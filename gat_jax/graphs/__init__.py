@@ -1,17 +1,12 @@
 """Graphs as `jraph.GraphsTuple`, and who is a twin in them."""
 
 from gat_jax.graphs.build import (
-    from_adjacency,
     from_edges,
-    from_networkx,
     identity_features,
-    pad,
-    padding_masks,
     validate,
 )
 from gat_jax.graphs.datasets import (
     GRAPH_NAMES,
-    NodeTask,
     karate_club,
     les_miserables,
     load_directory,
@@ -20,12 +15,16 @@ from gat_jax.graphs.datasets import (
     random_graph,
     tutorial_graph,
 )
+from gat_jax.graphs.files import NodeTask
+from gat_jax.graphs.interop import from_adjacency, from_edge_index, from_networkx
+from gat_jax.graphs.padding import pad, padding_masks
 from gat_jax.graphs.transforms import (
     add_self_loops,
     standardise,
     structural_features,
 )
 from gat_jax.graphs.twins import (
+    OutputClasses,
     TwinClasses,
     TwinCounts,
     TwinPairs,
@@ -41,6 +40,7 @@ from gat_jax.graphs.twins import (
 __all__ = [
     "GRAPH_NAMES",
     "NodeTask",
+    "OutputClasses",
     "TwinClasses",
     "TwinCounts",
     "TwinPairs",
@@ -48,6 +48,7 @@ __all__ = [
     "count_twins",
     "equal_rows",
     "from_adjacency",
+    "from_edge_index",
     "from_edges",
     "from_networkx",
     "identity_features",

@@ -1,25 +1,15 @@
-"""Graphs that have a name: the tutorial's, two classics, random ones, and files of real graphs."""
+"""Graphs that have a name: the tutorial's, two classics, random ones, and those of files."""
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import jraph
 import numpy as np
-from jaxtyping import Int
 
-from gat_jax.graphs import build, transforms
+from gat_jax.graphs import build, interop, transforms
+from gat_jax.graphs.files import NodeTask, read_npz
 
 SELF_LOOPS = "+self_loops"  # after the name of a graph: every node gets a self-loop
-
-
-class NodeTask(NamedTuple):
-    """A graph whose nodes have classes."""
-
-    name: str
-    graph: jraph.GraphsTuple
-    labels: Int[np.ndarray, " nodes"] | None  # class ids, -1 = unlabelled; None: there are none
 
 
 # --- built-in graphs --------------------------------------------------------------------------
@@ -31,21 +21,21 @@ def tutorial_graph() -> jraph.GraphsTuple:
     Features 0..7 in rows of two; self-loops included. Source: UvA deep learning notebooks, 7.
     """
     adjacency = [[1, 1, 0, 0], [1, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1]]
-    return build.from_adjacency(adjacency, nodes=np.arange(8, dtype=np.float32).reshape(4, 2))
+    return interop.from_adjacency(adjacency, nodes=np.arange(8, dtype=np.float32).reshape(4, 2))
 
 
 def karate_club() -> jraph.GraphsTuple:
     """Return Zachary's karate club (34 nodes, 78 edges both ways), identity features."""
     import networkx as nx  # in the functions that need it, as the import takes long
 
-    return build.from_networkx(nx.karate_club_graph())
+    return interop.from_networkx(nx.karate_club_graph())
 
 
 def les_miserables() -> jraph.GraphsTuple:
     """Return Knuth's Les Miserables (77 nodes, 254 edges both ways), identity features."""
     import networkx as nx
 
-    return build.from_networkx(nx.les_miserables_graph())
+    return interop.from_networkx(nx.les_miserables_graph())
 
 
 def _tutorial_task() -> NodeTask:
@@ -87,8 +77,18 @@ def random_graph(
     partner, `num_twins` ids before it, so the final number of edges varies.
 
     Raises:
-      ValueError: if there are not two nodes for every planted twin.
+      ValueError: if a number is negative, there is no node, or there are not two nodes for every
+        planted twin.
     """
+    for field, value, least in (
+        ("seed", seed, 0),
+        ("num_nodes", num_nodes, 1),
+        ("num_edges", num_edges, 0),
+        ("num_features", num_features, 0),
+        ("num_edge_features", num_edge_features, 0),
+    ):
+        if value < least:
+            raise ValueError(f"{field}: expected at least {least}, got {value}")
     if not 0 <= 2 * num_twins <= num_nodes:
         raise ValueError(f"num_twins: expected 0 to {num_nodes // 2}, got {num_twins}")
     rng = np.random.default_rng(seed)
@@ -141,37 +141,6 @@ def load_task(source: str | Path) -> NodeTask:
 def load_graph(source: str | Path) -> jraph.GraphsTuple:
     """Return a graph by a built-in name or from a file: `load_task` without the labels."""
     return load_task(source).graph
-
-
-def read_npz(path: Path) -> NodeTask:
-    """Read one graph from an `.npz` file, without self-loops and with raw features.
-
-    Args:
-      path: file with `senders` and `receivers` [E] (both directions),
-        `feat_indptr`, `feat_indices`, `feat_data`, `feat_shape` (features as CSR), `labels` [N]
-        and `labelled` [N]. No pickle is read.
-
-    Raises:
-      ValueError: names the file and what is wrong with it.
-    """
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path}: expected a graph as .npz, got no such file or another format")
-    import scipy.sparse  # here, as the import takes long and few read files
-
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            features = scipy.sparse.csr_array(
-                (data["feat_data"], data["feat_indices"], data["feat_indptr"]),
-                shape=tuple(data["feat_shape"]),
-            )
-            labels = np.where(data["labelled"], data["labels"], -1).astype(np.int32)
-            nodes = features.toarray().astype(np.float32)
-            graph = build.from_edges(data["senders"], data["receivers"], nodes=nodes)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: expected a graph as .npz, got {error}") from error
-    if len(labels) != len(nodes):
-        raise ValueError(f"{path}: expected {len(nodes)} labels, got {len(labels)}")
-    return NodeTask(path.stem, graph, labels)
 
 
 def load_directory(directory: Path) -> list[NodeTask]:

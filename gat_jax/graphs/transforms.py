@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from gat_jax.graphs import build
+from gat_jax.graphs import build, padding
+from gat_jax.runtime.arrays import as_array, check_features, check_matrix, check_real
 
 
 def add_self_loops(
@@ -17,42 +18,59 @@ def add_self_loops(
     """Give every node one self-loop.
 
     Args:
-      graph: one graph without self-loops.
+      graph: one graph without self-loops, or several in one tuple. Padding gets none.
       edge_features: [D] features of each loop; needed if and only if the graph has edge features.
 
     Returns:
-      The graph with N edges more, sorted as by `from_edges`.
+      The same graphs, each with one edge more for each of its nodes, sorted as by `from_edges`.
 
     Raises:
-      ValueError: if there is a self-loop already (a second one would count twice), or if
-        `edge_features` is missing or superfluous.
+      ValueError: if there is a self-loop already (a second one would count twice), if
+        `edge_features` is missing or superfluous, if padding cannot be told from a graph without
+        edges, or as `validate`.
     """
+    build.validate(graph)
+    part = padding.real_part(graph)
     senders, receivers = np.asarray(graph.senders), np.asarray(graph.receivers)
-    num_nodes = len(graph.nodes)
-    if (senders == receivers).any():
+    if np.any(np.asarray(graph.nodes)[part.num_nodes :]):
         raise ValueError(
-            "graph: expected no self-loops yet, got "
-            f"{np.sum(senders == receivers)} (the first at node {senders[senders == receivers][0]})"
+            "graph: expected zeros as features of padding, got others in a last graph without "
+            "edges; add self-loops before graphs are batched or padded"
+        )
+    is_loop = (senders == receivers)[: part.num_edges]
+    if is_loop.any():
+        raise ValueError(
+            f"graph: expected no self-loops yet, got {is_loop.sum()} (the first at node "
+            f"{senders[np.argmax(is_loop)]})"
         )
     if (graph.edges is None) != (edge_features is None):
         raise ValueError(
             "edge_features: expected features of the loops if and only if the edges have some, got "
             + ("none" if edge_features is None else "some for edges without features")
         )
-    loops = np.arange(num_nodes, dtype=np.int32)
+    loops = np.arange(part.num_nodes, dtype=np.int32)
     edges = graph.edges
     if edges is not None:
-        row = np.asarray(edge_features, np.asarray(edges).dtype)
+        row = as_array("edge_features", edge_features)
         if row.shape != np.shape(edges)[1:]:
             raise ValueError(
                 f"edge_features: expected shape {np.shape(edges)[1:]}, got {row.shape}"
             )
-        edges = np.concatenate([edges, np.broadcast_to(row, (num_nodes, len(row)))])
-    return build.from_edges(
+        row = check_features("edge_features", row[None]).astype(np.asarray(edges).dtype)
+        edges = np.concatenate([edges, np.broadcast_to(row, (len(loops), row.shape[1]))])
+    looped = build.from_edges(
         np.concatenate([senders, loops]),
         np.concatenate([receivers, loops]),
         nodes=graph.nodes,
         edges=edges,
+    )
+    # Sorting by receiver keeps the edges of one graph of several together, and padding last.
+    n_node = np.asarray(graph.n_node, np.int32)
+    is_real = np.cumsum(n_node) <= part.num_nodes
+    return looped._replace(
+        globals=graph.globals,
+        n_node=n_node,
+        n_edge=np.asarray(graph.n_edge, np.int32) + np.where(is_real, n_node, 0),
     )
 
 
@@ -63,20 +81,30 @@ def structural_features(graph: jraph.GraphsTuple) -> Float[np.ndarray, "nodes 4"
     neighbourhood alone can never tell them apart.
 
     Args:
-      graph: one graph; the last three features see its edges without direction, duplicates and
-        self-loops.
+      graph: one graph, or several in one tuple; the last three features see its edges without
+        direction, duplicates and self-loops.
 
     Returns:
-      [N, 4] float32: in-degree, core number, clustering coefficient and mean neighbour degree.
+      [N, 4] float32: in-degree, core number, clustering coefficient and mean neighbour degree; all
+      of them 0 for padding.
+
+    Raises:
+      ValueError: as `validate`.
     """
     import networkx as nx  # here, as the import takes long and little else of the package needs it
 
+    build.validate(graph)
+    part = padding.real_part(graph)
+    senders, receivers = (
+        np.asarray(ids)[: part.num_edges] for ids in (graph.senders, graph.receivers)
+    )
     simple = nx.Graph()
     simple.add_nodes_from(range(len(graph.nodes)))
+    is_loop = senders == receivers
     simple.add_edges_from(
-        (int(s), int(r)) for s, r in zip(graph.senders, graph.receivers, strict=True) if s != r
+        zip(senders[~is_loop].tolist(), receivers[~is_loop].tolist(), strict=True)
     )
-    in_degree = np.bincount(graph.receivers, minlength=len(graph.nodes))
+    in_degree = np.bincount(receivers, minlength=len(graph.nodes))
     clustering = nx.clustering(simple)
     assert isinstance(clustering, dict)  # networkx gives a number for a single node only
     columns = (
@@ -92,15 +120,22 @@ def standardise(features: ArrayLike) -> Float[np.ndarray, "nodes features"]:
     """Shift and scale every column to mean 0 and standard deviation 1; constant columns give 0.
 
     Args:
-      features: [N, F] finite numbers; whole numbers become float32.
+      features: [N, F] finite numbers, also some that float32 would not hold.
 
     Returns:
-      [N, F] of the same floating dtype.
+      [N, F] of the same floating dtype; float32 for whole numbers.
 
     Raises:
       ValueError: unless `features` is a matrix of finite real numbers.
     """
-    features = build.check_features("features", features)
-    centred = features - features.mean(axis=0, keepdims=True)
-    scale = centred.std(axis=0, keepdims=True)
-    return np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 0)
+    features = check_real("features", check_matrix("features", features))
+    is_whole = features.dtype.kind in "biu"
+    wide = features.astype(np.float64 if is_whole else np.promote_types(features.dtype, np.float32))
+    # Scaled by a power of two, which rounds nothing: the square of a large number would be
+    # infinite, that of a small one 0.
+    _, exponents = np.frexp(np.abs(wide).max(axis=0, keepdims=True, initial=0.0))
+    scaled = np.ldexp(wide, -exponents)
+    centred = scaled - scaled.mean(axis=0, keepdims=True)
+    deviation = centred.std(axis=0, keepdims=True)
+    standard = np.divide(centred, deviation, out=np.zeros_like(centred), where=deviation > 0)
+    return standard.astype(np.float32 if is_whole else features.dtype)

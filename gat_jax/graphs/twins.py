@@ -4,6 +4,11 @@ The support of a receiver is the multiset of its incoming edges as the layer see
 with their multiplicity and edge features. Self-loops are edges, so adding them changes who is a
 twin. A support of at most one distinct (sender, edge features) is trivial: its twins are equal in
 every layer for all parameters. On real graphs trivial twins are by far the most; count them apart.
+
+Features count as the layer sees them: what float32 rounds to one number is one.
+
+The functions of a graph take one graph, padded or not; every padding node is a class of its own, so
+that it is nobody's twin and counts nowhere. A batch is refused.
 """
 
 from typing import NamedTuple
@@ -13,11 +18,27 @@ import numpy as np
 from jaxtyping import Bool, Int, Num
 from numpy.typing import ArrayLike
 
-from gat_jax.graphs import build
+from gat_jax.graphs import padding
+from gat_jax.runtime.arrays import as_array, as_held, check_fits, check_matrix, check_whole_numbers
+
+BYTES_OF_A_PAIR = 64  # while pairs are listed: both ids, their order, and what sorts them
 
 
 class TwinClasses(NamedTuple):
-    """Every node's class; host arrays."""
+    """Who is a twin of whom, and who is equal as long as all twins are; host arrays.
+
+    Twins are equal if and only if parameters make them so. Beside them are *inseparable* nodes,
+    which one layer cannot tell apart whatever its parameters (docs/theory.md, section 5). While all
+    twins stay equal, so does every node of `smallest`: the finest classes that hold both.
+    """
+
+    smallest: Int[np.ndarray, " nodes"]  # smallest id of those equal while twins are: for floors
+    is_trivial: Bool[np.ndarray, " nodes"]  # whether the support is
+    twin: Int[np.ndarray, " nodes"]  # smallest id with the same support: names a class of twins
+
+
+class OutputClasses(NamedTuple):
+    """Every node's class of equal outputs; host arrays."""
 
     smallest: Int[np.ndarray, " nodes"]  # smallest id of the class: its name
     is_trivial: Bool[np.ndarray, " nodes"]
@@ -45,17 +66,22 @@ class TwinCounts(NamedTuple):
 def twin_classes(graph: jraph.GraphsTuple) -> TwinClasses:
     """Group the receivers of one graph by support; nodes without incoming edges are trivial.
 
+    Args:
+      graph: one graph, padded or not.
+
     Raises:
-      ValueError: as `validate`.
+      ValueError: if it is a batch, or as `validate`.
     """
-    build.validate(graph)
-    edge_class = 0 if graph.edges is None else _row_classes(np.asarray(graph.edges))
-    return _group(graph, np.asarray(graph.senders), edge_class)
+    num_real = padding.check_one_graph(graph).num_nodes
+    edge_class = 0 if graph.edges is None else _row_classes(as_held(np.asarray(graph.edges)))
+    twins = _alone_from(num_real, _group(graph, np.asarray(graph.senders), edge_class))
+    stay_equal = _join(twins.smallest, _inseparable_classes(graph, num_real))
+    return TwinClasses(stay_equal, twins.is_trivial, twins.smallest)
 
 
 def output_classes(
     graph: jraph.GraphsTuple, input_classes: ArrayLike, *, is_average: bool = True
-) -> TwinClasses:
+) -> OutputClasses:
     """Group receivers whose outputs are equal as soon as their attention rows are.
 
     This is coarser than `twin_classes`: senders with equal inputs count as one, and where the
@@ -64,19 +90,33 @@ def output_classes(
     does not, as in GCN with symmetric weights, senders count as one if their in-degrees agree too.
 
     Args:
-      graph: one graph.
+      graph: one graph, padded or not.
       input_classes: [N] equal entries for nodes with equal inputs to the layer.
       is_average: whether weights sum to 1 (attention and mean do, symmetric GCN does not).
+
+    Raises:
+      ValueError: if it is a batch, if the classes do not fit, or as `validate`.
     """
-    build.validate(graph)
-    input_classes = np.asarray(input_classes)
+    num_real = padding.check_one_graph(graph).num_nodes
+    input_classes = as_array("input_classes", input_classes)
+    if input_classes.shape != (len(graph.nodes),):
+        raise ValueError(
+            f"input_classes: expected shape {(len(graph.nodes),)}, got {input_classes.shape}"
+        )
+    return _output_classes(graph, input_classes, num_real, is_average=is_average)
+
+
+def _output_classes(
+    graph: jraph.GraphsTuple, input_classes: np.ndarray, num_real: int, *, is_average: bool = True
+) -> OutputClasses:
+    """Group as `output_classes`, in a graph that has been checked."""
     if not is_average:
         degree = np.maximum(np.bincount(graph.receivers, minlength=len(graph.nodes)), 1)
         input_classes = equal_rows(np.stack([input_classes, degree], axis=1))
     senders = np.unique(input_classes, return_inverse=True)[1][graph.senders]
     edge_class = np.zeros(len(senders), np.int64)
     if graph.edges is not None:
-        edge_class = 1 + _row_classes(np.asarray(graph.edges))
+        edge_class = 1 + _row_classes(as_held(np.asarray(graph.edges)))
         if is_average:
             receivers = np.asarray(graph.receivers)
             lowest = np.full(len(graph.nodes), np.iinfo(np.int64).max)
@@ -84,35 +124,63 @@ def output_classes(
             np.minimum.at(lowest, receivers, senders)
             np.maximum.at(highest, receivers, senders)
             edge_class[(lowest == highest)[receivers]] = 0
-    return _group(graph, senders, edge_class, is_average=is_average)
+    return _alone_from(num_real, _group(graph, senders, edge_class, is_average=is_average))
 
 
 def inseparable_classes(graph: jraph.GraphsTuple) -> Int[np.ndarray, " nodes"]:
     """Give every node the smallest id of those that one layer cannot tell it from.
 
     Twins with a trivial support, or with equal features; a residual path tells the former apart.
+
+    Args:
+      graph: one graph, padded or not.
+
+    Raises:
+      ValueError: if it is a batch, or as `validate`.
     """
-    classes = output_classes(graph, inputs := equal_rows(np.asarray(graph.nodes)))
+    return _inseparable_classes(graph, padding.check_one_graph(graph).num_nodes)
+
+
+def _inseparable_classes(graph: jraph.GraphsTuple, num_real: int) -> Int[np.ndarray, " nodes"]:
+    """Group as `inseparable_classes`, in a graph that has been checked."""
+    inputs = equal_rows(as_held(np.asarray(graph.nodes)))
+    classes = _output_classes(graph, inputs, num_real)
     return equal_rows(np.stack([classes.smallest, np.where(classes.is_trivial, -1, inputs)], 1))
 
 
 def twin_pairs(classes: TwinClasses, *, include_trivial: bool = False) -> TwinPairs:
-    """List the pairs within each class; a class of m nodes has m (m - 1) / 2."""
-    order = np.argsort(classes.smallest, kind="stable")
-    starts = np.flatnonzero(np.diff(classes.smallest[order], prepend=-1))
-    pairs = [
-        (members[i], members[j])
-        for members in np.split(order, starts[1:])
-        if include_trivial or not classes.is_trivial[members[0]]
-        for i, j in zip(*np.triu_indices(len(members), 1), strict=True)
-    ]
-    first, second = np.array(pairs, np.int32).reshape(-1, 2).T
+    """List the pairs within each class; a class of m nodes has m (m - 1) / 2.
+
+    Args:
+      classes: of a graph, by `twin_classes`.
+      include_trivial: whether trivial twins are listed too.
+
+    Returns:
+      The pairs, class by class, each class in the order of its nodes.
+
+    Raises:
+      ValueError: if there are so many that they do not fit into memory; `count_twins` does not list
+        them.
+    """
+    counts = count_twins(classes)
+    num_pairs = counts.pairs + (counts.trivial_pairs if include_trivial else 0)
+    check_fits(f"the list of {num_pairs:,} pairs of twins", num_pairs * BYTES_OF_A_PAIR)
+    sizes = np.bincount(classes.twin, minlength=len(classes.twin))[classes.twin]
+    is_listed = (sizes >= 2) & (include_trivial | ~classes.is_trivial)
+    pairs = [np.empty((0, 2), np.int64)]
+    for size in np.unique(sizes[is_listed]):
+        nodes = np.flatnonzero(is_listed & (sizes == size))
+        members = nodes[np.argsort(classes.twin[nodes], kind="stable")].reshape(-1, size)
+        pairs.append(members[:, np.stack(np.triu_indices(size, 1), axis=1)].reshape(-1, 2))
+    first, second = np.concatenate(pairs).T
+    order = np.lexsort((second, first, classes.twin[first]))
+    first, second = first[order].astype(np.int32), second[order].astype(np.int32)
     return TwinPairs(first, second, classes.is_trivial[first])
 
 
 def count_twins(classes: TwinClasses) -> TwinCounts:
     """Count twins from the sizes of the classes, without listing pairs."""
-    sizes = np.bincount(classes.smallest, minlength=len(classes.smallest))
+    sizes = np.bincount(classes.twin, minlength=len(classes.twin))
     counts = []
     for is_trivial in (False, True):
         m = sizes[(sizes >= 2) & (classes.is_trivial == is_trivial)]
@@ -126,13 +194,18 @@ def loss_floor(labels: ArrayLike, groups: ArrayLike) -> float:
         floor = (1/N) sum_groups sum_labels -m log(m / group size)
 
     Args:
-      labels: [N] integers; negative = unlabelled, and left out.
-      groups: [N] equal entries for nodes that stay equal.
+      labels: [N] whole numbers; negative = unlabelled, and left out.
+      groups: [N] equal entries for nodes that stay equal: `twin_classes(graph).smallest` while all
+        twins do, `inseparable_classes(graph)` whatever the parameters of one layer are. The first
+        floor is never below the second.
 
     Raises:
-      ValueError: when no node has a label or the lengths differ.
+      ValueError: when no node has a label, the lengths differ, or something is no whole number.
     """
-    labels, groups = np.asarray(labels), np.asarray(groups)
+    labels, groups = (
+        check_whole_numbers(field, values)
+        for field, values in (("labels", labels), ("groups", groups))
+    )
     if labels.shape != groups.shape or labels.ndim != 1:
         raise ValueError(f"labels: expected shape {groups.shape}, got {labels.shape}")
     is_labelled = labels >= 0
@@ -146,13 +219,25 @@ def loss_floor(labels: ArrayLike, groups: ArrayLike) -> float:
 
 
 def equal_rows(values: Num[np.ndarray, "nodes features"]) -> Int[np.ndarray, " nodes"]:
-    """Give every node the smallest id with the same row of values."""
-    return _smallest(_row_classes(np.asarray(values)))
+    """Give every node the smallest id with the same row of values.
+
+    Args:
+      values: [N, F] numbers.
+
+    Raises:
+      ValueError: if they are no matrix, or hold NaN, which equals nothing.
+    """
+    rows = check_matrix("values", values)
+    if np.any(rows != rows):
+        raise ValueError(
+            f"values: expected numbers, got nan in row {np.argwhere(rows != rows)[0, 0]}"
+        )
+    return _smallest(_row_classes(rows))
 
 
 def _group(
     graph: jraph.GraphsTuple, senders, edge_class, *, is_average: bool = False
-) -> TwinClasses:
+) -> OutputClasses:
     """Group receivers by their multisets of (sender, edge class), up to a factor for averages."""
     num_nodes = len(graph.nodes)
     token = _pair_numbers(senders, edge_class)
@@ -174,9 +259,32 @@ def _group(
     for width in np.unique(num_distinct):
         nodes = np.flatnonzero(num_distinct == width)
         rows = words[starts[nodes][:, None] + np.arange(width)[None]]
-        group[nodes] = num_groups + _run_classes(rows)
+        group[nodes] = num_groups + _row_classes(rows)
         num_groups = group[nodes].max() + 1
-    return TwinClasses(_smallest(group), num_distinct <= 1)
+    return OutputClasses(_smallest(group), num_distinct <= 1)
+
+
+def _alone_from(num_real: int, classes: OutputClasses) -> OutputClasses:
+    """Make a class of its own of every padding node: those from `num_real` on."""
+    ids = np.arange(len(classes.smallest))
+    is_padding = ids >= num_real
+    return OutputClasses(
+        np.where(is_padding, ids, classes.smallest), classes.is_trivial | is_padding
+    )
+
+
+def _join(first: np.ndarray, second: np.ndarray) -> Int[np.ndarray, " nodes"]:
+    """Return the finest partition that is coarser than two; all three by smallest ids."""
+    for fine, coarse in ((second, first), (first, second)):
+        if np.array_equal(coarse[fine], coarse):  # as on most graphs: nothing to join
+            return coarse
+    import scipy.sparse.csgraph  # here, as the import takes long and few graphs need it
+
+    # Nodes are in one class when steps to the names of their classes lead from one to the other.
+    ids = np.arange(len(first))
+    steps = np.tile(ids, 2), np.concatenate([first, second])
+    links = scipy.sparse.coo_array((np.ones(len(steps[0]), np.int8), steps), shape=(len(ids),) * 2)
+    return _smallest(scipy.sparse.csgraph.connected_components(links, directed=False)[1])
 
 
 def _pair_numbers(first, second: np.ndarray | int) -> Int[np.ndarray, " pairs"]:
@@ -184,19 +292,14 @@ def _pair_numbers(first, second: np.ndarray | int) -> Int[np.ndarray, " pairs"]:
     return np.asarray(first, np.int64) * (np.max(second, initial=0) + 1) + second
 
 
-def _run_classes(words: Int[np.ndarray, "rows words"]) -> Int[np.ndarray, " rows"]:
-    """Return as `_row_classes`, for whole numbers: equal by bytes, which sort far faster."""
-    if words.shape[1] == 0:
-        return np.zeros(len(words), np.int64)
-    as_bytes = words.view(np.dtype((np.void, words.itemsize * words.shape[1])))
-    return np.unique(as_bytes, return_inverse=True)[1].reshape(-1)
-
-
 def _row_classes(rows: np.ndarray) -> Int[np.ndarray, " rows"]:
     """Return a number for each row, equal for equal rows (as are all rows without columns)."""
     if rows.shape[1] == 0:
         return np.zeros(len(rows), np.int64)
-    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+    # Equal by bytes, which sort far faster; adding 0 makes one number of both zeros.
+    rows = np.ascontiguousarray(rows + rows.dtype.type(0))
+    as_bytes = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))
+    return np.unique(as_bytes, return_inverse=True)[1].reshape(-1)
 
 
 def _smallest(classes: np.ndarray) -> Int[np.ndarray, " nodes"]:

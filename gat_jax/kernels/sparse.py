@@ -20,6 +20,8 @@ from numpy.typing import ArrayLike
 
 from gat_jax.kernels.attention import linear_sum
 from gat_jax.kernels.layouts import Layout, layout_of_ids
+from gat_jax.runtime.arrays import check_matrix, check_values
+from gat_jax.runtime.sparse_matrices import checked_csr
 
 # Below this share of non-zeros the projection goes by them: on Cora (0.013) that takes about a
 # seventh of the time of the matrix product, and the time grows with the share.
@@ -79,9 +81,7 @@ def from_dense(features: ArrayLike) -> SparseFeatures:
     Raises:
       ValueError: if they are no finite matrix, or all zeros.
     """
-    features = np.asarray(features)
-    if features.ndim != 2:
-        raise ValueError(f"features: expected an array [N, F], got shape {features.shape}")
+    features = check_matrix("features", features)
     return from_scipy(scipy.sparse.csr_array(features))
 
 
@@ -89,21 +89,14 @@ def from_scipy(features: Any) -> SparseFeatures:
     """Copy a SciPy sparse matrix or array [N, F]; whole numbers become float32.
 
     Raises:
-      ValueError: if a number is not finite, or all are zeros.
+      ValueError: if an index lies outside of the shape, a number cannot be held (see
+        `arrays.check_values`), or all are zeros.
     """
-    features = scipy.sparse.csr_array(features, copy=True)
-    features.sum_duplicates()
-    features.eliminate_zeros()
+    features = checked_csr("features", features)
     if features.nnz == 0:
         raise ValueError("features: expected at least one that is not zero, got none")
-    values = features.data
-    if not np.issubdtype(values.dtype, np.floating):
-        values = values.astype(np.float32)
+    values = check_values("features", features.data)
     values = values.astype(jax.dtypes.canonicalize_dtype(values.dtype))  # as jnp.asarray would
-    if not np.isfinite(values).all():
-        raise ValueError(
-            f"features: expected finite numbers, got {values[~np.isfinite(values)][0]}"
-        )
     num_nodes, num_features = features.shape
     columns = features.indices.astype(np.int32)
     rows = np.repeat(np.arange(num_nodes, dtype=np.int32), np.diff(features.indptr))

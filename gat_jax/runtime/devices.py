@@ -79,13 +79,18 @@ def use_cores(num_devices: int | None) -> None:
 
 
 def total_memory() -> int:
-    """Return the bytes of memory there are for the work: the accelerators', or the host's.
-
-    Where the system does not tell (Windows), 4 GiB are assumed.
-    """
+    """Return the bytes of memory there are for the work: the accelerators', or the host's."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] * jax.local_device_count()
+    return host_memory()
+
+
+def host_memory() -> int:
+    """Return the bytes of the host's memory, without starting JAX's backend.
+
+    Where the system does not tell (Windows), 4 GiB are assumed.
+    """
     names = ("SC_PHYS_PAGES", "SC_PAGE_SIZE")
     if not hasattr(os, "sysconf") or not set(names) <= set(os.sysconf_names):
         return ASSUMED_MEMORY

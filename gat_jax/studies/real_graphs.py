@@ -47,7 +47,8 @@ def prepare(task: NodeTask) -> list[PreparedRow]:
     """Look at one graph without and with self-loops, and do all that may find fault with it.
 
     Raises:
-      ValueError: names the graph, if it has self-loops already, or labels that do not fit.
+      ValueError: names the graph, if it has self-loops already, labels that do not fit, or so many
+        twins that the machine's memory would not do.
     """
     try:
         return [_prepare_row(task, loops) for loops in LOOPS]
@@ -61,6 +62,7 @@ def _prepare_row(task: NodeTask, loops: str) -> PreparedRow:
     graph = task.graph if loops == "without" else looped
     classes = twins.twin_classes(graph)
     pairs = twins.twin_pairs(classes)
+    is_node, is_edge = graphs.padding_masks(graph)
     floor = unavoidable_floor = None
     if task.labels is not None:
         floor = twins.loss_floor(task.labels, classes.smallest)
@@ -72,8 +74,8 @@ def _prepare_row(task: NodeTask, loops: str) -> PreparedRow:
     row = GraphRow(
         graph=task.name,
         loops=loops,
-        num_nodes=len(graph.nodes),
-        num_edges=len(graph.senders),
+        num_nodes=int(is_node.sum()),
+        num_edges=int(is_edge.sum()),
         twins=twins.count_twins(classes),
         loss_floor=floor,
         unavoidable_loss_floor=unavoidable_floor,

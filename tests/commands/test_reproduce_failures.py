@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import write_graph
 from studies.test_figures import make_dataset
 
 from gat_jax.commands import reproduce
@@ -222,3 +223,33 @@ def test_a_checkout_without_metadata_and_cache_and_with_a_broken_figure(tmp_path
     assert line.endswith("missing: figures/remedies.png (ZeroDivisionError: made up)")
     assert names(out) == EVERYTHING
     assert_numbers_are_there(out)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"senders": [0, 1, 1, 2, 2], "receivers": [1, 0, 2, 1, 2]}, "no self-loops yet, got 1"),
+        ({"labelled": [False] * 3}, "g: labels: expected at least one label >= 0, got none"),
+        ({"labels": [[1, 0, 0]]}, "g.npz: labels: expected shape (3,), got (1, 3)"),
+        ({"labels": [0.5, 0, 0]}, "g.npz: labels: expected whole numbers, got 0.5 at [0]"),
+        ({"feat_shape": [3, 0]}, "g.npz: feat_shape: expected at least one node and one feature"),
+        ({"feat_shape": [3, 2**40]}, "g.npz: feat_shape: expected at most"),
+        ({"feat_indices": [0, 10**9]}, "g.npz: feat_indices: expected columns in [0, 2), got 1000"),
+        ({"num_nodes": 7}, "g.npz: num_nodes: expected 3 as in feat_shape, got 7"),
+    ],
+)
+def test_a_graph_that_cannot_be_studied_is_refused_before_anything_is_computed(
+    tmp_path, capsys, monkeypatch, changes, message
+):
+    (tmp_path / "data").mkdir()
+    changes = {name: np.array(value) for name, value in changes.items()}
+    write_graph(tmp_path / "data" / "g.npz", **changes)
+    monkeypatch.setattr(reproduce, "run_study", None)
+    with pytest.raises(SystemExit) as stop:
+        reproduce.main(["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")])
+    printed = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert message in printed
+    assert printed.startswith("error: ")
+    assert printed.count("\n") == 1
+    assert not (tmp_path / "out").exists()

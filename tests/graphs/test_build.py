@@ -1,8 +1,7 @@
-"""Building, refusing and padding graphs."""
+"""Building and refusing graphs."""
 
 import jax.numpy as jnp
 import jraph
-import networkx as nx
 import numpy as np
 import pytest
 from helpers import edge_rows, messy_graph
@@ -54,43 +53,6 @@ def test_from_edges_keeps_floating_dtypes(dtype):
 def test_from_edges_turns_whole_numbers_into_float32(dtype):
     graph = graphs.from_edges([0], [1], nodes=np.ones((2, 2), dtype))
     assert graph.nodes.dtype == np.float32
-
-
-def test_from_adjacency_gives_row_i_its_columns_as_senders():
-    graph = graphs.from_adjacency([[0, 1, 0], [0, 0, 0], [1, 1, 0]], nodes=NODES)
-    assert edge_rows(graph).tolist() == [[0, 1], [2, 0], [2, 1]]
-
-
-def test_from_networkx_runs_undirected_edges_both_ways_and_loops_once():
-    source = nx.Graph([("a", "b"), ("b", "b")])
-    assert edge_rows(graphs.from_networkx(source)).tolist() == [[0, 1], [1, 0], [1, 1]]
-    directed = graphs.from_networkx(nx.DiGraph([(0, 1)]))
-    assert edge_rows(directed).tolist() == [[1, 0]]
-
-
-def test_from_networkx_keeps_parallel_edges_and_their_attributes():
-    source = nx.MultiDiGraph()
-    source.add_edge(0, 1, weight=2.0, age=1)
-    source.add_edge(0, 1, weight=1.0, age=3)
-    graph = graphs.from_networkx(source, edge_attributes=["weight", "age"])
-    assert edge_rows(graph).tolist() == [[1, 0, 1.0, 3.0], [1, 0, 2.0, 1.0]]
-    np.testing.assert_array_equal(graph.nodes, np.eye(2))
-
-
-# --- padding --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("num_nodes", "num_edges"), [(9, 16), (20, 50)])
-def test_pad_appends_a_graph_of_its_own(num_nodes, num_edges):
-    graph = messy_graph(1, num_edge_features=2)
-    padded = graphs.pad(graph, num_nodes=num_nodes, num_edges=num_edges)
-    node_mask, edge_mask = graphs.padding_masks(padded)
-    assert node_mask.tolist() == [True] * 8 + [False] * (num_nodes - 8)
-    assert edge_mask.tolist() == [True] * 16 + [False] * (num_edges - 16)
-    np.testing.assert_array_equal(edge_rows(padded)[:16], edge_rows(graph))
-    np.testing.assert_array_equal(padded.nodes[:8], graph.nodes)
-    assert (np.concatenate([padded.senders[16:], padded.receivers[16:]]) >= 8).all()
-    graphs.validate(padded)
 
 
 # --- checking -------------------------------------------------------------------------------------
@@ -191,39 +153,3 @@ def test_validate_refuses_what_from_edges_would_not_build(graph, message):
     assert isinstance(graph, jraph.GraphsTuple)
     with pytest.raises(ValueError, match=message):
         graphs.validate(graph)
-
-
-@pytest.mark.parametrize(
-    ("adjacency", "nodes", "message"),
-    [
-        ([[0, 1]], NODES, r"adjacency: expected a square matrix, got shape \(1, 2\)"),
-        ([[0, 2], [0, 0]], NODES[:2], "adjacency: expected zeros and ones, got 2"),
-        ([[0, np.nan], [0, 0]], NODES[:2], "adjacency: expected zeros and ones, got nan"),
-        ([[0, 1], [0, 0]], NODES, "nodes: expected 2 rows, got 3"),
-        (
-            [[0, 1], [0, 0]],
-            np.array(3.0),
-            r"nodes: expected an array \[rows, columns\], got shape \(\)",
-        ),
-    ],
-)
-def test_from_adjacency_names_what_is_wrong(adjacency, nodes, message):
-    with pytest.raises(ValueError, match=message):
-        graphs.from_adjacency(adjacency, nodes=nodes)
-
-
-def test_from_networkx_names_the_missing_attribute():
-    with pytest.raises(ValueError, match="edge_attributes: expected 'weight' on every edge"):
-        graphs.from_networkx(nx.Graph([(0, 1)]), edge_attributes=["weight"])
-
-
-@pytest.mark.parametrize(
-    ("sizes", "message"),
-    [
-        ({"num_nodes": 8, "num_edges": 16}, "num_nodes: expected at least 9, got 8"),
-        ({"num_nodes": 9, "num_edges": 15}, "num_edges: expected at least 16, got 15"),
-    ],
-)
-def test_pad_refuses_what_does_not_fit(sizes, message):
-    with pytest.raises(ValueError, match=message):
-        graphs.pad(messy_graph(0), **sizes)

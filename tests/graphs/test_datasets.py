@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 import oracle
 import pytest
-from helpers import edge_rows
+from helpers import edge_rows, write_graph
 from scipy.spatial import distance
 
 from gat_jax import graphs
-from gat_jax.graphs import datasets
 
 # --- built-in graphs ------------------------------------------------------------------------------
 
@@ -53,6 +52,22 @@ def test_random_graph_refuses_more_twins_than_pairs_of_nodes():
         graphs.random_graph(0, num_nodes=5, num_edges=4, num_features=1, num_twins=3)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": -1}, "seed: expected at least 0, got -1"),
+        ({"num_nodes": 0}, "num_nodes: expected at least 1, got 0"),
+        ({"num_edges": -1}, "num_edges: expected at least 0, got -1"),
+        ({"num_features": -1}, "num_features: expected at least 0, got -1"),
+        ({"num_edge_features": -1}, "num_edge_features: expected at least 0, got -1"),
+    ],
+)
+def test_random_graph_refuses_sizes_that_are_none(changes, message):
+    size = {"seed": 0, "num_nodes": 5, "num_edges": 4, "num_features": 1} | changes
+    with pytest.raises(ValueError, match=message):
+        graphs.random_graph(**size)
+
+
 # --- graphs by name -------------------------------------------------------------------------------
 
 
@@ -75,7 +90,7 @@ def test_load_task_knows_labels():
 
 
 def test_load_task_adds_self_loops_where_the_name_says_so(tmp_path):
-    write(tmp_path / "small.npz")
+    write_graph(tmp_path / "small.npz")
     for source, name in (
         ("karate_club+self_loops", "karate_club+self_loops"),
         (f"{tmp_path / 'small.npz'}+self_loops", "small+self_loops"),
@@ -108,60 +123,31 @@ def test_load_task_says_what_it_cannot_load(source, message):
 # --- files ----------------------------------------------------------------------------------------
 
 
-def write(path, **changes):
-    """Three nodes in a row, features [[1, 0], [0, 2], [0, 0]], the last one unlabelled."""
-    arrays = {
-        "num_nodes": np.int32(3),
-        "feat_indptr": np.array([0, 1, 2, 2], np.int32),
-        "feat_indices": np.array([0, 1], np.int32),
-        "feat_data": np.array([1, 2], np.float32),
-        "feat_shape": np.array([3, 2], np.int32),
-        "labels": np.array([1, 0, 0], np.int32),
-        "labelled": np.array([True, True, False]),
-        "senders": np.array([0, 1, 1, 2], np.int32),
-        "receivers": np.array([1, 0, 2, 1], np.int32),
-    } | changes
-    np.savez(path, **{name: value for name, value in arrays.items() if value is not None})
+def test_load_directory_reads_all_in_order(tmp_path):
+    with pytest.raises(ValueError, match=r"expected a directory with \.npz graphs"):
+        graphs.load_directory(tmp_path)
+    write_graph(tmp_path / "b.npz")
+    write_graph(tmp_path / "a.npz")
+    (tmp_path / "notes.txt").write_text("no graph")
+    assert [task.name for task in graphs.load_directory(tmp_path)] == ["a", "b"]
 
 
-def test_read_npz_reads_features_labels_and_edges(tmp_path):
-    write(tmp_path / "small.npz")
-    task = datasets.read_npz(tmp_path / "small.npz")
-    assert task.name == "small"
-    np.testing.assert_array_equal(task.graph.nodes, [[1, 0], [0, 2], [0, 0]])
-    np.testing.assert_array_equal(task.labels, [1, 0, -1])
-    np.testing.assert_array_equal(task.graph.receivers, [0, 1, 1, 2])
-    np.testing.assert_array_equal(task.graph.senders, [1, 0, 2, 1])
+def test_load_directory_refuses_a_folder_with_the_name_of_a_graph(tmp_path):
+    (tmp_path / "a.npz").mkdir()
+    with pytest.raises(ValueError, match=r"a\.npz: expected a graph as \.npz, got a directory"):
+        graphs.load_directory(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"labels": None}, "labels"),
-        ({"senders": np.array([0, 1, 1, 9])}, r"senders: expected ids in \[0, 3\), got 9"),
-        ({"labels": np.array([1, 0]), "labelled": np.array([True, True])}, "expected 3 labels"),
-        ({"feat_data": np.array([1, np.nan], np.float32)}, "expected finite numbers"),
-        ({"feat_data": np.array([{}, {}], object)}, "allow_pickle=False"),
-    ],
+    "name", ["a b", "[red]", "netz\u00e9", "\u7db2", "it's", "a.b", "50%", "#1"]
 )
-def test_read_npz_refuses_in_one_line_with_the_file(tmp_path, changes, message):
-    write(tmp_path / "bad.npz", **changes)
-    with pytest.raises(ValueError, match=message) as error:
-        datasets.read_npz(tmp_path / "bad.npz")
-    assert str(error.value).startswith(f"{tmp_path / 'bad.npz'}: ")
-    assert "\n" not in str(error.value)
-
-
-def test_read_npz_refuses_other_files(tmp_path):
-    (tmp_path / "text.npz").write_text("hello")
-    for name in ("text.npz", "absent.npz"):
-        with pytest.raises(ValueError, match=r"expected a graph as .npz, got no such file or"):
-            datasets.read_npz(tmp_path / name)
-
-
-def test_load_directory_reads_all_in_order(tmp_path):
-    with pytest.raises(ValueError, match=r"expected a directory with \.npz graphs"):
-        datasets.load_directory(tmp_path)
-    write(tmp_path / "b.npz")
-    write(tmp_path / "a.npz")
-    assert [task.name for task in datasets.load_directory(tmp_path)] == ["a", "b"]
+def test_a_file_is_read_under_any_name_and_any_spelling(tmp_path, monkeypatch, name):
+    write_graph(tmp_path / f"{name}.npz")
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path)
+    spellings = (f"{name}.npz", f"./{name}.npz", f"below/../{name}.npz", tmp_path / f"{name}.npz")
+    for source in spellings:
+        task = graphs.load_task(source)
+        assert task.name == name
+        assert len(task.graph.nodes) == 3
+    assert [task.name for task in graphs.load_directory(tmp_path)] == [name]

@@ -1,5 +1,6 @@
 """Self-loops, structural features and standardised ones."""
 
+import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
@@ -46,13 +47,30 @@ def test_standardise_gives_mean_0_and_deviation_1_and_constant_columns_0():
     assert graphs.standardise(np.full((7, 1), 0.1, np.float32)).tolist() == [[0.0]] * 7
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, jnp.bfloat16])
+@pytest.mark.parametrize("share", [-0.9, 0.0, 0.9])
+def test_standardise_takes_numbers_of_any_size(dtype, share):
+    exponent = int(share * np.log2(float(jnp.finfo(dtype).max)))
+    column = np.ldexp(np.array([1.0, -1.0, 1.0, -1.0]), exponent).astype(dtype)
+    standard = graphs.standardise(column[:, None])
+    assert standard.dtype == dtype
+    assert standard[:, 0].tolist() == [1.0, -1.0, 1.0, -1.0]
+
+
+def test_standardise_rounds_as_without_the_scaling():
+    features = np.random.default_rng(0).normal(3.0, 2.0, size=(50, 4)).astype(np.float32)
+    centred = features - features.mean(axis=0, keepdims=True)
+    expected = centred / centred.std(axis=0, keepdims=True)
+    np.testing.assert_array_equal(graphs.standardise(features), expected)
+
+
 @pytest.mark.parametrize(
     ("edges", "loop", "message"),
     [
         (None, [1.0], "edge_features: expected .* got some for edges without features"),
         ([[1.0], [2.0]], None, "edge_features: expected .* got none"),
         ([[1.0], [2.0]], [1.0, 2.0], r"edge_features: expected shape \(1,\), got \(2,\)"),
-        ([[1.0], [2.0]], [np.nan], "edges: expected finite numbers, got nan"),
+        ([[1.0], [2.0]], [np.nan], "edge_features: expected finite numbers, got nan"),
     ],
 )
 def test_add_self_loops_names_what_is_wrong(edges, loop, message):

@@ -5,6 +5,7 @@ import re
 import tracemalloc
 from pathlib import Path
 
+import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import oracle
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from gat_jax import graphs
 from gat_jax.graphs import twins
+from gat_jax.runtime import devices
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -48,7 +50,7 @@ def test_twin_classes_pairs_and_counts_agree_with_brute_force(edges, has_feature
     graph = build(edges, has_features=has_features)
     expected = oracle.twin_pairs(graph.senders, graph.receivers, 6, graph.edges)
     classes = twins.twin_classes(graph)
-    np.testing.assert_array_equal(classes.smallest, smallest_of_pairs(expected, 6))
+    np.testing.assert_array_equal(classes.twin, smallest_of_pairs(expected, 6))
     for include_trivial in (False, True):
         pairs = twins.twin_pairs(classes, include_trivial=include_trivial)
         listed = zip(*(x.tolist() for x in pairs), strict=True)
@@ -57,7 +59,7 @@ def test_twin_classes_pairs_and_counts_agree_with_brute_force(edges, has_feature
     for is_trivial, found in ((False, counts[:3]), (True, counts[3:])):
         pairs = [p[:2] for p in expected if p[2] == is_trivial]
         nodes = {node for pair in pairs for node in pair}
-        assert found == (len(nodes), len({classes.smallest[v] for v in nodes}), len(pairs))
+        assert found == (len(nodes), len({classes.twin[v] for v in nodes}), len(pairs))
 
 
 @explore
@@ -74,10 +76,10 @@ def test_twin_classes_are_trivial_with_one_distinct_edge_or_none(edges, has_feat
 
 def test_twin_classes_of_the_tutorial_depend_on_its_self_loops():
     graph = graphs.tutorial_graph()
-    assert twins.twin_classes(graph).smallest.tolist() == [0, 1, 2, 2]
+    assert twins.twin_classes(graph).twin.tolist() == [0, 1, 2, 2]
     bare = graph.senders != graph.receivers
     without = graphs.from_edges(graph.senders[bare], graph.receivers[bare], nodes=graph.nodes)
-    assert twins.twin_classes(without).smallest.tolist() == [0, 1, 2, 3]
+    assert twins.twin_classes(without).twin.tolist() == [0, 1, 2, 3]
 
 
 def test_twin_classes_refuse_unsorted_edges():
@@ -141,7 +143,7 @@ def real_twin_counts(name, has_loops):
     pairs = counts.pairs + counts.trivial_pairs
 
     def equal_pairs(values):
-        keys = np.stack([classes.smallest, np.unique(values, return_inverse=True)[1]])
+        keys = np.stack([classes.twin, np.unique(values, return_inverse=True)[1]])
         sizes = np.unique(keys, axis=1, return_counts=True)[1]
         return int(np.sum(sizes * (sizes - 1) // 2))
 
@@ -207,6 +209,21 @@ def test_equal_rows_name_the_smallest_node_and_treat_both_zeros_alike():
     rows = np.array([[0.0, 1.0], [2.0, 1.0], [-0.0, 1.0], [2.0, 1.0]])
     assert twins.equal_rows(rows).tolist() == [0, 1, 0, 1]
     assert twins.equal_rows(np.zeros((3, 0))).tolist() == [0, 0, 0]
+    for dtype in (np.int64, np.float16, jnp.bfloat16):
+        assert twins.equal_rows(rows.astype(dtype)).tolist() == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.array([[0.0], [np.nan]]), "values: expected numbers, got nan in row 1"),
+        (np.zeros(3), r"values: expected an array \[rows, columns\], got shape \(3,\)"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_equal_rows_name_what_is_wrong(values, message):
+    with pytest.raises(ValueError, match=message):
+        twins.equal_rows(values)
 
 
 # --- loss floor -----------------------------------------------------------------------------------
@@ -237,9 +254,78 @@ def test_loss_floor_of_leaves_is_the_entropy_of_their_labels():
     assert floor == pytest.approx((-3 * np.log(3 / 4) - np.log(1 / 4)) / 5)
 
 
+def brute_force_join(*partitions):
+    """Merge classes that share a node until none do."""
+    groups = [{v for v in range(len(p)) if p[v] == name} for p in partitions for name in set(p)]
+    merged = True
+    while merged:
+        merged = False
+        for a, b in itertools.combinations(groups, 2):
+            if a & b:
+                groups = [g for g in groups if g is not a and g is not b] + [a | b]
+                merged = True
+                break
+    return [min(g) for v in range(len(partitions[0])) for g in groups if v in g]
+
+
+@explore
+@given(
+    EDGES,
+    st.booleans(),
+    st.lists(st.integers(0, 2), min_size=6, max_size=6),
+    st.lists(st.integers(0, 2), min_size=6, max_size=6),
+)
+def test_twins_stay_equal_in_the_finest_classes_that_hold_both_relations(
+    edges, has_features, inputs, labels
+):
+    graph = build(edges, has_features=has_features, nodes=np.array(inputs, float)[:, None])
+    classes, inseparable = twins.twin_classes(graph), twins.inseparable_classes(graph)
+    expected = brute_force_join(classes.twin.tolist(), inseparable.tolist())
+    assert classes.smallest.tolist() == expected
+    floors = [twins.loss_floor(labels, x) for x in (classes.twin, inseparable, classes.smallest)]
+    assert floors[2] >= max(floors[:2]) - 1e-15
+
+
+def test_the_floor_of_twins_is_not_below_that_of_nodes_no_layer_can_tell_apart():
+    # 0 and 1 have equal features, 2 hears only 0, 3 hears only 1: nothing can tell 2 from 3.
+    nodes = np.array([[1.0], [1.0], [0.0], [2.0]])
+    graph = graphs.from_edges([0, 1, 2, 3], [2, 3, 0, 1], nodes=nodes)
+    classes = twins.twin_classes(graph)
+    assert classes.twin.tolist() == [0, 1, 2, 3]
+    assert classes.smallest.tolist() == [0, 1, 2, 2]
+    assert twins.loss_floor([0, 0, 0, 1], classes.smallest) == pytest.approx(np.log(2) / 2)
+
+
+def test_features_that_float32_does_not_tell_apart_are_equal():
+    nodes = np.array([[1.0], [1.0 + 1e-12], [0.0], [0.0]])
+    graph = graphs.from_edges([0, 1], [2, 3], nodes=nodes, edges=[[1.0], [1.0]])
+    assert twins.inseparable_classes(graph).tolist() == [0, 0, 2, 2]
+    twice = graphs.from_edges([0, 0], [2, 2], nodes=nodes, edges=[[1.0], [1.0 + 1e-12]])
+    assert twins.twin_classes(twice).is_trivial.all()
+
+
+def test_features_that_float64_tells_apart_are_not_equal_where_it_is_on(x64):
+    del x64
+    graph = graphs.from_edges([0, 1], [2, 3], nodes=[[1.0], [1.0 + 1e-12], [0.0], [0.0]])
+    assert twins.inseparable_classes(graph).tolist() == [0, 0, 2, 3]
+
+
+def test_twin_pairs_that_fit_into_no_memory_are_refused(monkeypatch):
+    hubs = graphs.from_edges(np.repeat([0, 1], 40), np.tile(range(2, 42), 2), nodes=np.eye(42))
+    classes = twins.twin_classes(hubs)
+    assert len(twins.twin_pairs(classes).first) == 780
+    monkeypatch.setattr(devices, "host_memory", lambda: 4 * 64 * 779)
+    with pytest.raises(ValueError, match="the list of 780 pairs of twins: expected at most"):
+        twins.twin_pairs(classes)
+
+
 @pytest.mark.parametrize(
     ("labels", "groups", "message"),
     [
+        ([0.5, 1], [0, 0], r"labels: expected whole numbers, got 0\.5 at \[0\]"),
+        ([np.nan, 1], [0, 0], r"labels: expected whole numbers, got nan at \[0\]"),
+        (["a", "b"], [0, 0], "labels: expected whole numbers, got dtype <U1"),
+        ([0, 1], [0, 0.5], r"groups: expected whole numbers, got 0\.5 at \[1\]"),
         ([0, 1], [0, 0, 0], r"labels: expected shape \(3,\), got \(2,\)"),
         ([-1, -1], [0, 0], "labels: expected at least one label >= 0, got none"),
         ([[0, 1]], [[0, 0]], r"labels: expected"),

@@ -52,7 +52,7 @@ def test_from_scipy_leaves_the_argument_alone():
     ("features", "message"),
     [
         (np.zeros((2, 3)), "expected at least one that is not zero, got none"),
-        (np.ones(3), r"expected an array \[N, F\], got shape \(3,\)"),
+        (np.ones(3), r"expected an array \[rows, columns\], got shape \(3,\)"),
         (np.array([[0.0, np.inf]]), "expected finite numbers, got inf"),
     ],
 )

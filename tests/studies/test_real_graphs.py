@@ -1,9 +1,11 @@
 """Real graphs: what is said of their twins, and what is found wrong with them beforehand."""
 
+import jraph
 import numpy as np
 import pytest
 
-from gat_jax.graphs import NodeTask, TwinCounts, from_edges
+from gat_jax.graphs import NodeTask, TwinCounts, from_edges, pad
+from gat_jax.runtime import devices
 from gat_jax.runtime.stats import binomial_interval
 from gat_jax.sampling import Counts
 from gat_jax.studies import StudyConfig, prepare_study, real_graphs
@@ -41,12 +43,12 @@ def test_a_share_with_spread_has_the_interval_of_a_mean():
     )
 
 
-def make_task(*, labels=(0, 1, 0, 1), loop: bool = False) -> NodeTask:
+def make_task(*, labels=(0, 1, 0, 1), loop: bool = False, **fields) -> NodeTask:
     """Two hubs 0 and 1, and two leaves 2 and 3 that hang on both."""
     ends = [(0, 2), (1, 2), (0, 3), (1, 3)] + [(2, 2)] * loop
     senders, receivers = np.array([*ends, *(end[::-1] for end in ends if end[0] != end[1])]).T
     graph = from_edges(senders, receivers, nodes=np.eye(4, dtype=np.float32))
-    return NodeTask("mine", graph, None if labels is None else np.array(labels))
+    return NodeTask("mine", graph._replace(**fields), None if labels is None else np.array(labels))
 
 
 def test_prepare_finds_twins_and_floors_and_counts_nothing():
@@ -78,9 +80,52 @@ def test_prepare_without_labels_has_no_floors():
             "^mine: labels: expected at least one label",
         ),
         ({"labels": ((0, 1, 0, 1),)}, "^mine: labels: expected shape"),
+        ({"labels": (0, 0.5, 0, 1)}, r"^mine: labels: expected whole numbers, got 0\.5 at \[1\]$"),
+        ({"labels": (0, np.nan, 0, 1)}, "^mine: labels: expected whole numbers, got nan"),
+        ({"labels": ("a", "b", "a", "b")}, "^mine: labels: expected whole numbers, got dtype <U1$"),
+        ({"nodes": np.zeros((4, 0))}, "^mine: num_features: expected at least 1, got 0$"),
+        ({"nodes": np.full((4, 1), 1e300)}, "^mine: nodes: expected numbers that float32 holds"),
+        ({"edges": np.ones((8, 1))}, "^mine: edge_features: expected features of the loops"),
+        ({"n_node": np.array([3])}, "^mine: n_node: expected a sum of 4, got 3$"),
+        ({"senders": np.full(8, 4)}, r"^mine: senders: expected ids in \[0, 4\), got 4$"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")
 def test_what_is_wrong_with_a_graph_is_found_before_the_study(changes, message):
     with pytest.raises(ValueError, match=message):
         prepare_study(StudyConfig(), [make_task(**changes)])
+
+
+def test_a_batch_is_found_before_the_study():
+    task = make_task(labels=None)
+    batch = task._replace(graph=jraph.batch_np([task.graph, task.graph]))
+    with pytest.raises(ValueError, match=r"^mine: graph: expected one graph, got a batch of 2"):
+        prepare_study(StudyConfig(), [batch])
+
+
+def test_too_many_twins_are_found_before_the_study(monkeypatch):
+    monkeypatch.setattr(devices, "host_memory", lambda: 4 * 64 * 2 - 1)
+    with pytest.raises(ValueError, match=r"^mine: the list of 2 pairs of twins: expected at most"):
+        real_graphs.prepare(make_task())
+
+
+def test_labels_of_one_class_have_a_floor_of_0():
+    without, with_loops = real_graphs.prepare(make_task(labels=(3, 3, 3, 3)))
+    assert (without.row.loss_floor, with_loops.row.loss_floor) == (0.0, 0.0)
+
+
+def test_padding_counts_nowhere():
+    task = make_task()
+    graph = pad(task.graph, num_nodes=7, num_edges=10)
+    padded = task._replace(graph=graph, labels=np.append(task.labels, [-1, -1, -1]))
+    for found, expected in zip(real_graphs.prepare(padded), real_graphs.prepare(task), strict=True):
+        assert found.row == expected.row
+
+
+def test_the_floor_of_twins_is_never_below_the_unavoidable_one():
+    # 0 and 1 have equal features; 2 and 3 are leaves of one of them each, with different labels.
+    ends = np.array([(0, 2), (2, 0), (1, 3), (3, 1)])
+    graph = from_edges(*ends.T, nodes=np.array([[1.0], [1.0], [0.0], [2.0]], np.float32))
+    rows = [x.row for x in real_graphs.prepare(NodeTask("mine", graph, np.array([0, 0, 0, 1])))]
+    assert all(row.loss_floor >= row.unavoidable_loss_floor for row in rows)
+    assert rows[0].unavoidable_loss_floor == pytest.approx(np.log(2) / 2)

@@ -1,0 +1,118 @@
+"""Reading arrays out of `.npz` files that may be anything at all.
+
+`numpy.load` trusts what a file claims: it takes the memory that a header asks for, and raises what
+its libraries raise. Here the claims are compared with each other and with the machine's memory
+before any is taken, nothing is unpickled, and every failure is one line that names the file.
+"""
+
+import stat
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gat_jax.runtime.arrays import memory_limit, shown
+
+MAX_HEADER = 10_000  # bytes, as in NumPy; the header of a plain array has about 100
+
+
+def read_arrays(
+    path: Path, names: Sequence[str], *, optional: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """Read some arrays of an `.npz` file; others are not looked at.
+
+    Args:
+      path: of a regular file.
+      names: of the arrays that are needed.
+      optional: of those that are read if they are there.
+
+    Returns:
+      The arrays by name, of numbers, truth values or text, as they are stored.
+
+    Raises:
+      ValueError: one line that begins with the file's name: it is not there, not readable, no
+        `.npz`, encrypted, cut off, damaged or of an unknown compression; an array is missing, holds
+        objects, or would not fit into memory.
+    """
+    # Whatever the reader of a damaged file raises (EOFError, zlib.error, NotImplementedError for a
+    # compression, RuntimeError for a password, SyntaxError for a header, ...) says the same: this
+    # is no graph. Nothing but reading happens in here, so no error of another kind is hidden.
+    try:
+        with _open(path) as archive:
+            return _read(archive, names, optional)
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[0] if lines else type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror.lower()  # without the name, which is there already
+        raise ValueError(f"{path}: expected a graph as .npz, got {reason}") from error
+
+
+def _open(path: Path) -> zipfile.ZipFile:
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):  # to open a pipe would wait for somebody to write into it
+        kind = "a directory" if stat.S_ISDIR(mode) else "no regular file"
+        raise ValueError(kind)
+    with path.open("rb") as file:
+        start = file.read(len(np.lib.format.MAGIC_PREFIX))
+    if start == np.lib.format.MAGIC_PREFIX:
+        raise ValueError("a single array (.npy); numpy.savez writes several into one .npz")
+    if not zipfile.is_zipfile(path):
+        raise ValueError("another format" if start else "an empty file")
+    return zipfile.ZipFile(path)
+
+
+def _read(
+    archive: zipfile.ZipFile, names: Sequence[str], optional: Sequence[str]
+) -> dict[str, np.ndarray]:
+    stored = [info.filename for info in archive.infolist()]
+    for name in names:
+        if f"{name}.npy" not in stored:
+            raise ValueError(f"no array {name!r}")
+    wanted = [*names, *(name for name in optional if f"{name}.npy" in stored)]
+    num_bytes = 0
+    for name in wanted:
+        if stored.count(f"{name}.npy") > 1:
+            raise ValueError(f"two arrays {name!r}")
+        num_bytes += _check_header(archive, name)
+    if num_bytes > memory_limit():
+        raise ValueError(f"{num_bytes / 2**30:.3g} GiB of arrays, over a quarter of the memory")
+    return {name: _read_array(archive, name) for name in wanted}
+
+
+def _check_header(archive: zipfile.ZipFile, name: str) -> int:
+    """Compare what the header of an array claims with what there is; return its bytes."""
+    with archive.open(f"{name}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"{name!r} in version {version} of .npy")
+        shape, _, dtype = _reader_of(version)(member, max_header_size=MAX_HEADER)
+        start = member.tell()
+    if dtype.hasobject:
+        raise ValueError(f"{name!r} with Python objects, which are not read")
+    if dtype.kind not in "biufcSU":
+        raise ValueError(f"{name!r} of {shown(dtype)}")
+    num_bytes = dtype.itemsize
+    for size in shape:
+        if size < 0:
+            raise ValueError(f"{name!r} of shape {shape}")
+        num_bytes *= size
+    held = archive.getinfo(f"{name}.npy").file_size - start
+    if num_bytes != held:
+        raise ValueError(f"{held} bytes for {name!r}, whose shape {shape} needs {num_bytes}")
+    return num_bytes
+
+
+def _reader_of(version: tuple[int, int]):
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0
+    return np.lib.format.read_array_header_2_0
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(f"{name}.npy") as member:
+        array = np.lib.format.read_array(member, allow_pickle=False, max_header_size=MAX_HEADER)
+        if member.read(1):  # zipfile compares the checksum at the end, which has to be reached
+            raise ValueError(f"more bytes than {name!r} needs")
+    return array
