@@ -19,7 +19,14 @@ from jaxtyping import Bool, Int, Num
 from numpy.typing import ArrayLike
 
 from gat_jax.graphs import padding
-from gat_jax.runtime.arrays import as_array, as_held, check_fits, check_matrix, check_whole_numbers
+from gat_jax.runtime.arrays import (
+    as_array,
+    as_held,
+    check_features,
+    check_fits,
+    check_matrix,
+    check_whole_numbers,
+)
 
 BYTES_OF_A_PAIR = 64  # while pairs are listed: both ids, their order, and what sorts them
 
@@ -63,24 +70,31 @@ class TwinCounts(NamedTuple):
     trivial_pairs: int
 
 
-def twin_classes(graph: jraph.GraphsTuple) -> TwinClasses:
+def twin_classes(graph: jraph.GraphsTuple, *, edge_weight: ArrayLike | None = None) -> TwinClasses:
     """Group the receivers of one graph by support; nodes without incoming edges are trivial.
 
     Args:
       graph: one graph, padded or not.
+      edge_weight: [E] of layers that are given weights; receivers whose edges differ in weight are
+        no twins then.
 
     Raises:
-      ValueError: if it is a batch, or as `validate`.
+      ValueError: if it is a batch, if weights do not fit, or as `validate`.
     """
     num_real = padding.check_one_graph(graph).num_nodes
     edge_class = 0 if graph.edges is None else _row_classes(as_held(np.asarray(graph.edges)))
-    twins = _alone_from(num_real, _group(graph, np.asarray(graph.senders), edge_class))
-    stay_equal = _join(twins.smallest, _inseparable_classes(graph, num_real))
+    senders = _weighted(np.asarray(graph.senders), edge_weight)
+    twins = _alone_from(num_real, _group(graph, senders, edge_class))
+    stay_equal = _join(twins.smallest, _inseparable_classes(graph, num_real, edge_weight))
     return TwinClasses(stay_equal, twins.is_trivial, twins.smallest)
 
 
 def output_classes(
-    graph: jraph.GraphsTuple, input_classes: ArrayLike, *, is_average: bool = True
+    graph: jraph.GraphsTuple,
+    input_classes: ArrayLike,
+    *,
+    is_average: bool = True,
+    edge_weight: ArrayLike | None = None,
 ) -> OutputClasses:
     """Group receivers whose outputs are equal as soon as their attention rows are.
 
@@ -93,9 +107,11 @@ def output_classes(
       graph: one graph, padded or not.
       input_classes: [N] equal entries for nodes with equal inputs to the layer.
       is_average: whether weights sum to 1 (attention and mean do, symmetric GCN does not).
+      edge_weight: [E] as `twin_classes`; of senders with equal inputs only those of one weight
+        count as one.
 
     Raises:
-      ValueError: if it is a batch, if the classes do not fit, or as `validate`.
+      ValueError: if it is a batch, if classes or weights do not fit, or as `validate`.
     """
     num_real = padding.check_one_graph(graph).num_nodes
     input_classes = as_array("input_classes", input_classes)
@@ -103,17 +119,23 @@ def output_classes(
         raise ValueError(
             f"input_classes: expected shape {(len(graph.nodes),)}, got {input_classes.shape}"
         )
-    return _output_classes(graph, input_classes, num_real, is_average=is_average)
+    return _output_classes(graph, input_classes, num_real, edge_weight, is_average=is_average)
 
 
 def _output_classes(
-    graph: jraph.GraphsTuple, input_classes: np.ndarray, num_real: int, *, is_average: bool = True
+    graph: jraph.GraphsTuple,
+    input_classes: np.ndarray,
+    num_real: int,
+    edge_weight: ArrayLike | None = None,
+    *,
+    is_average: bool = True,
 ) -> OutputClasses:
     """Group as `output_classes`, in a graph that has been checked."""
     if not is_average:
         degree = np.maximum(np.bincount(graph.receivers, minlength=len(graph.nodes)), 1)
         input_classes = equal_rows(np.stack([input_classes, degree], axis=1))
     senders = np.unique(input_classes, return_inverse=True)[1][graph.senders]
+    senders = _weighted(senders, edge_weight)
     edge_class = np.zeros(len(senders), np.int64)
     if graph.edges is not None:
         edge_class = 1 + _row_classes(as_held(np.asarray(graph.edges)))
@@ -141,10 +163,12 @@ def inseparable_classes(graph: jraph.GraphsTuple) -> Int[np.ndarray, " nodes"]:
     return _inseparable_classes(graph, padding.check_one_graph(graph).num_nodes)
 
 
-def _inseparable_classes(graph: jraph.GraphsTuple, num_real: int) -> Int[np.ndarray, " nodes"]:
+def _inseparable_classes(
+    graph: jraph.GraphsTuple, num_real: int, edge_weight: ArrayLike | None = None
+) -> Int[np.ndarray, " nodes"]:
     """Group as `inseparable_classes`, in a graph that has been checked."""
     inputs = equal_rows(as_held(np.asarray(graph.nodes)))
-    classes = _output_classes(graph, inputs, num_real)
+    classes = _output_classes(graph, inputs, num_real, edge_weight)
     return equal_rows(np.stack([classes.smallest, np.where(classes.is_trivial, -1, inputs)], 1))
 
 
@@ -233,6 +257,23 @@ def equal_rows(values: Num[np.ndarray, "nodes features"]) -> Int[np.ndarray, " n
             f"values: expected numbers, got nan in row {np.argwhere(rows != rows)[0, 0]}"
         )
     return _smallest(_row_classes(rows))
+
+
+def _weighted(
+    senders: Int[np.ndarray, " edges"], edge_weight: ArrayLike | None
+) -> Int[np.ndarray, " edges"]:
+    """Return numbers of the senders, or of the pairs of sender and weight where there are weights.
+
+    Raises:
+      ValueError: unless weights are finite numbers, one for each edge.
+    """
+    if edge_weight is None:
+        return senders
+    weights = as_array("edge_weight", edge_weight)
+    if weights.shape != senders.shape:
+        raise ValueError(f"edge_weight: expected shape {senders.shape}, got {weights.shape}")
+    classes = _row_classes(as_held(check_features("edge_weight", weights[:, None])))
+    return np.unique(_pair_numbers(senders, classes), return_inverse=True)[1]
 
 
 def _group(

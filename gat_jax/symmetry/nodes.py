@@ -18,6 +18,7 @@ from gat_jax.kernels.gradients import without_gradient
 from gat_jax.layers import (
     AttentionInfo,
     EdgeMask,
+    EdgeWeight,
     LayerParams,
     LayerSettings,
     LayerShape,
@@ -165,6 +166,7 @@ def equal_nodes(
     *,
     config: LayerShape | None = None,
     settings: LayerSettings = LayerSettings(),
+    edge_weight: EdgeWeight | None = None,
 ) -> Int[np.ndarray, " nodes"]:
     """Give every node the smallest id of a node whose output is equal, for these parameters.
 
@@ -173,6 +175,7 @@ def equal_nodes(
       graph: one graph, from `gat_jax.graphs`.
       config: of the layer; None: as the parameters show, see `gat`.
       settings: of the layer; dropout plays no part.
+      edge_weight: [E] that the layer is given.
 
     Returns:
       [N]. Two entries are equal if and only if attention makes the two nodes equal: through the
@@ -187,7 +190,7 @@ def equal_nodes(
     inputs = twins.equal_rows(np.asarray(graph.nodes))
     if getattr(params, "edge_kernel", None) is None:
         graph = graph._replace(edges=None)  # features that the layer ignores separate nothing
-    _, info = apply_layer(params, graph, config=config, settings=settings)
+    _, info = apply_layer(params, graph, config=config, settings=settings, edge_weight=edge_weight)
     return propagate_equality(
         info,
         graph,
@@ -195,6 +198,7 @@ def equal_nodes(
         slope=float(settings.slope),
         has_residual=params.residual_kernel is not None,
         is_average=config is None or kind_of(params, config).is_average(config),
+        edge_weight=edge_weight,
     )
 
 
@@ -206,6 +210,7 @@ def propagate_equality(
     slope: float = 0.2,
     has_residual: bool = False,
     is_average: bool = True,
+    edge_weight: ArrayLike | None = None,
 ) -> Int[np.ndarray, " nodes"]:
     """Carry equality through one layer: from which inputs are equal to which outputs are.
 
@@ -220,6 +225,7 @@ def propagate_equality(
       slope: of the layer's LeakyReLU.
       has_residual: whether the layer adds something that depends on a node's own input.
       is_average: False for GCN's symmetric weights, which do not sum to 1.
+      edge_weight: [E] that the layer was given.
 
     Returns:
       [N] smallest id of a node with an equal output.
@@ -228,7 +234,7 @@ def propagate_equality(
       ValueError: as `graphs.validate`, or if scores or outputs are not finite.
     """
     inputs = np.asarray(inputs)
-    classes = twins.output_classes(graph, inputs, is_average=is_average)
+    classes = twins.output_classes(graph, inputs, is_average=is_average, edge_weight=edge_weight)
     rows = row_signs(info, graph)
     is_finite = np.asarray(jnp.all(_are_finite(rows, info.head_outputs), axis=-1))
     if not is_finite.all():

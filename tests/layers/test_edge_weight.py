@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers import messy_graph, random_params
 
+from gat_jax.graphs import from_edges, twin_classes
 from gat_jax.kernels import make_layout
 from gat_jax.layers import (
     LayerConfig,
@@ -16,6 +17,7 @@ from gat_jax.layers import (
     gat,
     init_network,
 )
+from gat_jax.symmetry import equal_nodes
 
 GRAPH = messy_graph(2)
 CONFIGS = {
@@ -116,3 +118,36 @@ def test_networks_and_modules_pass_weights_on():
 def test_weights_that_do_not_fit_are_refused(weight, message):
     with pytest.raises(ValueError, match=f"edge_weight: {message}"):
         gat(random_params(0, CONFIGS["gat"], 3), GRAPH, edge_weight=weight)
+
+
+def test_weights_change_who_is_a_twin_and_which_nodes_are_equal():
+    # Nodes 3, 4 and 5 hear 0, 1 and 2; node 4 with another weight, 5 with the same as 3.
+    senders, receivers = np.tile([0, 1, 2], 3), np.repeat([3, 4, 5], 3)
+    rng = np.random.default_rng(1)
+    graph = from_edges(senders, receivers, nodes=rng.normal(size=(6, 3)).astype(np.float32))
+    weight = np.array([1.0, 2.0, 3.0, 1.0, 2.0, 4.0, 1.0, 2.0, 3.0], np.float32)
+    assert twin_classes(graph).twin[3:].tolist() == [3, 3, 3]
+    assert twin_classes(graph, edge_weight=weight).twin[3:].tolist() == [3, 4, 3]
+    params = random_params(0, CONFIGS["gat"], 3)._replace(a_recv=jnp.zeros((2, 3)))
+    assert equal_nodes(params, graph)[3:].tolist() == [3, 3, 3]
+    assert equal_nodes(params, graph, edge_weight=weight)[3:].tolist() == [3, 4, 3]
+    out, _ = gat(params, graph, edge_weight=weight)
+    np.testing.assert_array_equal(out[3], out[5])
+    assert np.abs(out[3] - out[4]).max() > 0.1
+    for wrong in (weight[1:], np.full(9, np.nan), ["a"] * 9):
+        with pytest.raises(ValueError, match="edge_weight: expected "):
+            twin_classes(graph, edge_weight=wrong)
+
+
+def test_senders_that_are_equal_count_as_one_only_with_equal_weights():
+    nodes = np.array([[1.0], [1.0], [0.5], [2.0], [3.0]], np.float32)  # 0 and 1 are equal
+    graph = from_edges([0, 1, 2, 0, 1, 2], [3, 3, 3, 4, 4, 4], nodes=nodes)
+    params = random_params(0, LayerConfig(use_bias=False), 1)
+    params = params._replace(a_recv=jnp.zeros_like(params.a_recv))
+    swapped = np.array([1.0, 2.0, 3.0, 2.0, 1.0, 3.0], np.float32)
+    other = np.array([1.0, 2.0, 3.0, 2.0, 2.0, 3.0], np.float32)
+    for weight, are_equal in ((swapped, True), (other, False)):
+        found = equal_nodes(params, graph, edge_weight=weight)
+        assert (found[3] == found[4]) == are_equal
+        out, _ = gat(params, graph, edge_weight=weight)
+        assert np.allclose(out[3], out[4], atol=1e-6) == are_equal
