@@ -25,12 +25,16 @@ if TYPE_CHECKING:  # what `__getattr__` imports, for editors and type checkers
         LayerConfig,
         LayerSettings,
         apply_network,
+        flax_linen,
+        flax_nnx,
         gat,
         gatv2,
         gcn,
         init_layer,
         init_network,
     )
+    from gat_jax.sampling import Cell, params_of, sample
+    from gat_jax.sweeps import SweepSpec, run_sweep
     from gat_jax.symmetry import (
         CAUSES,
         equal_nodes,
@@ -39,9 +43,6 @@ if TYPE_CHECKING:  # what `__getattr__` imports, for editors and type checkers
         primary_cause,
         twin_gap,
     )
-    from gat_jax.layers import flax_linen, flax_nnx
-    from gat_jax.sampling import Cell, params_of, sample
-    from gat_jax.sweeps import SweepSpec, run_sweep
     from gat_jax.training import TrainConfig, TrainSettings, make_task, train_run
 
 __all__ = [
