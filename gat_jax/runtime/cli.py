@@ -158,9 +158,10 @@ def leave(code: int) -> NoReturn:
     pressed Ctrl-C would look at a dead terminal for as long as a job takes.
     """
     for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
         try:
-            if stream is not None:
-                stream.flush()
+            stream.flush()
         except OSError as error:  # nobody reads it any more, or its disk is full
             if stream is sys.stdout and code == 0:
                 code, message = _explain(error)

@@ -114,7 +114,7 @@ def check_backend() -> None:
 
 
 def _check_flags() -> None:
-    """Check that XLA knows its flags: of one that it does not know it dies, and the process with it.
+    """Check that XLA knows its flags: one that it does not know ends the process.
 
     Raises:
       ValueError: says which are meant.

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gat_jax.graphs import GRAPH_NAMES, SELF_LOOPS
+from gat_jax.graphs import GRAPH_NAMES, datasets
 from gat_jax.runtime.store import METADATA
 from gat_jax.sweeps.spec import AXES, SweepSpec, spec_from
 
@@ -60,7 +60,7 @@ def graph_id(name: str, digest: str) -> str:
       name: as it stands in a spec.
       digest: of the graph's contents.
     """
-    return name if name.removesuffix(SELF_LOOPS) in GRAPH_NAMES else f"sha256:{digest}"
+    return name if name.removesuffix(datasets.SELF_LOOPS) in GRAPH_NAMES else f"sha256:{digest}"
 
 
 def header_from(stored: Mapping[str, Any], path: Path) -> Header | None:
@@ -83,12 +83,16 @@ def header_from(stored: Mapping[str, Any], path: Path) -> Header | None:
     for key in sizes:
         _field(sizes, key, int, f"{place}: block_sizes", least=1)
     return Header(
-        spec,
-        {name: _field(digests, name, str, f"{place}: graph_digests") for name in spec.graph},
-        {name: _facts(graphs, name, f"{place}: graphs") for name in spec.graph},
-        sizes,
-        *(_field(stored, name, str, place) for name in SAME[:-1]),
-        _field(stored, SAME[-1], int, place),
+        spec=spec,
+        graph_digests={
+            name: _field(digests, name, str, f"{place}: graph_digests") for name in spec.graph
+        },
+        graphs={name: _facts(graphs, name, f"{place}: graphs") for name in spec.graph},
+        block_sizes=sizes,
+        device=_field(stored, "device", str, place),
+        version_jax=_field(stored, "version_jax", str, place),
+        version_jaxlib=_field(stored, "version_jaxlib", str, place),
+        batches_per_tile=_field(stored, "batches_per_tile", int, place),
     )
 
 
@@ -103,7 +107,7 @@ def _field(found: Mapping[str, Any], name: str, kind: type, place: str, least: i
     words = {dict: "an object", str: "a text", int: f"a whole number of at least {least}"}
     value = found.get(name)
     is_right = isinstance(value, kind) and not isinstance(value, bool)
-    if not is_right or (kind is int and value < least):
+    if not is_right or (isinstance(value, int) and value < least):
         got = repr(value) if name in found else "none"
         raise ValueError(f"{place}: {name}: expected {words[kind]}, got {got[:200]}")
     return value
