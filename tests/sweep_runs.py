@@ -8,7 +8,7 @@ from pathlib import Path
 import xarray as xr
 
 from gat_jax.commands import sweep
-from gat_jax.runtime import store
+from gat_jax.runtime import blocks
 from gat_jax.sweeps import SweepSpec
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "sweep.py"
@@ -51,7 +51,7 @@ def wait_for_blocks(process: subprocess.Popen, path: Path, number: int) -> None:
 
 def number_of_blocks(path: Path) -> int:
     """How many blocks a store has."""
-    return sum(1 for _ in (path / "blocks").glob(f"*/{store.RECORD}/c/*/0"))
+    return sum(1 for _ in (path / "blocks").glob(f"*/{blocks.RECORD}/c/*/0"))
 
 
 def assert_identical(first: Path, second: Path) -> None:

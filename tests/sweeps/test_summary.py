@@ -4,8 +4,8 @@ import xarray as xr
 from sweep_runs import signs_spec
 
 from gat_jax.layers import LayerConfig
+from gat_jax.runtime.blocks import Blocks
 from gat_jax.runtime.stats import binomial_interval
-from gat_jax.runtime.store import Blocks
 from gat_jax.sampling import Cell, sample
 from gat_jax.studies import tutorial_init
 from gat_jax.sweeps import (
@@ -123,6 +123,6 @@ def test_raw_values_are_not_of_a_summary_or_of_nothing(tmp_path):
         load_raw(path)
     cells = prepare(signs_spec(keep="raw"))
     (tmp_path / "new").mkdir()
-    Blocks(tmp_path / "new", schema=records.SCHEMA).set_header(cells.header)
+    Blocks(tmp_path / "new", schema=records.SCHEMA).set_header(cells.header.to_json())
     with pytest.raises(ValueError, match="store: expected finished blocks of tutorial"):
         load_raw(tmp_path / "new")
