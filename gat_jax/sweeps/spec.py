@@ -202,7 +202,7 @@ def _convert(place: Path | str, key: str, value: Any) -> Any:
     items: list[Any] = value if key in AXES and isinstance(value, list) else [value]
     for item in items:
         if not isinstance(item, accepted) or isinstance(item, bool):
-            raise ValueError(f"{place}: {key}: expected {kind.__name__}, got {str(item)[:200]!r}")
+            raise ValueError(f"{place}: {key}: expected {kind.__name__}, got {repr(item)[:200]}")
     try:
         converted = tuple(kind(x) for x in items)
     except OverflowError:  # a whole number that no float holds
