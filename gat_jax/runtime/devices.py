@@ -132,12 +132,11 @@ def _check_flags() -> None:
         )
     except (OSError, subprocess.SubprocessError):  # it will be seen whether it starts
         return
-    if done.returncode < 0:
-        lines = done.stderr.decode(errors="replace").splitlines()
-        reason = next((x for x in lines if "XLA_FLAGS" in x), "it ends at once")
-        raise ValueError(
-            f"XLA_FLAGS: expected flags that XLA knows, got {flags} ({reason.split('] ')[-1]})"
-        )
+    told = [x for x in done.stderr.decode(errors="replace").splitlines() if "XLA_FLAGS" in x]
+    if done.returncode != 0 and told:  # what else fails is told by who meets it
+        unknown = [x.split("] ")[-1] for x in told if "nknown" in x]
+        reason = unknown[0] if unknown else "one of their values cannot be read"
+        raise ValueError(f"XLA_FLAGS: expected flags that XLA knows, got {flags} ({reason})")
 
 
 # --- provenance ---------------------------------------------------------------------------------

@@ -170,7 +170,7 @@ def _replace_dataset(new: Path, path: Path) -> None:
         os.replace(new / name / METADATA, path / name / METADATA)
     for old in path.glob(f"*/{METADATA}"):
         if old.parent.name not in arrays and '"array"' in old.read_text(encoding="utf-8"):
-            old.unlink()  # an array that is no part of the dataset any more
+            shutil.rmtree(old.parent, ignore_errors=True)  # it is no part of the dataset any more
 
 
 def _make_room(target: Path, array: Path) -> None:
