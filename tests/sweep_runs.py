@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
 from gat_jax.commands import sweep
@@ -22,6 +23,25 @@ def signs_spec(**fields) -> SweepSpec:
     """The spec of `SIGNS`, with other fields."""
     return SweepSpec(
         **{"measure": "collisions", "block_size": 131072, "num_inits": 300_000} | fields
+    )
+
+
+def save_twins(path, twins: int = 4, hubs: int = 2) -> None:
+    """Write the graph K(hubs, twins), both ways, as a file."""
+    ends = np.array([(a, hubs + b) for a in range(hubs) for b in range(twins)])
+    senders, receivers = np.concatenate([ends, ends[:, ::-1]]).T
+    num_nodes = hubs + twins
+    np.savez(
+        path,
+        num_nodes=num_nodes,
+        senders=senders,
+        receivers=receivers,
+        feat_data=1.0 + np.arange(3 * num_nodes, dtype=np.float32) % 5,
+        feat_indices=np.tile(np.arange(3), num_nodes),
+        feat_indptr=3 * np.arange(num_nodes + 1),
+        feat_shape=(num_nodes, 3),
+        labels=np.arange(num_nodes) % 2,
+        labelled=np.ones(num_nodes, bool),
     )
 
 

@@ -87,5 +87,5 @@ def check_pairs(num_pairs: int, memory: int | None, graph: str) -> None:
         )
 
 
-def _size(num_bytes: float) -> str:
+def _size(num_bytes: int) -> str:
     return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:.1f} MiB"
