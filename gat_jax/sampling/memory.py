@@ -31,8 +31,10 @@ def compile_memory(shape: Shape) -> int:
       shape: of the cell.
     """
     layer, layout = shape.layer, shape.layout
+    operations = 20.0 * layer.heads
     if layout.is_unrolled(shape.num_features, layer.channels):
-        return 0  # it has been made sure that these are small
+        # Of everything else it has been made sure that it is small.
+        return int(BYTES_PER_OPERATION * operations)
     degrees = np.unique([len(support) for support in layout.supports]).astype(np.float64)
     channels = float(layer.channels)
     by_layer = {"gatv2": BYTES_GATV2 * channels**1.6, "gcn": BYTES_GCN * (1 + channels / 40)}
@@ -40,7 +42,7 @@ def compile_memory(shape: Shape) -> int:
     if shape.only_signs:
         factor = BYTES_SIGNS * (channels if layer.layer == "gatv2" else 1.0)
     drawn = shape.num_features if shape.drawn_features is not None else 0
-    operations = 20.0 * layer.heads + channels * (10.0 + drawn + 4.0 * degrees.sum())
+    operations += channels * (10.0 + drawn + 4.0 * degrees.sum())
     return int(factor * (degrees**GROWTH).sum() + BYTES_PER_OPERATION * operations)
 
 

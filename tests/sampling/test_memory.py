@@ -53,8 +53,8 @@ def test_the_estimate_is_what_was_measured(case, mib):
 
 
 def test_small_programs_take_nothing_worth_planning():
-    assert compile_memory(shape_of(3, layer="gat", channels=2)) == 0
-    assert compile_memory(shape_of(20, layer="gat", channels=2)) < 2**27
+    assert compile_memory(shape_of(3, layer="gat", channels=2)) < 2**20
+    assert compile_memory(shape_of(25, layer="gat", channels=2)) < 2**27
 
 
 @pytest.mark.parametrize("field", ["heads", "channels"])
