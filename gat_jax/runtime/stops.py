@@ -13,6 +13,7 @@ A part of a command that can be asked to finish early (`patient`) is given `GRAC
 Only the standard library is imported here: until `begin` has run, Ctrl-C is a traceback.
 """
 
+import atexit
 import contextlib
 import os
 import select
@@ -48,6 +49,7 @@ def begin() -> None:
     _begun.extend(socket.socketpair())
     _begun[1].setblocking(False)  # as `set_wakeup_fd` demands
     threading.Thread(target=_wait, name="stops", daemon=True).start()
+    atexit.register(_ignore)  # the first that is registered runs last
     restore()
 
 
@@ -143,6 +145,12 @@ def _note(number: int, _frame: FrameType | None) -> None:
         # other thread have failed, the process ends all the same.
         time.sleep(GRACE)
         os._exit(128 + number)
+
+
+def _ignore() -> None:
+    """Let the interpreter end, with the exit code that it has: it puts back the usual handlers."""
+    for number in SAID:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _wait() -> None:
