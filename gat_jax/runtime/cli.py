@@ -174,11 +174,16 @@ def leave(code: int) -> NoReturn:
     sys.exit(code)
 
 
-def print_error(message: object) -> None:
-    """Print one line on stderr that begins with "error: "; see `visible` for what is in it."""
+def print_error(message: object, kind: str = "error") -> None:
+    """Print one line on stderr; see `visible` for what is in it.
+
+    Args:
+      message: what there is to say.
+      kind: what the line begins with: "error", or "note" for what is no failure.
+    """
     if sys.stderr is not None:  # then `print` would take stdout
         with contextlib.suppress(OSError):  # where nobody reads it, the exit code has to do
-            print(f"error: {visible(message)}", file=sys.stderr, flush=True)
+            print(f"{kind}: {visible(message)}", file=sys.stderr, flush=True)
 
 
 def _explain(error: BaseException) -> tuple[int, str]:

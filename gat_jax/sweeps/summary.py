@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,24 @@ def load_blocks(path: Path | str) -> tuple[Grid, Blocks]:
     return grid.grid_of(header), blocks
 
 
-def summarise(cells: Grid, blocks: Blocks, provenance: Mapping[str, str]) -> xr.Dataset:
+def _say_nothing(message: str) -> None:
+    pass
+
+
+def summarise(
+    cells: Grid,
+    blocks: Blocks,
+    provenance: Mapping[str, str],
+    *,
+    on_damage: Callable[[str], None] = _say_nothing,
+) -> xr.Dataset:
     """Add up the stored blocks of every cell, as far as they go without a gap.
 
     Args:
       cells: of the sweep.
       blocks: of its store.
       provenance: what the numbers were computed with; it becomes attributes.
+      on_damage: told of each block that is there and cannot be read; it counts as missing.
 
     Returns:
       A dataset whose dimensions are the axes of the grid, and `head`, `cause`, `joint_cause`,
@@ -59,7 +70,10 @@ def summarise(cells: Grid, blocks: Blocks, provenance: Mapping[str, str]) -> xr.
     spec, found = cells.spec, {}
     for entry in cells.entries:
         prefix = Prefix(entry)
-        for block, counts in records.read_blocks(blocks, entry)[0].items():
+        sound, messages = records.read_blocks(blocks, entry)
+        for message in messages:
+            on_damage(message)
+        for block, counts in sound.items():
             prefix.add(block, counts)
         found[tuple(entry.labels.values())] = entry, prefix
     summaries = [
