@@ -8,41 +8,41 @@ module with more: ``from gat_jax import graphs, layers, symmetry``.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gat_jax.graphs import (
-    add_self_loops,
-    count_twins,
-    from_edges,
-    from_networkx,
-    identity_features,
-    load_graph,
-    loss_floor,
-    twin_classes,
-    twin_pairs,
-)
-from gat_jax.kernels import make_layout
-from gat_jax.layers import (
-    LayerConfig,
-    LayerSettings,
-    apply_network,
-    gat,
-    gatv2,
-    gcn,
-    init_layer,
-    init_network,
-)
-from gat_jax.symmetry import (
-    CAUSES,
-    equal_nodes,
-    normalised_entropy,
-    pair_causes,
-    primary_cause,
-    twin_gap,
-)
-
 if TYPE_CHECKING:  # what `__getattr__` imports, for editors and type checkers
-    from gat_jax.layers import flax_linen, flax_nnx
+    from gat_jax.graphs import (
+        add_self_loops,
+        count_twins,
+        from_edges,
+        from_networkx,
+        identity_features,
+        load_graph,
+        loss_floor,
+        twin_classes,
+        twin_pairs,
+    )
+    from gat_jax.kernels import make_layout
+    from gat_jax.layers import (
+        LayerConfig,
+        LayerSettings,
+        apply_network,
+        flax_linen,
+        flax_nnx,
+        gat,
+        gatv2,
+        gcn,
+        init_layer,
+        init_network,
+    )
     from gat_jax.sampling import Cell, params_of, sample
     from gat_jax.sweeps import SweepSpec, run_sweep
+    from gat_jax.symmetry import (
+        CAUSES,
+        equal_nodes,
+        normalised_entropy,
+        pair_causes,
+        primary_cause,
+        twin_gap,
+    )
     from gat_jax.training import TrainConfig, TrainSettings, make_task, train_run
 
 __all__ = [
@@ -83,24 +83,53 @@ __all__ = [
     "twin_pairs",
 ]
 
-# Imported when first used, for they take as long as all the others together.
+# Imported when first used: JAX takes a second, and what a command does before that, such as to say
+# how Ctrl-C is handled, must not wait for it.
 _LATER = {
-    "flax_linen": "gat_jax.layers.flax_linen",
-    "flax_nnx": "gat_jax.layers.flax_nnx",
+    "CAUSES": "gat_jax.symmetry",
     "Cell": "gat_jax.sampling",
-    "params_of": "gat_jax.sampling",
-    "sample": "gat_jax.sampling",
+    "LayerConfig": "gat_jax.layers",
+    "LayerSettings": "gat_jax.layers",
     "SweepSpec": "gat_jax.sweeps",
-    "run_sweep": "gat_jax.sweeps",
     "TrainConfig": "gat_jax.training",
     "TrainSettings": "gat_jax.training",
+    "add_self_loops": "gat_jax.graphs",
+    "apply_network": "gat_jax.layers",
+    "count_twins": "gat_jax.graphs",
+    "equal_nodes": "gat_jax.symmetry",
+    "flax_linen": "gat_jax.layers.flax_linen",
+    "flax_nnx": "gat_jax.layers.flax_nnx",
+    "from_edges": "gat_jax.graphs",
+    "from_networkx": "gat_jax.graphs",
+    "gat": "gat_jax.layers",
+    "gatv2": "gat_jax.layers",
+    "gcn": "gat_jax.layers",
+    "identity_features": "gat_jax.graphs",
+    "init_layer": "gat_jax.layers",
+    "init_network": "gat_jax.layers",
+    "load_graph": "gat_jax.graphs",
+    "loss_floor": "gat_jax.graphs",
+    "make_layout": "gat_jax.kernels",
     "make_task": "gat_jax.training",
+    "normalised_entropy": "gat_jax.symmetry",
+    "pair_causes": "gat_jax.symmetry",
+    "params_of": "gat_jax.sampling",
+    "primary_cause": "gat_jax.symmetry",
+    "run_sweep": "gat_jax.sweeps",
+    "sample": "gat_jax.sampling",
     "train_run": "gat_jax.training",
+    "twin_classes": "gat_jax.graphs",
+    "twin_gap": "gat_jax.symmetry",
+    "twin_pairs": "gat_jax.graphs",
 }
+# The rooms that the names above come from: `import gat_jax` gives their modules as well.
+_ROOMS = frozenset(home.split(".")[1] for home in _LATER.values())
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name of `_LATER` as it is first used (PEP 562)."""
+    """Import a name of `_LATER`, or a room, as it is first used (PEP 562)."""
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(_LATER[name])

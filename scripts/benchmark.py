@@ -8,16 +8,13 @@ Everything is checked before it is timed; repeats of all systems are interleaved
 medians of ratios within a round, for a shared machine drifts. Needs `pip install -e '.[bench]'`.
 """
 
+import importlib
 import sys
 from collections.abc import Sequence
 
-from bench.layer import command as layer
-from bench.sweep import command as sweep
-from bench.train import command as train
-
 from gat_jax.runtime import cli
 
-BENCHMARKS = {"sweep": sweep.main, "layer": layer.main, "train": train.main}
+BENCHMARKS = ("sweep", "layer", "train")  # folders of `bench/`, imported when they are run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,8 +23,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = arguments[0] if arguments else ""
     if name not in BENCHMARKS:
         cli.fail(f"benchmark: expected one of {', '.join(BENCHMARKS)}, got {name or 'nothing'}")
-    return BENCHMARKS[name](arguments[1:])
+
+    def run(rest: list[str]) -> int:
+        return importlib.import_module(f"bench.{name}.command").main(rest)
+
+    return cli.boundary(run, arguments[1:])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.begin()
+    cli.leave(main())

@@ -5,8 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from gat_jax.commands.sweep import main
-from gat_jax.runtime import cli
+from gat_jax.commands.main import console
 
 if __name__ == "__main__":
-    cli.leave(main())
+    console("sweep")

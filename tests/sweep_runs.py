@@ -5,10 +5,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
 from gat_jax.commands import sweep
-from gat_jax.runtime import store
+from gat_jax.runtime import blocks
 from gat_jax.sweeps import SweepSpec
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "sweep.py"
@@ -22,6 +23,25 @@ def signs_spec(**fields) -> SweepSpec:
     """The spec of `SIGNS`, with other fields."""
     return SweepSpec(
         **{"measure": "collisions", "block_size": 131072, "num_inits": 300_000} | fields
+    )
+
+
+def save_twins(path, twins: int = 4, hubs: int = 2) -> None:
+    """Write the graph K(hubs, twins), both ways, as a file."""
+    ends = np.array([(a, hubs + b) for a in range(hubs) for b in range(twins)])
+    senders, receivers = np.concatenate([ends, ends[:, ::-1]]).T
+    num_nodes = hubs + twins
+    np.savez(
+        path,
+        num_nodes=num_nodes,
+        senders=senders,
+        receivers=receivers,
+        feat_data=1.0 + np.arange(3 * num_nodes, dtype=np.float32) % 5,
+        feat_indices=np.tile(np.arange(3), num_nodes),
+        feat_indptr=3 * np.arange(num_nodes + 1),
+        feat_shape=(num_nodes, 3),
+        labels=np.arange(num_nodes) % 2,
+        labelled=np.ones(num_nodes, bool),
     )
 
 
@@ -51,7 +71,7 @@ def wait_for_blocks(process: subprocess.Popen, path: Path, number: int) -> None:
 
 def number_of_blocks(path: Path) -> int:
     """How many blocks a store has."""
-    return sum(1 for _ in (path / "blocks").glob(f"*/{store.RECORD}/c/*/0"))
+    return sum(1 for _ in (path / "blocks").glob(f"*/{blocks.RECORD}/c/*/0"))
 
 
 def assert_identical(first: Path, second: Path) -> None:

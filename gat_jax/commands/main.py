@@ -49,9 +49,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if name not in COMMANDS:
         cli.fail(f"command: expected one of {', '.join(COMMANDS)} (or --help), got {name}")
-    return importlib.import_module(f"gat_jax.commands.{name}").main(arguments[1:])
+    modules = []
+
+    def load(_: list[str]) -> int:
+        # JAX refuses some variables of the environment as it is imported.
+        modules.append(importlib.import_module(f"gat_jax.commands.{name}"))
+        return 0
+
+    return cli.boundary(load, arguments) or modules[0].main(arguments[1:])
 
 
-def console() -> NoReturn:
-    """Be the process `gat-jax`."""
-    cli.leave(main())
+def console(*names: str) -> NoReturn:
+    """Be the process `gat-jax`.
+
+    Args:
+      *names: words that stand before those of the command line, such as the name of a command.
+    """
+    cli.begin()
+    cli.leave(main([*names, *sys.argv[1:]]))

@@ -8,20 +8,18 @@ import contextlib
 import dataclasses
 import json
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import tyro
 import xarray as xr
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from gat_jax.commands.printing import as_is, print_line, print_table, progress_of
 from gat_jax.graphs import datasets
 from gat_jax.report import Picture, interval, number, prepare_matplotlib
-from gat_jax.runtime import cli, devices, store
+from gat_jax.runtime import cli, devices, stops, store
 from gat_jax.studies import (
     PreparedStudy,
     Study,
@@ -68,36 +66,42 @@ def _run(arguments: list[str]) -> int:
     for task in tasks:
         if task.name in datasets.GRAPH_NAMES:
             raise ValueError(f"data: expected other graphs than the built-in, got {task.name}")
+        _check_is_text(task.name)
     devices.check_backend()
     prepared = prepare_study(options.config, tasks)
     store.check_writable(options.out)
+    if (options.out / "results.zarr").exists():
+        store.check_writable(options.out / "results.zarr")
     provenance = devices.provenance()
 
     result = _compute(prepared)
     entries = claims.judge(result.measured, result.extra_claims)
     dataset = result.dataset.assign_attrs(provenance)
-    # Where nobody can widen the window the table keeps one line per id.
-    console = Console(width=None if sys.stdout.isatty() else 140)
     try:
         _save_numbers(entries, dataset, options.out)
     except Exception:  # such as a full disk: then the table is all there is
-        console.print(_table(entries))
+        print_table(_table(entries))
         raise
     missing = _save_pictures(entries, dataset, options.out)
-    console.print(_table(entries))
+    print_table(_table(entries))
     if missing:
         reasons = "; ".join(f"{name} ({cli.first_line(error)})" for name, error in missing.items())
-        numbers = f"{options.out / 'claims.json'} and {options.out / 'results.zarr'}"
         failures = ExceptionGroup("what is missing", list(missing.values()))
-        raise cli.IncompleteError(f"the numbers are in {numbers}; missing: {reasons}") from failures
-    written = f"Written to {options.out}: claims.json, figures/, report.html, results.zarr"
-    console.print(escape(written), highlight=False)
+        raise cli.IncompleteError(f"missing: {reasons}") from failures
+    print_line(f"Written to {options.out}: claims.json, figures/, report.html, results.zarr")
     return 0
+
+
+def _check_is_text(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes of a path that are no text: no result could hold them
+        raise ValueError(f"data: expected files whose names are text, got {name}") from None
 
 
 def _compute(prepared: PreparedStudy) -> Study:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+    with progress_of(*columns, TimeElapsedColumn()) as progress:
         bar = progress.add_task("computing", total=None)
         return run_study(
             prepared,
@@ -117,10 +121,15 @@ def _save_numbers(entries: Sequence[Mapping], dataset: xr.Dataset, out: Path) ->
     text = json.dumps(entries, indent=2, allow_nan=False)
     with store.staged(out) as folder:
         (folder / "claims.json").write_text(text + "\n", encoding="utf-8")
-    with store.staged(out) as folder:
-        store.save(dataset, folder / "results.zarr")
+    stops.keep(f"the claims are in {out / 'claims.json'}")
+    store.save(dataset, out / "results.zarr")
+    stops.keep(f"the numbers are in {_numbers(out)}")
     shutil.rmtree(out / "figures", ignore_errors=True)
     (out / "report.html").unlink(missing_ok=True)
+
+
+def _numbers(out: Path) -> str:
+    return f"{out / 'claims.json'} and {out / 'results.zarr'}"
 
 
 def _save_pictures(
@@ -172,10 +181,10 @@ def _table(entries: list[dict]) -> Table:
         style = VERDICT_STYLES[entry["verdict"]]
         table.add_row(
             str(entry["article_claim"] or ""),
-            escape(entry["id"]),  # a graph's name may hold brackets
-            f"[{style}]{entry['verdict']}[/{style}]",
+            as_is(entry["id"]),
+            as_is(entry["verdict"], style),
             _estimate(entry),
-            "" if low == high else escape(interval(low, high, entry["num_samples"])),
+            "" if low == high else as_is(interval(low, high, entry["num_samples"])),
             "" if entry["exact"] is None else number(entry["exact"]),
         )
     return table
@@ -188,4 +197,5 @@ def _estimate(entry: Mapping) -> str:
 
 
 if __name__ == "__main__":
+    cli.begin()
     cli.leave(main())

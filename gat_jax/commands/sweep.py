@@ -6,15 +6,13 @@
 The same command again goes on where the last one stopped.
 """
 
-import contextlib
 import dataclasses
 import functools
+import os
 import re
-import shlex
 import shutil
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +22,9 @@ import xarray as xr
 
 from gat_jax import report, sweeps
 from gat_jax.commands import sweep_text
-from gat_jax.runtime import cli, devices, store
+from gat_jax.commands.printing import print_line, print_table
+from gat_jax.runtime import cli, devices, stops, store
+from gat_jax.runtime.text import shell_words
 from gat_jax.sweeps import Machine, SweepSpec
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -47,7 +47,7 @@ class Options:
     chunk_size: Literal["auto"] | int = "auto"
     """initialisations under way at once, in whole tiles; changes no result"""
     memory: str | None = None
-    """for chunks of automatic size, such as 500M or 8G; default: a quarter of what there is"""
+    """to compile and to compute, such as 500M or 8G; default: a quarter of what there is"""
     devices: int | None = None
     """how many to use; default: all accelerators, or one for each CPU core"""
     distributed: bool = False
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
       SystemExit: code 2 after one line on stderr for bad input, code 0 after --help.
     """
-    return cli.boundary(_run, argv, kept="finished blocks are kept")
+    return cli.boundary(_run, argv)
 
 
 def _run(arguments: list[str]) -> int:
@@ -130,36 +130,35 @@ def run(options: Options, arguments: Sequence[str]) -> int:
     Raises:
       ValueError: if an option cannot be used.
     """
-    machine = _start_machine(options)
-    spec, console = options.config, sweep_text.new_console()
+    machine, spec = _start_machine(options), options.config
     if options.dry_run:
-        plans = list(sweeps.plan_sweep(sweeps.prepare(spec), machine, options.out))
-        sweep_text.print_plan(plans, spec, machine, console)
+        cells = sweeps.prepare(spec, memory=machine.memory)
+        sweep_text.print_plan(list(sweeps.plan_sweep(cells, machine, options.out)), spec, machine)
         return 0
-    with _signals() as received:
-        with sweep_text.progress_bar() as tell:
-            try:
-                dataset = sweeps.run_sweep(
-                    spec,
-                    options.out,
-                    machine=machine,
-                    should_stop=lambda: bool(received),
-                    on_progress=tell,
-                )
-            except sweeps.SummaryError as error:
-                raise cli.IncompleteError(str(error)) from error
-        if received:
-            console.print("Interrupted. What is finished is stored; to go on, run:")
-            command = shlex.join([*invocation(), *arguments])
-            console.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)
-            return 128 + received[0]
+    with stops.patient() as should_stop, sweep_text.progress_bar() as tell:
+
+        def report(state: sweeps.Progress) -> None:
+            if state.done:
+                stops.keep("finished blocks are kept")
+            tell(state)
+
+        try:
+            dataset = sweeps.run_sweep(
+                spec, options.out, machine=machine, should_stop=should_stop, on_progress=report
+            )
+        except sweeps.SummaryError as error:
+            raise cli.IncompleteError(str(error)) from error
+    number = stops.received()
+    if number is not None:
+        print_line("Interrupted. What is finished is stored; to go on, run:")
+        print_line(f"  {shell_words([*invocation(), *arguments])}")
+        return cli.ended_by(number)
     if sweeps.is_complete(dataset):
-        console.print(sweep_text.table_of(dataset))
-        command = shlex.join([*invocation(), "summarise", str(options.out)])
-        text = f"Written to {options.out}; to draw it: {command}"
-        console.print(text, soft_wrap=True, markup=False)
+        print_table(sweep_text.table_of(dataset))
+        command = shell_words([*invocation(), "summarise", str(options.out)])
+        print_line(f"Written to {options.out}; to draw it: {command}")
     else:
-        console.print("This process's share is done; the others' is not yet.")
+        print_line("This process's share is done; the others' is not yet.")
     return 0
 
 
@@ -197,6 +196,7 @@ def _start_processes(options: Options) -> None:
         return
     try:
         jax.distributed.initialize(**given)
+        stops.restore()  # JAX waits for SIGTERM itself, where machines are taken away
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"distributed: could not start ({str(error).splitlines()[0]})") from None
 
@@ -206,31 +206,10 @@ def invocation() -> list[str]:
     program = Path(sys.argv[0])
     if program.name == "sweep.py":
         here = shutil.which("python")
-        is_here = here is not None and Path(here).samefile(sys.executable)
+        is_here = here is not None and os.path.realpath(here) == os.path.realpath(sys.executable)
         return ["python" if is_here else sys.executable, sys.argv[0]]
     is_elsewhere = program.stem == "gat-jax" and shutil.which("gat-jax") is None
     return [sys.argv[0] if is_elsewhere else "gat-jax", "sweep"]
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect the first Ctrl-C or SIGTERM; a second one has its usual effect."""
-    received: list[int] = []
-    previous = {}
-
-    def note(number: int, _) -> None:
-        received.append(number)
-        print("\nFinishing the blocks under way.", file=sys.stderr)
-        signal.signal(number, previous[number])
-
-    with contextlib.suppress(ValueError):  # only the main thread may set handlers
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 # --- summarising --------------------------------------------------------------------------------
@@ -247,13 +226,15 @@ def summarise(options: SummariseOptions) -> int:
     """
     # From the blocks, not from the stored summary, which an interrupted sweep may not have.
     cells, blocks = sweeps.load_blocks(options.store)
-    out = options.out or options.store.with_name(options.store.stem + "_summary")
+    beside = options.store if options.store.name else options.store.resolve()
+    out = options.out or beside.with_name(f"{beside.stem}_summary")
     store.check_writable(out)
-    dataset = sweeps.summarise(cells, blocks, devices.provenance())
+    dataset = sweeps.summarise(
+        cells, blocks, devices.provenance(), on_damage=lambda text: cli.print_error(text, "note")
+    )
     if not (dataset["num_inits"] > 0).any():
         raise ValueError(f"store: expected finished blocks, got none in {options.store}")
-    console = sweep_text.new_console()
-    console.print(sweep_text.table_of(dataset))
+    print_table(sweep_text.table_of(dataset))
     files: dict[str, Callable[[Path], None]] = {
         "summary.csv": functools.partial(sweeps.write_csv, dataset),
         "collisions.png": functools.partial(_draw, "collisions.png", dataset),
@@ -265,7 +246,7 @@ def summarise(options: SummariseOptions) -> int:
         del files["histograms.png"]
     written = [name for name, write in files.items() if _is_written(out, name, write)]
     if written:
-        console.print(f"Written to {out}: {', '.join(written)}", soft_wrap=True, markup=False)
+        print_line(f"Written to {out}: {', '.join(written)}")
     return 0 if len(written) == len(files) else 1
 
 
@@ -283,10 +264,11 @@ def _is_written(out: Path, name: str, write: Callable[[Path], None]) -> bool:
         with store.staged(out) as folder:
             write(folder / name)
     except Exception as error:  # whatever a figure dies of, the other files are still to be made
-        print(f"error: {name} is missing ({cli.first_line(error)})", file=sys.stderr)
+        cli.print_error(f"{name} is missing ({cli.first_line(error)})")
         return False
     return True
 
 
 if __name__ == "__main__":
+    cli.begin()
     cli.leave(main())

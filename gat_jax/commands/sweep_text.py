@@ -1,16 +1,15 @@
 """What the sweep command prints: tables, the plan of a dry run, and the progress bar."""
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator
 
 import xarray as xr
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from gat_jax import sweeps
+from gat_jax.commands.printing import as_is, print_line, print_table, progress_of
 from gat_jax.report import short
 from gat_jax.sweeps import Machine, SweepSpec
 
@@ -27,12 +26,12 @@ def progress_bar() -> Iterator[Callable[[sweeps.Progress], None]]:
         TimeRemainingColumn(),
     )
     start = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=60) as progress:
+    with progress_of(*columns) as progress:
         bar = progress.add_task("", total=None, counts="")
 
         def report(state: sweeps.Progress) -> None:
             if state.message is not None:
-                progress.console.print(state.message, soft_wrap=True)
+                progress.console.print(as_is(state.message), soft_wrap=True)
             rate = state.computed / max(time.monotonic() - start, 1e-9)
             counts = f"{short(state.done)} of {short(state.total)}, {short(rate)}/s"
             progress.update(bar, completed=state.done, total=state.total, counts=counts)
@@ -40,33 +39,32 @@ def progress_bar() -> Iterator[Callable[[sweeps.Progress], None]]:
         yield report
 
 
-def print_plan(
-    plans: list[sweeps.CellPlan], spec: SweepSpec, machine: Machine, console: Console
-) -> None:
+def print_plan(plans: list[sweeps.CellPlan], spec: SweepSpec, machine: Machine) -> None:
     """Print what a sweep would do: a line for each cell, and a sentence on all of them."""
     title = f"Sweep on {len(machine.devices)} x {machine.devices[0].device_kind}"
     table = Table(title=title, title_justify="left")
-    for name in ("cell", "blocks", "stored", "of", "chunk", "memory", "estimate"):
+    for name in ("cell", "blocks", "stored", "of", "chunk", "memory", "compiling", "estimate"):
         table.add_column(name, justify="left" if name == "cell" else "right", no_wrap=True)
     for cell in plans:
         table.add_row(
-            cell.name,
+            as_is(cell.name),
             str(cell.num_blocks),
             str(cell.num_stored),
             short(cell.block_size),
             short(cell.chunk_size),
             f"{cell.memory / 2**20:.1f} MiB",
+            f"{cell.compiling / 2**20:.0f} MiB",
             f"{cell.seconds:.1f} s",
         )
-    console.print(table)
-    console.print(
+    print_table(table)
+    print_line(
         f"{len(plans)} cells, {short(len(plans) * spec.num_inits)} initialisations, "
         f"{len({cell.program for cell in plans})} programs; about "
         f"{sum(cell.seconds for cell in plans):.0f} s, by one timed call of each program, "
         "and compiling."
     )
     if spec.precision is not None:
-        console.print("Cells that reach the precision earlier stop earlier.")
+        print_line("Cells that reach the precision earlier stop earlier.")
 
 
 def table_of(dataset: xr.Dataset) -> Table:
@@ -78,7 +76,7 @@ def table_of(dataset: xr.Dataset) -> Table:
     for name in ("initialisations", "probability", "95% interval", "all pairs equal"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in sweeps.to_table(dataset):
-        labels = [str(row[axis]) for axis in varying]
+        labels = [as_is(row[axis]) for axis in varying]
         if row["num_inits"] == 0:
             table.add_row(*labels, "none yet", "", "", "")
             continue
@@ -86,12 +84,7 @@ def table_of(dataset: xr.Dataset) -> Table:
             *labels,
             short(row["num_inits"]) + ("" if row["is_complete"] else ", incomplete"),
             f"{row['collision_probability']:.6f}",
-            rf"\[{row['interval_low']:.6f}, {row['interval_high']:.6f}]",
+            as_is(f"[{row['interval_low']:.6f}, {row['interval_high']:.6f}]"),
             f"{row['all_pairs_equal'] / row['num_inits']:.6f}",
         )
     return table
-
-
-def new_console() -> Console:
-    """Return a console for stdout, wide enough for a row where nobody can widen the window."""
-    return Console(width=None if sys.stdout.isatty() else 140)

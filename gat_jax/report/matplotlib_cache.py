@@ -7,6 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from gat_jax.runtime import stops
+
 
 def prepare_matplotlib() -> None:
     """Give matplotlib a folder of its own if it cannot write to the usual one.
@@ -19,6 +21,7 @@ def prepare_matplotlib() -> None:
         return
     folder = tempfile.mkdtemp(prefix="gat-jax-matplotlib-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    stops.remove_at_end(Path(folder))
     os.environ["MPLCONFIGDIR"] = folder
 
 

@@ -3,6 +3,10 @@
 A command is `main(argv) -> int`, whose body `boundary` runs. Exit codes: 0 all is well, 1 something
 failed while the command ran, 2 bad input, 130 Ctrl-C, 143 SIGTERM. Whatever goes wrong costs one
 line on stderr; with `--traceback` anywhere among the arguments the full story comes before it.
+
+A process that is a command and nothing else (`gat-jax`, the scripts) begins with `begin` and ends
+with `leave`. Between the two a signal ends it at once, as `stops` says; elsewhere, such as in a
+notebook, Ctrl-C and SIGTERM unwind the command.
 """
 
 import contextlib
@@ -16,7 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import NoReturn, TypeVar
 
-import tyro
+from gat_jax.runtime import stops
+from gat_jax.runtime.text import visible
 
 Options = TypeVar("Options")
 
@@ -52,9 +57,12 @@ def parse(
     Raises:
       SystemExit: code 0 after --help, code 2 after one line on stderr for anything unreadable.
     """
+    import tyro  # takes a while: a process should `begin` before
+
     captured = io.StringIO()
+    given = sys.argv[1:] if argv is None else argv
     try:
-        with contextlib.redirect_stderr(captured):
+        with contextlib.redirect_stderr(captured), _unbroken_lines("--help" not in given):
             if default is None:
                 return tyro.cli(options, args=argv, prog=prog)
             return tyro.cli(options, args=argv, prog=prog, default=default)
@@ -64,25 +72,54 @@ def parse(
         fail(_message_of_tyro(captured.getvalue()))
 
 
+@contextlib.contextmanager
+def _unbroken_lines(is_wanted: bool) -> Iterator[None]:
+    """Have messages drawn in a window so wide that no path in them is broken into lines."""
+    before = os.environ.get("COLUMNS")
+    if is_wanted:
+        os.environ["COLUMNS"] = "10000"
+    try:
+        yield
+    finally:
+        if is_wanted:
+            os.environ.pop("COLUMNS")
+            os.environ.update({} if before is None else {"COLUMNS": before})
+
+
 def fail(message: object) -> NoReturn:
     """Print one line on stderr and exit with code 2."""
-    _print_error(message)
+    print_error(message)
     raise SystemExit(BAD_INPUT)
 
 
-def boundary(run: Callable[[list[str]], int], argv: Sequence[str] | None, *, kept: str = "") -> int:
+def begin() -> None:
+    """Make this process a command, before it imports anything that takes long; see `stops`."""
+    for number in (0, 1, 2):  # a file that is opened must not become the stdout that is closed
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    stops.begin()
+    for stream in (sys.stdout, sys.stderr):
+        # What the terminal's alphabet lacks is printed as an escape, and is no error.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def boundary(run: Callable[[list[str]], int], argv: Sequence[str] | None) -> int:
     """Run a command's body; turn what goes wrong into one line on stderr and an exit code.
 
     A `ValueError` is bad input, as everywhere in this package. Any other exception is a failure
     while the command ran: an `OSError` (a full disk, a file that may not be read) is told by its
     reason and its file, an `IncompleteError` by its message, an unexpected one by its type and
-    first line. SIGTERM unwinds the command like Ctrl-C does, so that scratch files are removed.
+    first line. What the command said by `stops.keep` is added to the line.
+
+    Where the process is no command (`begin`), SIGTERM unwinds like Ctrl-C does, so that scratch
+    files are removed.
 
     Args:
       run: takes the arguments without `--traceback` and returns the exit code.
       argv: arguments; None reads the process's own.
-      kept: what is safe when the command ends early, such as "finished blocks are kept"; it is
-        added to the line of a failure or an interruption.
 
     Returns:
       The exit code: what `run` returned, or 1, 130 or 143.
@@ -93,6 +130,7 @@ def boundary(run: Callable[[list[str]], int], argv: Sequence[str] | None, *, kep
     arguments = list(sys.argv[1:] if argv is None else argv)
     tells_all = "--traceback" in arguments
     arguments = [argument for argument in arguments if argument != "--traceback"]
+    stops.keep("")
     try:
         with _sigterm_unwinds():
             return run(arguments)
@@ -100,28 +138,52 @@ def boundary(run: Callable[[list[str]], int], argv: Sequence[str] | None, *, kep
         if tells_all:
             traceback.print_exception(error)
         code, message = _explain(error)
+        message = "; ".join(filter(None, [message, stops.kept()]))
         if code == BAD_INPUT:
             fail(message)
-        _print_error(f"{message}; {kept}" if kept else message)
+        print_error(message)
         return code
 
 
+def ended_by(number: int) -> int:
+    """Say that a signal ended the command, and return the exit code."""
+    print_error("; ".join(filter(None, [stops.SAID[signal.Signals(number)], stops.kept()])))
+    return 128 + number
+
+
 def leave(code: int) -> NoReturn:
-    """End the process with a command's exit code; after an interruption without waiting.
+    """End the process with a command's exit code; after an early end without waiting.
 
     A thread that computes cannot be interrupted, and the interpreter would wait for it: a user who
     pressed Ctrl-C would look at a dead terminal for as long as a job takes.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except OSError as error:  # nobody reads it any more, or its disk is full
+            if stream is sys.stdout and code == 0:
+                code, message = _explain(error)
+                print_error(message)
+            # The interpreter flushes once more as it ends, and would say so.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     others = [thread for thread in threading.enumerate() if not thread.daemon]
-    if code in (INTERRUPTED, TERMINATED) and len(others) > 1:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    if code != 0 and len(others) > 1:
+        stops.leave_now(code)
     sys.exit(code)
 
 
-def _print_error(message: object) -> None:
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+def print_error(message: object, kind: str = "error") -> None:
+    """Print one line on stderr; see `visible` for what is in it.
+
+    Args:
+      message: what there is to say.
+      kind: what the line begins with: "error", or "note" for what is no failure.
+    """
+    if sys.stderr is not None:  # then `print` would take stdout
+        with contextlib.suppress(OSError):  # where nobody reads it, the exit code has to do
+            print(f"{kind}: {visible(message)}", file=sys.stderr, flush=True)
 
 
 def _explain(error: BaseException) -> tuple[int, str]:
@@ -134,15 +196,22 @@ def _explain(error: BaseException) -> tuple[int, str]:
         return BAD_INPUT, str(error)
     if isinstance(error, IncompleteError):
         return FAILED, str(error)
+    if isinstance(error, BrokenPipeError):
+        return FAILED, "stdout: expected somebody to read it to its end, got a closed pipe"
     if isinstance(error, OSError) and error.strerror:
         return FAILED, error.strerror + (f" ({error.filename})" if error.filename else "")
     return FAILED, f"{first_line(error)} (--traceback shows the full story)"
 
 
 def first_line(error: BaseException) -> str:
-    """Return the type of an exception and the first line of its message, cut where it is long."""
+    """Return the type of an exception and the first line of its message, cut where it is long.
+
+    An `OSError` is not cut, for it names a file.
+    """
+    if isinstance(error, OSError):
+        return visible(f"{type(error).__name__}: {error}")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return ": ".join([type(error).__name__, *lines[:1]])[:300]
+    return visible(": ".join([type(error).__name__, *lines[:1]])[:300])
 
 
 @contextlib.contextmanager

@@ -4,7 +4,9 @@ import configparser
 import contextlib
 import os
 import platform
+import re
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -104,6 +106,7 @@ def check_backend() -> None:
     Raises:
       ValueError: names the platform that was asked for, such as one that this machine lacks.
     """
+    _check_flags()
     try:
         jax.local_devices()
     # JAX raises RuntimeError, for some platforms a bare AssertionError.
@@ -113,6 +116,32 @@ def check_backend() -> None:
         raise ValueError(
             f"JAX_PLATFORMS: expected platforms of this machine, got {wanted} ({reason})"
         ) from error
+
+
+def _check_flags() -> None:
+    """Check that XLA knows its flags: one that it does not know ends the process.
+
+    Raises:
+      ValueError: says which are meant.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if not flags.strip():
+        return
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", "import jax; jax.local_devices()"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):  # it will be seen whether it starts
+        return
+    told = [x for x in done.stderr.decode(errors="replace").splitlines() if "XLA_FLAGS" in x]
+    if done.returncode != 0 and told:  # what else fails is told by who meets it
+        unknown = [x.split("] ")[-1] for x in told if "nknown" in x]
+        reason = unknown[0] if unknown else "one of their values cannot be read"
+        raise ValueError(f"XLA_FLAGS: expected flags that XLA knows, got {flags} ({reason})")
 
 
 # --- provenance ---------------------------------------------------------------------------------
@@ -213,24 +242,36 @@ def _commit(root: Path) -> str:
     """Return the commit of the checkout at `root`, or "unknown".
 
     A package that lies inside another repository, such as a virtual environment in a project's
-    folder, must not be given that repository's commit: the work tree has to begin at `root`.
+    folder, must not be given that repository's commit: the work tree has to begin at `root`. It is
+    read from git's own files, for a program may be missing, wait for a password, or hang.
     """
     if not _is_checkout(root):
         return UNKNOWN
-    # A hook of git sets GIT_DIR and its like, which would lead to the hook's repository.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    command = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            check=True,
-            timeout=10,
-            env=environment,
-            encoding="utf-8",  # as git writes paths, whatever the system's own is
-            errors="replace",
-        )
-    except (OSError, subprocess.SubprocessError):  # no git, no repository, or git refuses
+        folder = root / ".git"
+        if folder.is_file():  # one of several work trees of a repository
+            folder = root / folder.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
+        head = (folder / "HEAD").read_text(encoding="utf-8").strip()
+        if head.startswith("ref:"):
+            head = _reference(folder, head.removeprefix("ref:").strip())
+    except (OSError, ValueError):  # no repository, or none that can be read
         return UNKNOWN
-    lines = done.stdout.splitlines()
-    return lines[1] if len(lines) == 2 and Path(lines[0]).resolve() == root else UNKNOWN
+    return head if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", head) else UNKNOWN
+
+
+def _reference(folder: Path, name: str) -> str:
+    """Return what a name such as `refs/heads/main` stands for; "unknown" before the first commit.
+
+    Raises:
+      OSError: if a file cannot be read.
+      ValueError: if one is no text.
+    """
+    shared = folder / "commondir"  # where all work trees keep their branches
+    if shared.is_file():
+        folder = folder / shared.read_text(encoding="utf-8").strip()
+    if (folder / name).is_file():
+        return (folder / name).read_text(encoding="utf-8").strip()
+    packed = folder / "packed-refs"
+    lines = packed.read_text(encoding="utf-8").splitlines() if packed.is_file() else []
+    found = [line.split()[0] for line in lines if line.split()[1:] == [name]]
+    return found[0] if found else UNKNOWN

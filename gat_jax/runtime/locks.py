@@ -119,7 +119,9 @@ def _marked(file: Path) -> Iterator[None]:
         with open(file, "x", encoding="utf-8") as mark:
             mark.write(f"process {os.getpid()} on {platform.node()}")
     except FileExistsError as error:
-        holder = file.read_text(encoding="utf-8") if file.exists() else ""
+        holder = ""
+        with contextlib.suppress(FileNotFoundError):  # it may have gone by now
+            holder = file.read_text(encoding="utf-8")
         raise FileExistsError(error.errno, holder or "another process", str(file)) from None
     try:
         yield

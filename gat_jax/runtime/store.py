@@ -1,46 +1,34 @@
-"""Results on disk: labelled arrays, folders replaced entry by entry, blocks that survive kills.
+"""Results on disk: labelled arrays that change as a whole, and files replaced one by one.
 
-A sweep's store is a Zarr group. Its arrays are the summary, one labelled dataset. Below it, in
-`blocks/`, lie the finished blocks it is computed from: one array of records per cell, one chunk
-per block, and what the numbers of a record mean in the array's attributes. A chunk carries its own
-CRC-32C and comes into being by a rename, so a block is whole or absent, whatever kills the process;
-a flipped bit is found when it is read. Values of single initialisations, where kept, are written
-before the record, so that the record marks a block.
+A dataset is a Zarr group. `save` replaces one by a single rename, that of the consolidated metadata
+which `xarray.open_zarr` reads. They say under which names the chunks of each array lie, and Zarr
+has several schemes of such names: every version of a dataset takes the next scheme, so its chunks
+lie beside those of the version before. A reader sees the old dataset or the new one, never some
+arrays of each, whatever kills the writer; one that has opened a dataset can read it to its end
+while it is replaced.
 """
 
 import contextlib
+import json
 import os
+import platform
 import shutil
 import tempfile
+import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import xarray as xr
-import zarr
-import zarr.codecs
-import zarr.errors
-from jaxtyping import Float
 
-from gat_jax.runtime import locks
+from gat_jax.runtime import locks, stops
 
-# As many blocks as a cell can ever have: what is not written takes no space.
-MAX_BLOCKS = 2**31
-RECORD = "record"  # the name of the array that marks a block
-
-
-class Form(NamedTuple):
-    """What an array of blocks looks like."""
-
-    length: int  # numbers of one block
-    dtype: Any  # of NumPy
-    attributes: Mapping[str, Any] = {}  # JSON: what the numbers mean
-
-
-class DamagedBlockError(ValueError):
-    """A block cannot be read; computing it again replaces it."""
+# Schemes of the names of chunks, of which those that follow each other share no name. For arrays of
+# at least two dimensions no two of them do.
+CHUNK_NAMES = (("default", "/"), ("v2", "."), ("default", "."), ("v2", "/"))
+METADATA = "zarr.json"
+SCRATCH = ".new-"
 
 
 def check_writable(directory: Path) -> None:
@@ -68,16 +56,16 @@ def check_store(path: Path) -> None:
     """
     check_writable(path)
     entries = {entry.name for entry in path.iterdir()}
-    ours = (locks.STORE_LOCK, ".new-")
+    ours = (locks.STORE_LOCK, SCRATCH)
     if {x for x in entries if not x.startswith(ours)} and not (
-        path / "blocks" / "zarr.json"
+        path / "blocks" / METADATA
     ).is_file():
         raise ValueError(f"out: expected a sweep's store or a new path, got {path}")
 
 
 def remove_scratch(path: Path) -> None:
-    """Remove what a killed process left of a summary; the store has to be locked."""
-    for folder in path.glob(".new-*"):
+    """Remove what a killed process left in a store; the store has to be locked."""
+    for folder in path.glob(f"{SCRATCH}*"):
         shutil.rmtree(folder, ignore_errors=True)
     locks.remove_stale(path)
 
@@ -86,31 +74,135 @@ def remove_scratch(path: Path) -> None:
 def staged(directory: Path) -> Iterator[Path]:
     """Give a scratch folder whose entries replace those of `directory` when all is well.
 
-    If the body fails, `directory` is left as it was. Entries are replaced one by one: each changes
-    at once, a kill in between leaves some old and some new.
+    If the body fails, `directory` is left as it was. Entries are replaced one by one: a file
+    changes at once, a kill in between leaves some old and some new. What a killed process left of
+    its own scratch is removed.
     """
-    scratch = Path(tempfile.mkdtemp(prefix=".new-", dir=directory))
-    try:
+    with _scratch(directory) as scratch:
+        scratch.mkdir()
         yield scratch
         for entry in sorted(scratch.iterdir()):
             target = directory / entry.name
-            if target.is_dir():
+            if target.is_dir() and not target.is_symlink():
                 # A folder cannot be replaced in one step: move the old one aside first.
                 os.replace(target, scratch / f".old-{entry.name}")
             os.replace(entry, target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _scratch(directory: Path) -> Iterator[Path]:
+    """Give the path of a scratch folder, to be made; remove it, and those of killed processes.
+
+    Its name says which process of which machine it belongs to.
+    """
+    owner = f"{SCRATCH}{platform.node() or 'here'}-"
+    for folder in directory.glob(f"{owner}*"):
+        number = folder.name.removeprefix(owner).split("-")[0]
+        if number.isdecimal() and not _is_alive(int(number)):
+            shutil.rmtree(folder, ignore_errors=True)
+    scratch = directory / f"{owner}{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    with stops.scratch(scratch):
+        yield scratch
+
+
+def _is_alive(process: int) -> bool:
+    if os.name != "posix":  # elsewhere signal 0 ends the process
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # somebody else's
+        return True
+    return True
 
 
 def save(dataset: xr.Dataset, path: Path) -> None:
-    """Write a dataset as a Zarr store; `xarray.open_zarr(path)` opens it."""
+    """Write a dataset as a Zarr store, or replace one; `xarray.open_zarr(path)` opens it.
+
+    Whoever reads it sees the old dataset or the new one, see the module. Other things that lie in
+    the folder stay.
+
+    Args:
+      dataset: what is written.
+      path: of the store, a folder, made if it is not there.
+
+    Raises:
+      OSError: if the disk refuses; the old dataset is then left as it was.
+    """
     # Zarr 3 specifies strings of variable length, and none of fixed length.
     names = [name for name, coord in dataset.coords.items() if coord.dtype.kind == "U"]
     dataset = dataset.assign_coords({name: dataset[name].astype(object) for name in names})
-    with warnings.catch_warnings():
-        # Consolidated metadata is what `open_zarr` looks for first, and not yet in the standard.
-        warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
-        dataset.to_zarr(path, mode="w", zarr_format=3, consolidated=True)
+    path.mkdir(parents=True, exist_ok=True)
+    with _scratch(path) as scratch:
+        with warnings.catch_warnings():
+            # Consolidated metadata are what `open_zarr` looks for first, if not yet a standard.
+            warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
+            # Every chunk is written: one that is left out, for it holds zeros, would let a chunk of
+            # an earlier version be seen.
+            dataset.to_zarr(
+                scratch, mode="w", zarr_format=3, consolidated=True, write_empty_chunks=True
+            )
+        _replace_dataset(scratch, path)
+
+
+def _replace_dataset(new: Path, path: Path) -> None:
+    """Move a dataset that was just written, under the default names, to where another may be."""
+    scheme = CHUNK_NAMES[(_scheme_of(path) + 1) % len(CHUNK_NAMES)]
+    group = json.loads((new / METADATA).read_text(encoding="utf-8"))
+    arrays = group["consolidated_metadata"]["metadata"]
+    for name, metadata in arrays.items():
+        metadata["chunk_key_encoding"] = {
+            "name": scheme[0],
+            "configuration": {"separator": scheme[1]},
+        }
+        for chunk in (new / name / "c").rglob("*") if metadata["shape"] else [new / name / "c"]:
+            if chunk.is_file():
+                numbers = chunk.relative_to(new / name).parts[1:]
+                target = path / name / _chunk_name(numbers, *scheme)
+                _make_room(target, path / name)
+                os.replace(chunk, target)
+        _write_json(metadata, new / name / METADATA)
+    _write_json(group, new / METADATA)
+    os.replace(new / METADATA, path / METADATA)  # from here on the new dataset is what is read
+    # For readers of single arrays; after a kill they may find those of the version before.
+    for name in arrays:
+        os.replace(new / name / METADATA, path / name / METADATA)
+    for old in path.glob(f"*/{METADATA}"):
+        if old.parent.name not in arrays and '"array"' in old.read_text(encoding="utf-8"):
+            shutil.rmtree(old.parent, ignore_errors=True)  # it is no part of the dataset any more
+
+
+def _make_room(target: Path, array: Path) -> None:
+    """Make the folder of a chunk; what is in the way is of an array of other dimensions."""
+    for folder in [*reversed(target.relative_to(array).parents)]:
+        if (array / folder).is_file():
+            (array / folder).unlink()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir():
+        shutil.rmtree(target)
+
+
+def _chunk_name(numbers: Sequence[str], scheme: str, separator: str) -> str:
+    """Return where a chunk lies in the folder of its array, as the standard of Zarr 3 says."""
+    parts = ["c", *numbers] if scheme == "default" else list(numbers) or ["0"]
+    return separator.join(parts)
+
+
+def _scheme_of(path: Path) -> int:
+    """Return which of `CHUNK_NAMES` the dataset at a path has; -1 if there is none."""
+    try:
+        group = json.loads((path / METADATA).read_text(encoding="utf-8"))
+        arrays = group["consolidated_metadata"]["metadata"].values()
+        found = next(array["chunk_key_encoding"] for array in arrays)
+        return CHUNK_NAMES.index((found["name"], found["configuration"]["separator"]))
+    # No dataset, or one that cannot be read any more: there is none to be spared.
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration):
+        return -1
+
+
+def _write_json(value: Any, file: Path) -> None:
+    file.write_text(json.dumps(value, indent=2), encoding="utf-8")
 
 
 def load(path: Path) -> xr.Dataset:
@@ -119,127 +211,6 @@ def load(path: Path) -> xr.Dataset:
     Raises:
       ValueError: if there is none.
     """
-    if not (path / "zarr.json").is_file():
+    if not (path / METADATA).is_file():
         raise ValueError(f"store: expected a Zarr store, got {path}")
     return xr.open_zarr(path)
-
-
-class Blocks:
-    """The finished blocks of a sweep: records of numbers, and values of single initialisations."""
-
-    def __init__(self, path: Path, *, schema: int):
-        """Open the blocks of a store, or start with none.
-
-        Args:
-          path: of the store.
-          schema: number of what the records hold; one store has one schema.
-
-        Raises:
-          ValueError: if the store is of another schema, or damaged.
-        """
-        self.path = path / "blocks"
-        self._schema = schema
-        if not self.path.exists():
-            with staged(path) as folder:
-                zarr.create_group(folder / "blocks", zarr_format=3, attributes={"schema": schema})
-        try:
-            self._group = zarr.open_group(self.path, mode="r+")
-        except ValueError as error:
-            raise ValueError(f"damaged file {self.path / 'zarr.json'}: {error}") from error
-        found = self._group.attrs.get("schema")
-        if found != schema:
-            raise ValueError(
-                f"out: expected a store of schema {schema}, got schema {found} in {path}, "
-                "written by another version of gat_jax; choose a new path"
-            )
-        self._arrays: dict[tuple[str, str], zarr.Array] = {}
-
-    @property
-    def header(self) -> dict[str, Any]:
-        """What the blocks were computed for; empty before the first `set_header`."""
-        return {key: value for key, value in self._group.attrs.items() if key != "schema"}
-
-    def set_header(self, header: Mapping[str, Any]) -> None:
-        """Replace the header."""
-        self._group.attrs.put({"schema": self._schema, **header})
-
-    def present(self, cell: str) -> list[int]:
-        """Return the numbers of the blocks of a cell that are there, ascending."""
-        folder = self.path / cell / RECORD / "c"
-        if not folder.is_dir():
-            return []
-        return sorted(int(x.name) for x in folder.iterdir() if (x / "0").is_file())
-
-    def read(self, cell: str, name: str, block: int, form: Form) -> np.ndarray:
-        """Return an array of a block: its record, or kept values of its initialisations.
-
-        Args:
-          cell: the cell's folder.
-          name: of the array; the record's is `RECORD`.
-          block: its number.
-          form: of the array.
-
-        Raises:
-          DamagedBlockError: names the file if it is damaged or missing.
-          ValueError: if the store holds this array in another form.
-        """
-        file = self.path / cell / name / "c" / str(block) / "0"
-        if not file.is_file():
-            raise DamagedBlockError(f"damaged block: expected a file {file}, got none")
-        array = self._array(cell, name, form)
-        try:
-            return np.asarray(array[block])
-        except ValueError as error:
-            raise DamagedBlockError(f"damaged block {file}: {error}") from error
-
-    def write(
-        self,
-        cell: str,
-        block: int,
-        record: Float[np.ndarray, " length"],
-        attributes: Mapping[str, Any],
-        init_values: Mapping[str, np.ndarray],
-    ) -> None:
-        """Store a block: values of single initialisations first, the record last.
-
-        Args:
-          cell: the cell's folder.
-          block: its number.
-          record: its numbers.
-          attributes: what they mean, the same for all blocks of a cell.
-          init_values: an array for each kind of value, of the same length in all blocks.
-        """
-        for name, values in init_values.items():
-            self._array(cell, name, Form(len(values), values.dtype))[block] = values
-        self._array(cell, RECORD, Form(len(record), record.dtype, attributes))[block] = record
-
-    def _array(self, cell: str, name: str, form: Form) -> zarr.Array:
-        """Return the array of all blocks of a cell, made where there is none.
-
-        Metadata that are damaged count as none: they are written anew, and the blocks stay.
-
-        Raises:
-          ValueError: if there is one of another form.
-        """
-        if (cell, name) not in self._arrays:
-            # A block of zeros must have a file as well, or it would not be there.
-            with zarr.config.set({"array.write_empty_chunks": True}):
-                with contextlib.suppress(zarr.errors.ContainsArrayError):
-                    self._group.create_array(
-                        f"{cell}/{name}",
-                        shape=(MAX_BLOCKS, form.length),
-                        chunks=(1, form.length),
-                        dtype=form.dtype,
-                        attributes=dict(form.attributes),
-                        compressors=zarr.codecs.Crc32cCodec(),
-                        fill_value=0,
-                    )
-                array = zarr.open_array(self.path / cell / name, mode="r+")
-            found = Form(array.shape[1], array.dtype, array.attrs.asdict())
-            if found != form._replace(dtype=np.dtype(form.dtype)):
-                raise ValueError(
-                    f"out: expected the fields of schema {self._schema}, got others in "
-                    f"{self.path / cell / name}"
-                )
-            self._arrays[cell, name] = array
-        return self._arrays[cell, name]

@@ -20,6 +20,12 @@ from gat_jax.sampling.counts import (
     decode,
     dim_sizes,
 )
+from gat_jax.sampling.memory import (
+    check_memory,
+    check_pairs,
+    compile_memory,
+    memory_limit,
+)
 from gat_jax.sampling.random_bits import (
     draw_bits,
     named_key,
@@ -55,10 +61,14 @@ __all__ = [
     "MeasuredTile",
     "PreparedCell",
     "Tile",
+    "check_memory",
+    "check_pairs",
+    "compile_memory",
     "decode",
     "dim_sizes",
     "draw_bits",
     "measure_tiles",
+    "memory_limit",
     "named_key",
     "params_of",
     "prepare_cell",

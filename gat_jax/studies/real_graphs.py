@@ -13,7 +13,7 @@ from gat_jax.graphs import NodeTask, TwinCounts, TwinPairs, twins
 from gat_jax.layers import LayerConfig
 from gat_jax.report import count as count_of
 from gat_jax.runtime.stats import mean_share_interval
-from gat_jax.sampling import Cell, Counts, prepare_cell, sample
+from gat_jax.sampling import Cell, Counts, check_memory, check_pairs, prepare_cell, sample
 from gat_jax.studies import claim_ids
 from gat_jax.studies.claims import FEW_PAIRS, Claim, Measurement, deterministic
 
@@ -48,7 +48,7 @@ def prepare(task: NodeTask) -> list[PreparedRow]:
 
     Raises:
       ValueError: names the graph, if it has self-loops already, labels that do not fit, or so many
-        twins that the machine's memory would not do.
+        twins, or twins of so many neighbours, that the machine's memory would not do.
     """
     try:
         return [_prepare_row(task, loops) for loops in LOOPS]
@@ -61,6 +61,7 @@ def _prepare_row(task: NodeTask, loops: str) -> PreparedRow:
     looped = graphs.add_self_loops(task.graph)
     graph = task.graph if loops == "without" else looped
     classes = twins.twin_classes(graph)
+    check_pairs(twins.count_twins(classes).pairs, None, task.name)  # before they are listed
     pairs = twins.twin_pairs(classes)
     is_node, is_edge = graphs.padding_masks(graph)
     floor = unavoidable_floor = None
@@ -70,7 +71,7 @@ def _prepare_row(task: NodeTask, loops: str) -> PreparedRow:
     if len(pairs.first):
         for heads in HEADS:
             cell = _cell(task.name, loops, heads)
-            prepare_cell(cell, graph, pairs, seed=0, only_signs=True)
+            check_memory(prepare_cell(cell, graph, pairs, seed=0, only_signs=True).shape, None)
     row = GraphRow(
         graph=task.name,
         loops=loops,

@@ -1,5 +1,6 @@
 """Figures of a sweep: how often twins collide in each cell, and how far apart they are."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from gat_jax.report.style import PALETTES, Theme, new_figure, style_axes
+from gat_jax.runtime.text import visible
 from gat_jax.sweeps.spec import AXES
 
 # More curves cannot be told apart, nor more rows be read.
@@ -50,7 +52,7 @@ def collisions(dataset: xr.Dataset, axes: list[str], theme: Theme = "light") -> 
             fontsize=9,
             bbox={"facecolor": colors.background, "edgecolor": "none", "pad": 1},
         )
-    ax.set_yticks(range(len(shown)), [name for name, _ in shown])
+    ax.set_yticks(range(len(shown)), [name for name, _ in shown], parse_math=False)
     ax.set_xlim(-0.02, 1.02)
     ax.set_ylim(len(shown) - 0.4, -0.6)
     style_axes(ax, colors, "share of pairs that collide\n(95% interval shaded)", "")
@@ -86,7 +88,9 @@ def histograms(dataset: xr.Dataset, axes: list[str], theme: Theme = "light") -> 
     style_axes(top, colors, "normalised entropy of a twin's row", "share of rows below")
     style_axes(bottom, colors, "log10 of the largest difference of outputs", "share of pairs")
     for ax in (top, bottom):
-        ax.legend(frameon=False, fontsize=8, labelcolor=colors.text, loc="upper left")
+        legend = ax.legend(frameon=False, fontsize=8, labelcolor=colors.text, loc="upper left")
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     return fig
 
 
@@ -100,7 +104,10 @@ def save_figure(name: str, dataset: xr.Dataset, path: Path) -> None:
     """
     draw = {"collisions.png": collisions, "histograms.png": histograms}[name]
     figure = draw(dataset, [axis for axis in AXES if axis in dataset.dims])
-    figure.savefig(path, dpi=200, facecolor=figure.get_facecolor())
+    with warnings.catch_warnings():
+        # A letter that the font lacks becomes a box, which is no reason for lines on a terminal.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        figure.savefig(path, dpi=200, facecolor=figure.get_facecolor())
 
 
 def _cells(dataset: xr.Dataset, axes: list[str]) -> list[tuple[str, xr.Dataset]]:
@@ -115,4 +122,8 @@ def _cells(dataset: xr.Dataset, axes: list[str]) -> list[tuple[str, xr.Dataset]]
 
 
 def _label(axis: str, value) -> str:
-    return f"{axis} {value}" if isinstance(value, int | float) else str(value)
+    if isinstance(value, int | float):
+        return f"{axis} {value}"
+    text = visible(value)
+    # matplotlib leaves labels that begin with an underscore out of legends.
+    return f"{axis} {text}" if text.startswith("_") else text

@@ -1,14 +1,12 @@
-"""The cells of a sweep, ready to be computed, and what a store says of them.
+"""The cells of a sweep: ready to be computed, or as a store knows them.
 
 The initialisations of a cell are cut into blocks of a size that the cell alone decides, so that
 blocks are the same whoever computes them, and a larger sweep goes on with those of a smaller one.
 """
 
-import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,17 +20,19 @@ from gat_jax.graphs import TwinPairs, load_graph, twins
 from gat_jax.layers import LayerConfig
 from gat_jax.runtime.devices import device_name
 from gat_jax.sampling import Cell, PreparedCell, prepare_cell
-from gat_jax.sweeps.spec import AXES, SweepSpec
+from gat_jax.sweeps.header import GraphFacts, Header, graph_id
+from gat_jax.sweeps.spec import SweepSpec
 
 MAX_BLOCK_TILES = 64
 
 
 class Entry(NamedTuple):
-    """One cell of the grid, ready to be computed."""
+    """One cell of the grid, as far as its blocks are to be read."""
 
     key: str  # its folder in the store
+    name: str  # for people
     labels: dict[str, Any]  # its value on every axis
-    prepared: PreparedCell
+    graph: GraphFacts
     num_inits: int
     block_size: int  # initialisations of a block, in whole tiles
     precision: float | None  # width of the interval that ends the cell early
@@ -41,17 +41,17 @@ class Entry(NamedTuple):
     @property
     def num_heads(self) -> int:
         """Heads of its layer."""
-        return self.prepared.cell.layer.heads
+        return self.labels["heads"]
 
     @property
     def num_pairs(self) -> int:
         """Pairs of twins of its graph."""
-        return len(self.prepared.shape.layout.pairs)
+        return self.graph.num_pairs
 
     @property
     def num_classes(self) -> int:
         """Classes of twins of its graph, those of one node left out."""
-        return self.prepared.shape.layout.num_classes
+        return self.graph.num_classes
 
     @property
     def num_blocks(self) -> int:
@@ -68,39 +68,129 @@ class Grid(NamedTuple):
 
     spec: SweepSpec
     entries: list[Entry]  # the cells that exist, in the order of the grid
-    header: dict[str, Any]  # what a store says of its blocks
+    header: Header  # what a store says of its blocks
+    prepared: dict[str, PreparedCell]  # by key, ready to be computed; empty if read from a store
 
 
-def prepare(spec: SweepSpec) -> Grid:
+class NamedGraph(NamedTuple):
+    """A graph of a spec, with all that is known of it."""
+
+    graph: jraph.GraphsTuple
+    digest: str  # of its contents
+    pairs: TwinPairs
+    facts: GraphFacts
+
+
+def prepare(spec: SweepSpec, *, memory: int | None = None) -> Grid:
     """Read the graphs of a spec and prepare every cell that exists.
 
+    Args:
+      spec: of the sweep.
+      memory: bytes that it may take; None: as `memory_limit` says.
+
     Raises:
-      ValueError: if a graph cannot be used, or a cell cannot be sampled.
+      ValueError: if a graph cannot be used, a cell cannot be sampled, or the memory does not
+        suffice.
     """
-    graphs = {name: load_graph(name) for name in spec.graph}
-    pairs = {name: _twin_pairs(name, graph) for name, graph in graphs.items()}
-    entries = []
-    for values in itertools.product(*spec.axes.values()):
-        labels = dict(zip(spec.axes, values, strict=True))
-        if labels["layer"] == "gcn" and labels["heads"] != 1:
-            continue
-        name = labels["graph"]
-        entries.append(_entry(spec, labels, graphs[name], pairs[name]))
-    if not entries:
+    graphs = _load_graphs(spec, sampling.memory_limit(memory))
+    digests = {name: graph.digest for name, graph in graphs.items()}
+    facts = {name: graph.facts for name, graph in graphs.items()}
+    prepared, sizes = {}, {}
+    for labels in _labels(spec):
+        graph = graphs[labels["graph"]]
+        key = _key(labels, graph.digest)
+        prepared[key] = _prepare(spec, labels, graph)
+        shape = prepared[key].shape
+        sampling.check_memory(shape, memory)
+        last = 2**32 * shape.batch_size  # a batch has a number of 32 bits
+        if spec.num_inits > last:
+            raise ValueError(f"num_inits: expected at most {last}, got {spec.num_inits}")
+        num_tiles = max(1, min(spec.block_size // shape.tile_size, MAX_BLOCK_TILES))
+        sizes[key] = num_tiles * shape.tile_size
+    if not prepared:
         raise ValueError("heads: expected 1 among them for gcn, got none: the grid has no cell")
-    return Grid(spec, entries, _header(spec, graphs))
+    header = Header(
+        spec=spec,
+        graph_digests=digests,
+        graphs=facts,
+        block_sizes=sizes,
+        device=device_name(),
+        version_jax=jax.__version__,
+        version_jaxlib=jaxlib.version.__version__,
+        batches_per_tile=sampling.BATCHES_PER_TILE,
+    )
+    return grid_of(header)._replace(prepared=prepared)
 
 
-def _twin_pairs(name: str, graph: jraph.GraphsTuple) -> TwinPairs:
-    pairs = twins.twin_pairs(twins.twin_classes(graph))
-    if len(pairs.first) == 0:
-        raise ValueError(f"graph: expected non-trivial twins, got none in {name}")
-    return pairs
+def grid_of(header: Header) -> Grid:
+    """Return the cells that a header speaks of, to read their blocks.
+
+    Raises:
+      ValueError: if it lacks one.
+    """
+    spec, entries = header.spec, []
+    for labels in _labels(spec):
+        key = _key(labels, header.graph_digests[labels["graph"]])
+        if key not in header.block_sizes:
+            raise ValueError(f"store: expected the size of the blocks of {key}, got none")
+        entries.append(
+            Entry(
+                key=key,
+                name=_name(labels),
+                labels=labels,
+                graph=header.graphs[labels["graph"]],
+                num_inits=spec.num_inits,
+                block_size=header.block_sizes[key],
+                precision=spec.precision,
+                is_kept=spec.keep == "raw",
+            )
+        )
+    return Grid(spec, entries, header, {})
 
 
-def _entry(
-    spec: SweepSpec, labels: dict[str, Any], graph: jraph.GraphsTuple, pairs: TwinPairs
-) -> Entry:
+def _labels(spec: SweepSpec) -> list[dict[str, Any]]:
+    """Return the values on every axis of each cell that exists, in the order of the grid."""
+    cells = [
+        dict(zip(spec.axes, values, strict=True))
+        for values in itertools.product(*spec.axes.values())
+    ]
+    return [labels for labels in cells if labels["layer"] != "gcn" or labels["heads"] == 1]
+
+
+def _load_graphs(spec: SweepSpec, memory: int) -> dict[str, NamedGraph]:
+    found: dict[str, NamedGraph] = {}
+    for name in spec.graph:
+        graph = load_graph(name)
+        digest = _digest(graph)
+        for other, known in found.items():
+            if graph_id(other, known.digest) == graph_id(name, digest):
+                raise ValueError(
+                    f"graph: expected different graphs, got {other} and {name}, which are the same"
+                )
+        classes = twins.twin_classes(graph)
+        counts = twins.count_twins(classes)
+        if counts.pairs == 0:
+            raise ValueError(f"graph: expected non-trivial twins, got none in {name}")
+        sampling.check_pairs(counts.pairs, memory, name)  # before they are listed
+        num_nodes, num_features = np.shape(graph.nodes)
+        facts = GraphFacts(
+            num_nodes, len(graph.senders), num_features, counts.pairs, counts.classes
+        )
+        found[name] = NamedGraph(graph, digest, twins.twin_pairs(classes), facts)
+    return found
+
+
+def _digest(graph: jraph.GraphsTuple) -> str:
+    """Return a digest of a graph's contents, with their shapes and types."""
+    digest = hashlib.sha256()
+    for part in (graph.nodes, graph.senders, graph.receivers):
+        values = np.ascontiguousarray(part)
+        digest.update(f"{values.dtype.str}{values.shape}".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def _prepare(spec: SweepSpec, labels: dict[str, Any], graph: NamedGraph) -> PreparedCell:
     layer = LayerConfig(
         layer=labels["layer"],
         heads=labels["heads"],
@@ -108,89 +198,36 @@ def _entry(
         initializer=labels["initializer"],
     )
     cell = Cell(
-        labels["graph"], layer, labels["features"], slope=labels["slope"], gain=labels.get("gain")
+        graph_id(labels["graph"], graph.digest),
+        layer,
+        labels["features"],
+        slope=labels["slope"],
+        gain=labels.get("gain"),
     )
-    prepared = prepare_cell(
+    return prepare_cell(
         cell,
-        graph,
-        pairs,
+        graph.graph,
+        graph.pairs,
         seed=spec.seed,
         only_signs=spec.measure == "collisions",
         keep_values=spec.keep == "raw",
     )
-    # A name for people, and a digest that tells apart what the name does not: two files of one
-    # name in different folders.
-    name = ".".join(
+
+
+def _name(labels: dict[str, Any]) -> str:
+    return ".".join(
         f"{axis[0]}{value}" if isinstance(value, int | float) else Path(value).name
         for axis, value in labels.items()
     )
-    digest = hashlib.sha256(json.dumps(labels, sort_keys=True).encode()).hexdigest()
-    num_tiles = max(1, min(spec.block_size // prepared.shape.tile_size, MAX_BLOCK_TILES))
-    return Entry(
-        key=f"{name}-{digest[:8]}",
-        labels=labels,
-        prepared=prepared,
-        num_inits=spec.num_inits,
-        block_size=num_tiles * prepared.shape.tile_size,
-        precision=spec.precision,
-        is_kept=spec.keep == "raw",
-    )
 
 
-# --- the header of a store ----------------------------------------------------------------------
+def _key(labels: dict[str, Any], digest: str) -> str:
+    """Return the folder of a cell: words for people, and a digest that tells all cells apart.
 
-
-def _header(spec: SweepSpec, graphs: Mapping[str, jraph.GraphsTuple]) -> dict[str, Any]:
-    """Return what a store says of its blocks: the spec, and what bit-equality rests on."""
-    digests = {}
-    for name, graph in graphs.items():
-        parts = (graph.nodes, graph.senders, graph.receivers)
-        joined = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
-        digests[name] = hashlib.sha256(joined).hexdigest()
-    return {
-        "spec": json.loads(json.dumps(dataclasses.asdict(spec))),
-        "graph_digests": digests,
-        "device": device_name(),
-        "version_jax": jax.__version__,
-        "version_jaxlib": jaxlib.version.__version__,
-        "batches_per_tile": sampling.BATCHES_PER_TILE,
-    }
-
-
-def check_enlarges(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Check that a store's blocks are a part of what is to be computed.
-
-    Args:
-      old: header of the store; empty for a new one.
-      new: header of what is asked for.
-
-    Raises:
-      ValueError: shows the difference.
+    Of a graph that is no built-in one the contents count, not the name, which may be of any length
+    and spelled in many ways.
     """
-    if not old:
-        return
-    differences = []
-    for field in ("device", "version_jax", "version_jaxlib", "batches_per_tile"):
-        if old.get(field) != new[field]:
-            differences.append(f"{field} {old.get(field)} in the store, {new[field]} here")
-    for name, digest in old["graph_digests"].items():
-        if new["graph_digests"].get(name, digest) != digest:
-            differences.append(f"graph {name} has changed since")
-    before, now = old["spec"], new["spec"]
-    for field in ("seed", "measure", "keep", "block_size"):
-        if before[field] != now[field]:
-            differences.append(f"{field} {before[field]} in the store, {now[field]} asked for")
-    for axis in AXES:
-        missing = [str(value) for value in before[axis] if value not in now[axis]]
-        if missing:
-            differences.append(f"{axis} without {', '.join(missing)}, which the store has")
-    if now["gain"] and not before["gain"]:
-        differences.append("gain given, but the store has the initialisers' own")
-    if now["num_inits"] < before["num_inits"]:
-        differences.append(f"num_inits {before['num_inits']} in the store, {now['num_inits']} now")
-    if (now["precision"] or 0.0) > (before["precision"] or 0.0):
-        differences.append(f"precision {before['precision']} in the store, {now['precision']} now")
-    if differences:
-        raise ValueError(
-            f"out: expected a spec that enlarges the store's, got: {'; '.join(differences)}"
-        )
+    known = graph_id(labels["graph"], digest)
+    labels = labels | {"graph": known}
+    words = _name(labels if known != f"sha256:{digest}" else labels | {"graph": "file"})
+    return f"{words}-{hashlib.sha256(json.dumps(labels, sort_keys=True).encode()).hexdigest()[:8]}"

@@ -9,9 +9,11 @@ import jax
 
 from gat_jax import sampling
 from gat_jax.runtime import engine
-from gat_jax.runtime.store import Blocks
-from gat_jax.sweeps import grid, records
-from gat_jax.sweeps.grid import Entry, Grid
+from gat_jax.runtime.blocks import Blocks
+from gat_jax.sampling import PreparedCell
+from gat_jax.sweeps import records
+from gat_jax.sweeps.grid import Grid
+from gat_jax.sweeps.header import check_enlarges, header_from
 from gat_jax.sweeps.runner import Machine
 
 
@@ -23,7 +25,8 @@ class CellPlan(NamedTuple):
     num_stored: int  # blocks that are there already
     block_size: int  # initialisations of a block, at most as many as the cell has
     chunk_size: int  # initialisations under way at once
-    memory: int  # bytes
+    memory: int  # bytes, while it is computed
+    compiling: int  # bytes, at most, while its program is compiled
     seconds: float  # by one timed call of its program, without compiling
     program: engine.Program  # cells of one shape share it
 
@@ -45,35 +48,37 @@ def plan_sweep(cells: Grid, machine: Machine, path: Path) -> Iterator[CellPlan]:
     """
     blocks = None
     if (path / "blocks").is_dir():
-        blocks = Blocks(path, schema=records.SCHEMA)
-        grid.check_enlarges(blocks.header, cells.header)
+        blocks = Blocks(path, schema=records.SCHEMA, is_read_only=True)
+        check_enlarges(header_from(blocks.header, path), cells.header)
     seconds: dict[engine.Program, float] = {}
     for entry in cells.entries:
-        size, calls = machine.call_size(entry), machine.calls_under_way(entry)
-        program = machine.program_of(entry)
+        prepared = cells.prepared[entry.key]
+        size, calls = machine.call_size(prepared), machine.calls_under_way(prepared)
+        program = machine.program_of(prepared)
         if program not in seconds:
-            seconds[program] = _time_call(program, entry)
+            seconds[program] = _time_call(program, prepared)
         stored = {} if blocks is None else records.read_blocks(blocks, entry)[0]
         missing = entry.num_inits - sum(int(counts.num_inits) for counts in stored.values())
         yield CellPlan(
-            name=entry.key.rsplit("-", 1)[0],
+            name=entry.name,
             num_blocks=entry.num_blocks,
             num_stored=len(stored),
             block_size=min(entry.block_size, entry.num_inits),
             chunk_size=min(calls * size, -(-entry.num_inits // size) * size),
             memory=program.memory.running + calls * program.memory.results,
+            compiling=sampling.compile_memory(prepared.shape),
             seconds=seconds[program] * -(-missing // size),
             program=program,
         )
 
 
-def _time_call(program: engine.Program, entry: Entry) -> float:
+def _time_call(program: engine.Program, prepared: PreparedCell) -> float:
     """Return the seconds that one tile on each device takes."""
-    shape = entry.prepared.shape
+    shape = prepared.shape
     (tile,) = sampling.split_into_tiles(0, shape.tile_size, shape)
     seconds = 0.0
     for _ in range(2):  # the first call also allocates
         start = time.perf_counter()
-        jax.block_until_ready(program(entry.prepared.inputs, [tile] * len(program.devices)))
+        jax.block_until_ready(program(prepared.inputs, [tile] * len(program.devices)))
         seconds = time.perf_counter() - start
     return seconds

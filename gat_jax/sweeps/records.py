@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from gat_jax.runtime.blocks import RECORD, Blocks, DamagedBlockError, Form
 from gat_jax.runtime.stats import mean_share_interval
-from gat_jax.runtime.store import RECORD, Blocks, DamagedBlockError, Form
 from gat_jax.sampling import COUNT_FIELDS, Counts, InitValues, dim_sizes
 from gat_jax.sweeps.grid import Entry
 

@@ -22,11 +22,12 @@ from jax.experimental import multihost_utils
 
 from gat_jax import sampling
 from gat_jax.runtime import engine, locks, store
-from gat_jax.runtime.devices import Devices, default_devices, provenance, total_memory
-from gat_jax.runtime.store import Blocks
-from gat_jax.sampling import Counts, InitValues, Tile, decode, measure_tiles
+from gat_jax.runtime.blocks import Blocks
+from gat_jax.runtime.devices import Devices, default_devices, provenance
+from gat_jax.sampling import Counts, InitValues, PreparedCell, Tile, decode, measure_tiles
 from gat_jax.sweeps import grid, records
 from gat_jax.sweeps.grid import Entry, Grid
+from gat_jax.sweeps.header import check_enlarges, header_from
 from gat_jax.sweeps.spec import SweepSpec
 from gat_jax.sweeps.summary import save_summary, summarise
 
@@ -57,7 +58,8 @@ class Machine:
     chunk_size: int | None = None
     """initialisations under way at once, in whole tiles of every device; None: by `memory`"""
     memory: int | None = None
-    """bytes that chunks of automatic size may take; None: a quarter of what there is"""
+    """bytes that it may take, to compile and to compute; None: a quarter of what there is, and as
+    much as a `chunk_size` takes"""
 
     def __post_init__(self):
         """Refuse what nothing can be computed on."""
@@ -66,24 +68,33 @@ class Machine:
         if self.chunk_size is not None and self.chunk_size < 1:
             raise ValueError(f"chunk_size: expected at least 1, got {self.chunk_size}")
 
-    def program_of(self, entry: Entry) -> engine.Program:
-        """Return the compiled program of a cell, which it shares with all cells of its shape."""
-        return engine.Program.of(entry.prepared.work, self.devices)
+    def program_of(self, prepared: PreparedCell) -> engine.Program:
+        """Return the compiled program of a cell, which it shares with all cells of its shape.
 
-    def calls_under_way(self, entry: Entry) -> int:
+        Raises:
+          ValueError: if the memory does not suffice to compile it.
+        """
+        sampling.check_memory(prepared.shape, self.memory)
+        return engine.Program.of(prepared.work, self.devices)
+
+    def calls_under_way(self, prepared: PreparedCell) -> int:
         """Return how many tiles of a cell every device may have under way at once.
 
         Raises:
           ValueError: if the memory does not suffice for one.
         """
+        calls = engine.MAX_CALLS_UNDER_WAY
+        if self.chunk_size is None or self.memory is not None:
+            memory = sampling.memory_limit(self.memory)
+            calls = self.program_of(prepared).calls_within(memory)
         if self.chunk_size is None:
-            memory = total_memory() // 4 if self.memory is None else self.memory
-            return self.program_of(entry).calls_within(memory)
-        return max(1, self.chunk_size // self.call_size(entry))
+            return calls
+        wanted = max(1, self.chunk_size // self.call_size(prepared))
+        return wanted if self.memory is None else min(wanted, calls)
 
-    def call_size(self, entry: Entry) -> int:
+    def call_size(self, prepared: PreparedCell) -> int:
         """Return the initialisations of one tile on every device."""
-        return entry.prepared.shape.tile_size * len(self.devices)
+        return prepared.shape.tile_size * len(self.devices)
 
 
 def run_sweep(
@@ -117,8 +128,8 @@ def run_sweep(
       OSError: if the disk refuses a block. The blocks that are stored are kept.
       SummaryError: if the summary cannot be written; the same call writes it from the blocks.
     """
-    path, cells = Path(path), grid.prepare(spec)
-    machine = machine or Machine()
+    path, machine = Path(path), machine or Machine()
+    cells = grid.prepare(spec, memory=machine.memory)
     # Taken first: a long computation must not be lost to what is unknown afterwards.
     origin = provenance()
     with opened(cells, path) as blocks:
@@ -167,13 +178,13 @@ def opened(cells: Grid, path: Path) -> Iterator[Blocks]:
                 lock = stack.enter_context(locks.locked(path))
                 store.remove_scratch(path)
                 blocks = Blocks(path, schema=records.SCHEMA)
-                grid.check_enlarges(blocks.header, cells.header)
-                blocks.set_header(cells.header)
+                check_enlarges(header_from(blocks.header, path), cells.header)
+                blocks.set_header(cells.header.to_json())
                 locks.share(lock)
         except Exception as error:  # the others wait for word, whatever it was
             refusal = error
         if jax.process_count() > 1:
-            refusal = _agree(cells.header, refusal)
+            refusal = _agree(cells.header.to_json(), refusal)
         if refusal is not None:
             raise refusal
         if not is_first:
@@ -225,7 +236,8 @@ def _compute_all(
             if block not in found
         ]
         numbers = _until_done(wanted, prefix, entry, blocks, should_stop)
-        for block, counts, values in _run_blocks(entry, numbers, machine):
+        prepared = cells.prepared[entry.key]
+        for block, counts, values in _run_blocks(entry, prepared, numbers, machine):
             records.write_block(blocks, entry, block, counts, values)
             prefix.add(block, counts)
             stored += int(counts.num_inits)
@@ -254,7 +266,7 @@ def _until_done(
 
 
 def _run_blocks(
-    entry: Entry, numbers: Iterator[int], machine: Machine
+    entry: Entry, prepared: PreparedCell, numbers: Iterator[int], machine: Machine
 ) -> Iterator[tuple[int, Counts, dict[str, np.ndarray]]]:
     """Compute blocks of a cell, keeping the devices busy across their borders.
 
@@ -267,7 +279,7 @@ def _run_blocks(
     first_number = next(numbers, None)
     if first_number is None:  # nothing to do, and so nothing to compile
         return
-    shape, under_way = entry.prepared.shape, []
+    shape, under_way = prepared.shape, []
 
     def tiles() -> Iterator[Tile]:
         for block in itertools.chain([first_number], numbers):
@@ -277,10 +289,10 @@ def _run_blocks(
             yield from cut
 
     results = measure_tiles(
-        entry.prepared,
+        prepared,
         tiles(),
         devices=machine.devices,
-        calls_under_way=machine.calls_under_way(entry),
+        calls_under_way=machine.calls_under_way(prepared),
     )
     for first_result in results:
         block, num_tiles = under_way.pop(0)
@@ -289,7 +301,7 @@ def _run_blocks(
         counts = decode(tally, entry.inits_of(block), shape)
         if not all(np.isfinite(getattr(counts, name)) for name in sampling.SUMS):
             raise ValueError(
-                f"{entry.key}: expected numbers that float32 holds, got an overflow; "
+                f"{entry.name}: expected numbers that float32 holds, got an overflow; "
                 "use smaller features or a smaller gain"
             )
         kept = [result.values for result in group if result.values is not None]

@@ -82,6 +82,9 @@ class SweepSpec:
                 object.__setattr__(self, axis, values)
             if not values and axis != "gain":
                 raise ValueError(f"{axis}: expected at least one value, got none")
+            for value in values:
+                if isinstance(value, str) and not _is_text(value):
+                    raise ValueError(f"{axis}: expected names that are valid text, got {value}")
             if len(set(values)) < len(values):
                 twice = next(value for value in values if values.count(value) > 1)
                 raise ValueError(f"{axis}: expected different values, got {twice} twice")
@@ -104,10 +107,42 @@ class SweepSpec:
         return {axis: getattr(self, axis) for axis in AXES if axis != "gain" or self.gain}
 
 
-def spec_from(stored: Mapping[str, Any]) -> SweepSpec:
-    """Return a spec from its fields as JSON holds them, with lists in the place of tuples."""
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
-    return SweepSpec(**fields)
+def _is_text(value: str) -> bool:
+    """Whether a store can hold a name, which a path of bytes that are no text can not."""
+    try:
+        return "\0" not in value and bool(value.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def spec_from(stored: Mapping[str, Any], place: str) -> SweepSpec:
+    """Return a spec from its fields as JSON holds them, with lists in the place of tuples.
+
+    Args:
+      stored: all fields by name.
+      place: where they stand, for messages.
+
+    Raises:
+      ValueError: names a field that is missing, unknown, or of the wrong type or value.
+    """
+    names = [field.name for field in dataclasses.fields(SweepSpec)]
+    for name in names:
+        if name not in stored:
+            raise ValueError(f"{place}: {name}: expected a value, got none")
+    values = {}
+    for name, value in stored.items():
+        if name not in names:
+            raise ValueError(f"{place}: {name}: expected no such field, got {str(value)[:200]}")
+        is_none = name == "precision" and value is None
+        values[name] = None if is_none else _convert(place, name, value)
+    return _spec(values, place)
+
+
+def _spec(values: dict[str, Any], place: Path | str) -> SweepSpec:
+    try:
+        return SweepSpec(**values)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
 
 
 # --- TOML files ---------------------------------------------------------------------------------
@@ -139,10 +174,7 @@ def load_spec(path: Path) -> SweepSpec:
         if key not in valid:
             raise ValueError(f"{path}: expected no key {key!r}{_nearest(key, valid)}")
         values[key] = _convert(path, key, value)
-    try:
-        return SweepSpec(**values)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    return _spec(values, path)
 
 
 def _explain(error: tomllib.TOMLDecodeError, text: str, valid: list[str]) -> str:
@@ -163,13 +195,16 @@ def _nearest(key: str, valid: list[str]) -> str:
     return f" (perhaps you meant {nearest[0]})" if nearest else ""
 
 
-def _convert(path: Path, key: str, value: Any) -> Any:
+def _convert(place: Path | str, key: str, value: Any) -> Any:
     """Check the type of a value, and make a tuple of the values of an axis."""
     kind = NUMBERS.get(key, str)
     accepted = (int, float) if kind is float else kind
     items: list[Any] = value if key in AXES and isinstance(value, list) else [value]
     for item in items:
         if not isinstance(item, accepted) or isinstance(item, bool):
-            raise ValueError(f"{path}: {key}: expected {kind.__name__}, got {item!r}")
-    converted = tuple(kind(x) for x in items)
+            raise ValueError(f"{place}: {key}: expected {kind.__name__}, got {repr(item)[:200]}")
+    try:
+        converted = tuple(kind(x) for x in items)
+    except OverflowError:  # a whole number that no float holds
+        raise ValueError(f"{place}: {key}: expected a number, got a far larger one") from None
     return converted if key in AXES else converted[0]

@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +14,53 @@ import xarray as xr
 
 from gat_jax import sampling
 from gat_jax.runtime import locks, store
+from gat_jax.runtime.blocks import Blocks
 from gat_jax.runtime.stats import binomial_interval
-from gat_jax.runtime.store import Blocks
 from gat_jax.sampling import Counts
 from gat_jax.sweeps import grid, records
 from gat_jax.sweeps.grid import Entry, Grid
+from gat_jax.sweeps.header import header_from
 from gat_jax.sweeps.records import SCHEMA, Prefix, collision_interval
-from gat_jax.sweeps.spec import AXES, spec_from
+from gat_jax.sweeps.spec import AXES
 from gat_jax.symmetry import CAUSES
 
 
 def load_blocks(path: Path | str) -> tuple[Grid, Blocks]:
     """Open the store of a sweep to read it: its cells, as they were last asked for, and its blocks.
 
+    Nothing but the store is needed, and nothing is written.
+
     Raises:
-      ValueError: if it is no store of a sweep, of another schema, or damaged, or if its graphs
-        cannot be read any more.
+      ValueError: if it is no store of a sweep, of another schema, or damaged.
     """
     path = Path(path)
     if not (path / "blocks").is_dir():
         raise ValueError(f"store: expected a sweep's store, got {path}")
-    blocks = Blocks(path, schema=SCHEMA)
-    stored = blocks.header.get("spec")
-    if stored is None:
+    blocks = Blocks(path, schema=SCHEMA, is_read_only=True)
+    header = header_from(blocks.header, path)
+    if header is None:
         raise ValueError(f"store: expected a sweep's store, got one without a spec, {path}")
-    return grid.prepare(spec_from(stored)), blocks
+    return grid.grid_of(header), blocks
 
 
-def summarise(cells: Grid, blocks: Blocks, provenance: Mapping[str, str]) -> xr.Dataset:
+def _say_nothing(message: str) -> None:
+    pass
+
+
+def summarise(
+    cells: Grid,
+    blocks: Blocks,
+    provenance: Mapping[str, str],
+    *,
+    on_damage: Callable[[str], None] = _say_nothing,
+) -> xr.Dataset:
     """Add up the stored blocks of every cell, as far as they go without a gap.
 
     Args:
       cells: of the sweep.
       blocks: of its store.
       provenance: what the numbers were computed with; it becomes attributes.
+      on_damage: told of each block that is there and cannot be read; it counts as missing.
 
     Returns:
       A dataset whose dimensions are the axes of the grid, and `head`, `cause`, `joint_cause`,
@@ -57,7 +70,10 @@ def summarise(cells: Grid, blocks: Blocks, provenance: Mapping[str, str]) -> xr.
     spec, found = cells.spec, {}
     for entry in cells.entries:
         prefix = Prefix(entry)
-        for block, counts in records.read_blocks(blocks, entry)[0].items():
+        sound, messages = records.read_blocks(blocks, entry)
+        for message in messages:
+            on_damage(message)
+        for block, counts in sound.items():
             prefix.add(block, counts)
         found[tuple(entry.labels.values())] = entry, prefix
     summaries = [
@@ -165,8 +181,8 @@ def _moments(counts: Counts) -> list[float]:
 
 def save_summary(dataset: xr.Dataset, path: Path) -> None:
     """Replace the summary of a store, which this process has locked."""
-    with locks.one_at_a_time(path), store.staged(path) as folder:
-        store.save(dataset, folder)
+    with locks.one_at_a_time(path):
+        store.save(dataset, path)
 
 
 def load_raw(path: Path | str, **labels: Any) -> xr.Dataset:

@@ -80,7 +80,8 @@ def test_a_figure_that_raises_costs_one_line_and_that_figure(tmp_path, monkeypat
     assert names(tmp_path / "figures") == drawn
     assert "This picture could not be drawn" in (tmp_path / "report.html").read_text()
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
-    assert line.endswith("; missing: figures/survival.png (RuntimeError: it broke)")
+    expected = "error: missing: figures/survival.png (RuntimeError: it broke); the numbers are in "
+    assert line.startswith(expected)
     assert str(tmp_path / "claims.json") in line
 
 
@@ -220,7 +221,7 @@ def test_a_checkout_without_metadata_and_cache_and_with_a_broken_figure(tmp_path
     )
     assert done.returncode == 1
     (line,) = [x for x in done.stderr.splitlines() if not x.startswith("computing")]
-    assert line.endswith("missing: figures/remedies.png (ZeroDivisionError: made up)")
+    assert "missing: figures/remedies.png (ZeroDivisionError: made up); the numbers" in line
     assert names(out) == EVERYTHING
     assert_numbers_are_there(out)
 

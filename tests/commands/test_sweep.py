@@ -20,7 +20,7 @@ from sweep_runs import (
 from gat_jax import sweeps
 from gat_jax.commands import sweep
 from gat_jax.runtime import locks
-from gat_jax.runtime.store import Blocks
+from gat_jax.runtime.blocks import Blocks
 from gat_jax.sweeps import figures, runner
 
 LONG = [*SIGNS[:-1], 10**9]  # far more than a test has time for

@@ -10,7 +10,7 @@ from typing import Literal
 
 import pytest
 
-from gat_jax.runtime import cli
+from gat_jax.runtime import cli, stops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,15 +91,20 @@ def raising(error: BaseException):
 def test_boundary_turns_an_exception_into_one_line_and_a_code(error, code, line, capsys):
     assert cli.boundary(raising(error), []) == code
     assert capsys.readouterr().err == f"error: {line}\n"
-    assert cli.boundary(raising(error), [], kept="blocks are kept") == code
+
+    def run(arguments: list[str]) -> int:
+        stops.keep("blocks are kept")
+        raise error
+
+    assert cli.boundary(run, []) == code
     assert capsys.readouterr().err == f"error: {line}; blocks are kept\n"
 
 
 def test_boundary_treats_a_value_error_as_bad_input(capsys):
     with pytest.raises(SystemExit) as stop:
-        cli.boundary(raising(ValueError("size: expected 1,\n  got 2")), [], kept="all is kept")
+        cli.boundary(raising(ValueError("size: expected 1,\n  got  2")), [])
     assert stop.value.code == 2
-    assert capsys.readouterr().err == "error: size: expected 1, got 2\n"
+    assert capsys.readouterr().err == "error: size: expected 1,\\n  got  2\n"
 
 
 def test_boundary_returns_the_code_and_passes_the_arguments(monkeypatch):

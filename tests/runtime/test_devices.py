@@ -105,13 +105,31 @@ def test_commit_does_not_follow_the_variables_of_a_hook(checkout, tmp_path, monk
     assert devices._commit(checkout) == expected
 
 
-def test_commit_is_unknown_without_git_and_before_the_first_commit(checkout, tmp_path, monkeypatch):
+def test_commit_is_read_without_git_and_unknown_before_the_first(checkout, tmp_path, monkeypatch):
     empty = tmp_path / "empty"
     empty.mkdir()
     (empty / "setup.cfg").write_text(SETUP)
     git(empty, "init", "-q")
     assert devices._commit(empty) == "unknown"
+    expected = git(checkout, "rev-parse", "HEAD")
     monkeypatch.setenv("PATH", str(tmp_path))
+    assert devices._commit(checkout) == expected
+
+
+def test_commit_is_that_of_a_packed_branch_a_detached_head_and_another_work_tree(checkout):
+    expected = git(checkout, "rev-parse", "HEAD")
+    git(checkout, "worktree", "add", "-q", "-b", "side", str(checkout.parent / "side"))
+    git(checkout, "pack-refs", "--all")
+    assert not list((checkout / ".git" / "refs" / "heads").iterdir())
+    assert devices._commit(checkout) == expected
+    assert devices._commit(checkout.parent / "side") == expected
+    git(checkout, "checkout", "-q", "--detach")
+    assert devices._commit(checkout) == expected
+
+
+@pytest.mark.parametrize("head", [b"", b"ref: refs/heads/\n", b"\xff\xfe", b"0123", b"ref: /etc"])
+def test_commit_is_unknown_where_git_s_files_are_damaged(checkout, head):
+    (checkout / ".git" / "HEAD").write_bytes(head)
     assert devices._commit(checkout) == "unknown"
 
 

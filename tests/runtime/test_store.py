@@ -1,10 +1,13 @@
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import xarray as xr
 
 from gat_jax.runtime import store
+from gat_jax.runtime.blocks import Blocks
 
 
 def test_save_and_load_keep_labels(tmp_path):
@@ -62,94 +65,6 @@ def test_staged_leaves_everything_when_the_body_fails(tmp_path):
     assert (tmp_path / "claims.json").read_text() == "old"
 
 
-# --- blocks -------------------------------------------------------------------------------------
-
-ATTRIBUTES = {"fields": [{"name": "one"}, {"name": "two"}]}
-FORM = store.Form(2, np.float64, ATTRIBUTES)
-
-
-def test_blocks_come_back_with_their_numbers_and_what_they_mean(tmp_path):
-    blocks = store.Blocks(tmp_path, schema=7)
-    for block in (3, 0):  # of which block 0 has values that are all zero
-        values = {"gap": np.full(4, block, np.float32)}
-        blocks.write("cell", block, np.array([block, 0.1]), ATTRIBUTES, values)
-    again = store.Blocks(tmp_path, schema=7)
-    assert again.present("cell") == [0, 3]
-    assert again.present("another") == []
-    assert again.read("cell", store.RECORD, 3, FORM).tolist() == [3, 0.1]
-    assert again.read("cell", "gap", 3, store.Form(4, np.float32)).tolist() == [3] * 4
-
-
-def test_a_block_of_zeros_is_there(tmp_path):
-    blocks = store.Blocks(tmp_path, schema=7)
-    blocks.write("cell", 0, np.zeros(2), ATTRIBUTES, {})
-    assert blocks.present("cell") == [0]
-
-
-def test_the_header_is_replaced_and_keeps_the_schema(tmp_path):
-    blocks = store.Blocks(tmp_path, schema=7)
-    assert blocks.header == {}
-    blocks.set_header({"spec": {"seed": 1}})
-    blocks.set_header({"spec": {"seed": 2}})
-    assert store.Blocks(tmp_path, schema=7).header == {"spec": {"seed": 2}}
-
-
-def test_a_store_of_another_schema_is_refused_and_left_alone(tmp_path):
-    store.Blocks(tmp_path, schema=1).write("cell", 0, np.zeros(2), ATTRIBUTES, {})
-    files = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
-    with pytest.raises(ValueError, match=r"out: expected a store of schema 2, got schema 1 in"):
-        store.Blocks(tmp_path, schema=2)
-    assert {file: file.read_bytes() for file in files} == files
-
-
-@pytest.mark.parametrize(
-    "form",
-    [
-        store.Form(3, np.float64, ATTRIBUTES),
-        store.Form(2, np.float32, ATTRIBUTES),
-        store.Form(2, np.float64),
-        store.Form(2, np.float64, {"fields": [{"name": "one"}, {"name": "three"}]}),
-    ],
-)
-def test_an_array_of_another_form_is_refused_and_is_no_damage(tmp_path, form):
-    store.Blocks(tmp_path, schema=7).write("cell", 0, np.zeros(2), ATTRIBUTES, {})
-    with pytest.raises(ValueError, match="out: expected the fields of schema 7, got others") as e:
-        store.Blocks(tmp_path, schema=7).read("cell", store.RECORD, 0, form)
-    assert not isinstance(e.value, store.DamagedBlockError)
-
-
-@pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "missing"])
-def test_a_damaged_block_is_named(tmp_path, damage):
-    blocks = store.Blocks(tmp_path, schema=7)
-    blocks.write("cell", 0, np.ones(2), ATTRIBUTES, {})
-    file = blocks.path / "cell" / store.RECORD / "c" / "0" / "0"
-    whole = file.read_bytes()
-    if damage == "missing":
-        file.unlink()
-    else:
-        flipped = bytes([whole[0] ^ 1]) + whole[1:]
-        file.write_bytes({"flipped": flipped, "cut": whole[:9], "empty": b""}[damage])
-    with pytest.raises(store.DamagedBlockError, match=str(file)):
-        blocks.read("cell", store.RECORD, 0, FORM)
-
-
-def test_a_damaged_header_is_named(tmp_path):
-    file = store.Blocks(tmp_path, schema=7).path / "zarr.json"
-    file.write_text(file.read_text()[:50])
-    with pytest.raises(ValueError, match=f"damaged file {file}"):
-        store.Blocks(tmp_path, schema=7)
-
-
-def test_damaged_metadata_of_an_array_are_written_anew(tmp_path):
-    store.Blocks(tmp_path, schema=7).write("cell", 0, np.ones(2), ATTRIBUTES, {})
-    file = tmp_path / "blocks" / "cell" / store.RECORD / "zarr.json"
-    whole = file.read_text()
-    file.write_text(whole[:50])
-    again = store.Blocks(tmp_path, schema=7).read("cell", store.RECORD, 0, FORM)
-    assert again.tolist() == [1, 1]
-    assert file.read_text() == whole
-
-
 def test_only_a_store_or_an_empty_folder_may_become_one(tmp_path):
     for leftover in (".lock", ".lock-held", ".new-abc"):
         (tmp_path / leftover).write_text("")
@@ -157,5 +72,130 @@ def test_only_a_store_or_an_empty_folder_may_become_one(tmp_path):
     (tmp_path / "thesis.txt").write_text("")
     with pytest.raises(ValueError, match="out: expected a sweep's store or a new path"):
         store.check_store(tmp_path)
-    store.Blocks(tmp_path, schema=7)
+    Blocks(tmp_path, schema=7)
     store.check_store(tmp_path)
+
+
+# --- datasets change as a whole -------------------------------------------------------------------
+
+
+def version(number: int, size: int = 3) -> xr.Dataset:
+    """A dataset whose numbers all say which version it is; every third version is of zeros."""
+    value = number % 3
+    return xr.Dataset(
+        {
+            "count": (("layer", "heads"), np.full((2, size), value)),
+            "share": (("layer", "heads"), np.full((2, size), float(value))),
+            "by_bin": (("bin",), np.full(2, value)),
+            "scalar": ((), value),
+            "is_done": (("layer",), np.full(2, value > 0)),
+        },
+        coords={"layer": ["gat", f"gatv{number}"], "heads": np.arange(size) + number},
+        attrs={"number": number},
+    )
+
+
+def number_of(dataset: xr.Dataset) -> int:
+    """Which version was read; it has to be one, in all its parts."""
+    dataset = dataset.load()
+    number = dataset.attrs["number"]
+    size = dataset.sizes["heads"]
+    xr.testing.assert_equal(
+        dataset.astype(float, keep_attrs=False).drop_vars("layer"),
+        version(number, size).astype(float, keep_attrs=False).drop_vars("layer"),
+    )
+    assert dataset.layer.values.tolist() == ["gat", f"gatv{number}"]
+    return number
+
+
+class Killed(BaseException):
+    """In the place of SIGKILL: nothing catches it, and nothing after it is done."""
+
+
+@pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_kill_at_any_rename_leaves_the_old_dataset_or_the_new_one(tmp_path, monkeypatch, step):
+    path, seen = tmp_path / "store", []
+    store.save(version(0), path)
+    replace = os.replace
+    # Nothing is cleaned up after a kill.
+    monkeypatch.setattr(store.stops, "_remove", lambda path: None)
+    for number in range(1, 60, step):
+        left = number
+
+        def counting(source, target):
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise Killed
+            replace(source, target)
+
+        monkeypatch.setattr(os, "replace", counting)
+        before = number_of(xr.open_zarr(path))
+        try:
+            store.save(version(before + 1, 3 + before % 2), path)
+            seen.append("whole")
+        except Killed:
+            seen.append("killed")
+        monkeypatch.setattr(os, "replace", replace)
+        assert number_of(xr.open_zarr(path)) - before in (0, 1)
+        if seen[-1] == "whole":
+            break
+    assert seen.count("killed") > 12 // step
+    assert seen[-1] == "whole"
+
+
+def test_a_reader_that_has_opened_a_dataset_reads_it_to_its_end(tmp_path):
+    store.save(version(0), tmp_path / "store")
+    for number in range(1, 6):
+        opened = xr.open_zarr(tmp_path / "store", chunks=None)
+        store.save(version(number), tmp_path / "store")
+        assert number_of(opened) == number - 1
+        assert number_of(xr.open_zarr(tmp_path / "store")) == number
+        assert number_of(xr.open_zarr(tmp_path / "store", consolidated=False)) == number
+
+
+def test_other_arrays_go_and_other_things_stay(tmp_path):
+    store.save(version(0), tmp_path / "store")
+    (tmp_path / "store" / "notes.txt").write_text("the user's own")
+    # `count` has fewer dimensions now, so that its chunks have names that were folders.
+    other = xr.Dataset({"count": (("heads",), np.arange(3))}, coords={"heads": [1, 2, 3]})
+    for _ in range(5):
+        store.save(other, tmp_path / "store")
+        xr.testing.assert_equal(xr.open_zarr(tmp_path / "store").load(), other)
+        arrays = {x.parent.name for x in (tmp_path / "store").glob("*/zarr.json")}
+        assert arrays == {"count", "heads"}
+        for number in (1, 2):  # three in all: each of them has each scheme of names once
+            store.save(version(number), tmp_path / "store")
+            assert number_of(xr.open_zarr(tmp_path / "store")) == number
+    assert (tmp_path / "store" / "notes.txt").is_file()
+    assert not list((tmp_path / "store").glob(".new-*"))
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"consolidated_metadata": 3}', "\udcff"])
+def test_a_damaged_dataset_is_replaced(tmp_path, damage):
+    store.save(version(0), tmp_path / "store")
+    (tmp_path / "store" / "zarr.json").write_bytes(damage.encode(errors="surrogateescape"))
+    store.save(version(1), tmp_path / "store")
+    assert number_of(xr.open_zarr(tmp_path / "store")) == 1
+
+
+def test_scratch_of_processes_that_have_ended_is_removed_and_no_other(tmp_path):
+    node = store.platform.node()
+    ended = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    names = {
+        f".new-{node}-{ended}-abc": False,
+        f".new-{node}-{os.getpid()}-abc": True,
+        f".new-{node}-1-abc": True,
+        f".new-{node}-x-abc": True,
+        f".new-elsewhere-{ended}-abc": True,
+    }
+    for name in names:
+        (tmp_path / name).mkdir()
+    with store.staged(tmp_path) as folder:
+        (folder / "file").touch()
+    assert {name: (tmp_path / name).exists() for name in names} == names

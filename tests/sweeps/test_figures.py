@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from gat_jax.runtime.store import Blocks
+from gat_jax.runtime.blocks import Blocks
 from gat_jax.sampling import Counts
 from gat_jax.sweeps import SweepSpec, figures, prepare, records, summarise
 
@@ -24,6 +24,21 @@ def test_collisions_shows_the_cells_that_have_numbers(summary):
     (ax,) = figures.collisions(summary, list(SweepSpec().axes)).axes
     assert [x.get_text() for x in ax.get_yticklabels()] == ["heads 1", "heads 2"]
     assert [x.get_text() for x in ax.texts] == ["0.7500", "0.5000"]
+
+
+def test_names_of_graphs_are_drawn_as_they_are(tmp_path, summary):
+    names = ["g$x$_$.npz", r"_\frac{.npz", "图\n[red].npz"]
+    renamed = summary.isel(heads=[0, 1, 1]).rename(graph="old", heads="graph")
+    renamed = renamed.assign_coords(graph=names).rename(old="heads").assign_coords(heads=[1])
+    axes = [axis for axis in SweepSpec().axes if axis in renamed.dims]
+    renamed = renamed.transpose(*axes, ...)
+    shown = ["g$x$_$.npz", r"graph _\frac{.npz", r"图\n[red].npz"]
+    (ax,) = figures.collisions(renamed, axes).axes
+    assert [x.get_text() for x in ax.get_yticklabels()] == shown
+    top, _ = figures.histograms(renamed, axes).axes
+    assert [x.get_text() for x in top.get_legend().get_texts()] == shown
+    for name in ("collisions.png", "histograms.png"):  # and no warning, which would be an error
+        figures.save_figure(name, renamed, tmp_path / "any.png")
 
 
 def test_histograms_show_shares(summary):

@@ -3,7 +3,7 @@ import pytest
 
 from gat_jax.graphs import datasets
 from gat_jax.sweeps import SweepSpec, prepare
-from gat_jax.sweeps.grid import check_enlarges
+from gat_jax.sweeps.header import check_enlarges
 
 
 def test_gcn_has_one_head_and_every_other_cell_exists():
@@ -18,8 +18,9 @@ def test_gcn_has_one_head_and_every_other_cell_exists():
 
 
 def test_blocks_are_whole_tiles_and_hold_every_initialisation():
-    (entry,) = prepare(SweepSpec(num_inits=300_000, block_size=140_000)).entries
-    tile_size = entry.prepared.shape.tile_size
+    cells = prepare(SweepSpec(num_inits=300_000, block_size=140_000))
+    (entry,) = cells.entries
+    tile_size = cells.prepared[entry.key].shape.tile_size
     assert entry.block_size == 140_000 // tile_size * tile_size
     sizes = [entry.inits_of(block) for block in range(entry.num_blocks)]
     assert sum(sizes) == 300_000
@@ -72,7 +73,8 @@ def test_a_graph_from_a_file_is_known_by_its_contents(tmp_path):
     save_tutorial(file, 1)
     spec = SweepSpec(graph=(str(file),))
     cells = prepare(spec)
-    assert cells.entries[0].key.startswith("four.npz.gat.h1")
+    assert cells.entries[0].key.startswith("file.gat.h1")
+    assert cells.entries[0].name.startswith("four.npz.gat.h1")
     check_enlarges(cells.header, prepare(spec).header)
     save_tutorial(file, 2)
     with pytest.raises(ValueError, match=r"graph .*four\.npz has changed since"):
@@ -89,7 +91,7 @@ OLD = {"num_inits": 1000, "heads": (1, 2), "precision": 0.01}
 def test_more_of_everything_enlarges_a_spec(change):
     old = prepare(SweepSpec(**OLD)).header
     check_enlarges(old, prepare(SweepSpec(**OLD | change)).header)
-    check_enlarges({}, old)
+    check_enlarges(None, old)
 
 
 @pytest.mark.parametrize(
@@ -115,4 +117,4 @@ def test_a_conflict_is_shown_as_the_difference(change, message):
 def test_what_bit_equality_rests_on_must_not_change(name):
     header = prepare(SweepSpec()).header
     with pytest.raises(ValueError, match=f"{name} another in the store"):
-        check_enlarges({**header, name: "another"}, header)
+        check_enlarges(header._replace(**{name: "another"}), header)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import zarr
 
-from gat_jax.runtime.store import RECORD, Blocks, DamagedBlockError
+from gat_jax.runtime.blocks import RECORD, Blocks, DamagedBlockError
 from gat_jax.sampling import Counts
 from gat_jax.sweeps import SweepSpec, prepare, records
 

@@ -24,7 +24,7 @@ from sweep_runs import (
 )
 
 from gat_jax.graphs import tutorial_graph
-from gat_jax.runtime import locks, store
+from gat_jax.runtime import blocks, locks
 from gat_jax.sweeps import (
     Machine,
     Progress,
@@ -121,13 +121,13 @@ def test_python_and_the_command_go_the_same_way(tmp_path):
 
 
 def test_a_larger_grid_computes_only_what_is_new(tmp_path, monkeypatch):
-    path, written, write = tmp_path / "sweep.zarr", [], store.Blocks.write
+    path, written, write = tmp_path / "sweep.zarr", [], blocks.Blocks.write
 
     def note(self, cell, block, *rest) -> None:
         written.append((cell, block))
         write(self, cell, block, *rest)
 
-    monkeypatch.setattr(store.Blocks, "write", note)
+    monkeypatch.setattr(blocks.Blocks, "write", note)
     run_sweep(signs_spec(), path)
     assert [block for _, block in written] == [0, 1, 2]
     written.clear()

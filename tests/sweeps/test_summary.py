@@ -4,8 +4,8 @@ import xarray as xr
 from sweep_runs import signs_spec
 
 from gat_jax.layers import LayerConfig
+from gat_jax.runtime.blocks import Blocks
 from gat_jax.runtime.stats import binomial_interval
-from gat_jax.runtime.store import Blocks
 from gat_jax.sampling import Cell, sample
 from gat_jax.studies import tutorial_init
 from gat_jax.sweeps import (
@@ -124,6 +124,24 @@ def test_raw_values_are_not_of_a_summary_or_of_nothing(tmp_path):
         load_raw(path)
     cells = prepare(signs_spec(keep="raw"))
     (tmp_path / "new").mkdir()
-    Blocks(tmp_path / "new", schema=records.SCHEMA).set_header(cells.header)
+    Blocks(tmp_path / "new", schema=records.SCHEMA).set_header(cells.header.to_json())
     with pytest.raises(ValueError, match="store: expected finished blocks of tutorial"):
         load_raw(tmp_path / "new")
+
+
+def test_a_damaged_block_is_told_and_counts_as_missing(tmp_path):
+    cells = prepare(signs_spec())
+    (entry,) = cells.entries
+    blocks = Blocks(tmp_path, schema=records.SCHEMA)
+    fields = records.fields_of(entry.num_heads)
+    for block in range(2):
+        counts = records.from_record(np.zeros(fields[-1].stop), fields)
+        counts = counts._replace(num_inits=np.array(entry.inits_of(block)))
+        records.write_block(blocks, entry, block, counts, {})
+    (file,) = blocks.path.glob("*/record/c/1/0")
+    file.write_bytes(b"")
+    told = []
+    dataset = summarise(cells, blocks, {}, on_damage=told.append)
+    assert int(dataset.num_inits.squeeze()) == entry.block_size
+    (message,) = told
+    assert message.startswith(f"damaged block {file}")
