@@ -1,5 +1,8 @@
 """Builders shared by the tests: graphs with every oddity, random layers, the oracle on both."""
 
+import contextlib
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,20 @@ from gat_jax.layers import GATParams, GATv2Params, LayerConfig, LayerParams, Lay
 
 SLOPES = (-0.5, 0.0, 0.2, 1.0, 2.0)
 TRITON = "__gpu$xla.gpu.triton"  # what a kernel of Triton is in a lowered program
+
+
+@contextlib.contextmanager
+def signals_of_the_foreground() -> Iterator[None]:
+    """Have processes that are started in the body heed Ctrl-C.
+
+    A shell that runs tests in the background has its children ignore it, and theirs. Where this
+    process has a handler, its children begin with the default.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def messy_graph(

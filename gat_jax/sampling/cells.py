@@ -49,17 +49,19 @@ class Cell:
             raise ValueError(f"slope: expected at most 1e6 in size, got {self.slope}")
         if self.gain is not None and not 1e-6 <= self.gain <= 1e6:
             raise ValueError(f"gain: expected between 1e-6 and 1e6, got {self.gain}")
-        if self.layer.num_edge_features:
-            raise ValueError(
-                "num_edge_features: expected 0 where initialisations are sampled, "
-                f"got {self.layer.num_edge_features}"
-            )
+        for field in ("num_edge_features", "num_receiver_features"):
+            if value := getattr(self.layer, field):
+                raise ValueError(
+                    f"{field}: expected 0 where initialisations are sampled, got {value}"
+                )
 
     @property
     def identity(self) -> str:
         """What its random numbers depend on: all but slope and gain, which only scale them."""
         settings = dataclasses.asdict(self)
         del settings["slope"], settings["gain"]
+        # It came when sweeps were stored already, whose numbers are to stay; here it is always 0.
+        del settings["layer"]["num_receiver_features"]
         return json.dumps(settings, sort_keys=True)
 
 

@@ -89,6 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = cli.parse(Options, argv)
     rng, start, number = random.Random(options.seed), time.monotonic(), 0
     failures = []
+    # Where Ctrl-C is ignored, as in a shell's background job, the commands would ignore it as well.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="gat-jax-fuzz-") as folder:
         template = Path(folder) / "template"
         make_template(template)
@@ -152,7 +155,6 @@ def attempt(place: Path, rng: random.Random) -> str:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wrong = []
     try:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers import signals_of_the_foreground
 from sweep_runs import assert_identical, save_twins
 
 from gat_jax.runtime import cli
@@ -32,16 +33,16 @@ LINES = {signal.SIGINT: "error: interrupted", signal.SIGTERM: "error: terminated
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen:
     """A script in a folder, as in a shell's foreground."""
-    return subprocess.Popen(
-        [sys.executable, SCRIPTS / arguments[0], *arguments[1:]],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    with signals_of_the_foreground():
+        return subprocess.Popen(
+            [sys.executable, SCRIPTS / arguments[0], *arguments[1:]],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
 
 
 def assert_ended_well(process: subprocess.Popen, number: int, folder: Path) -> None:

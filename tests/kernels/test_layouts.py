@@ -220,7 +220,10 @@ def test_make_layout_refuses_ids_that_a_kernel_would_follow(senders, message):
 def test_make_layout_refuses_nodes_without_a_number(nodes):
     graph = random_graph(0, [60, 0, 2])
     kind = type(nodes).__name__
-    with pytest.raises(ValueError, match=f"nodes: expected an array or SparseFeatures, got {kind}"):
+    with pytest.raises(
+        ValueError,
+        match=f"nodes: expected an array or SparseFeatures, or a pair of them, got {kind}",
+    ):
         layouts.make_layout(graph._replace(nodes=nodes))
 
 

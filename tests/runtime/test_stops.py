@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers import signals_of_the_foreground
 
 from gat_jax.runtime import stops
 
@@ -50,14 +51,13 @@ cli.leave(cli.ended_by(stops.received()))
 
 def begin(body: str, folder: Path) -> subprocess.Popen:
     """Start a command whose body is given, and wait until it is at it."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", START + body, folder],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell that runs tests in the background has its children ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    with signals_of_the_foreground():
+        process = subprocess.Popen(
+            [sys.executable, "-c", START + body, folder],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     assert process.stdout is not None
     assert process.stdout.readline() == "on\n"
     return process

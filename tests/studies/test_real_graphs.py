@@ -105,7 +105,7 @@ def test_a_batch_is_found_before_the_study():
 
 def test_too_many_twins_are_found_before_the_study(monkeypatch):
     monkeypatch.setattr(devices, "host_memory", lambda: 4 * 64 * 2 - 1)
-    with pytest.raises(ValueError, match=r"^mine: the list of 2 pairs of twins: expected at most"):
+    with pytest.raises(ValueError, match=r"^mine: memory: expected at least .* 2 pairs of twins"):
         real_graphs.prepare(make_task())
 
 
