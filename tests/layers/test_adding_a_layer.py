@@ -29,15 +29,14 @@ from gat_jax.layers.base import (
     AttentionInfo,
     DropoutKey,
     EdgeMask,
+    EdgeWeight,
     LayerKind,
     LayerSettings,
     LayerShape,
     ParamSpec,
     RowFormula,
-    dropout_multiplier,
-    merge,
-    prepare,
 )
+from gat_jax.layers.frame import edge_multiplier, merge, prepare
 
 
 class WarmGATParams(NamedTuple):
@@ -66,21 +65,22 @@ def warm_gat(
     settings: LayerSettings = LayerSettings(),
     key: DropoutKey = None,
     edge_mask: EdgeMask | None = None,
+    edge_weight: EdgeWeight | None = None,
     layout: Layout | None = None,
 ) -> tuple[Float[Array, "nodes outputs"], AttentionInfo]:
     """Graph attention with a temperature of each head's own; as `gat`."""
     inputs = prepare(
-        specs, params, params.kernel, graph,
-        config=config, settings=settings, key=key, edge_mask=edge_mask, layout=layout,
+        "warm_gat", WarmGATParams, specs, params, graph, config=config, settings=settings,
+        key=key, edge_mask=edge_mask, edge_weight=edge_weight, layout=layout,
     )
-    z_nch = projections.project(inputs.x, params.kernel, params.bias)
+    z_nch = projections.project(inputs.senders, params.kernel, params.bias)
     c_nh, n_nh = projections.node_scores(z_nch, params.a_recv, params.a_send)
     mask_eh = attention.mask_by_head(edge_mask, c_nh.shape[1])
     options = {"mask_eh": mask_eh, "slope": settings.slope}
     x_eh = gat_logits.shifted_logits(inputs.layout, c_nh, n_nh, **options)
     x_eh = x_eh * jnp.exp(-params.log_temperature[:, 0])[None] / settings.temperature
     alpha_eh = attention.softmax(inputs.layout, x_eh, mask_eh)
-    multiplier_eh = dropout_multiplier(key, settings.attention_dropout, alpha_eh)
+    multiplier_eh = edge_multiplier(key, settings.attention_dropout, edge_weight, alpha_eh)
     out_nch = attention.softmax_sum(inputs.layout, x_eh, z_nch, multiplier_eh, mask_eh)
     out_nhc = out_nch.swapaxes(1, 2)
     logits_eh = gat_logits.raw_logits(inputs.layout, c_nh, n_nh)
