@@ -199,3 +199,9 @@ def cuda_export(function, *args, **kwargs) -> str:
             disabled_checks=[jax.export.DisabledSafetyCheck.custom_call(TRITON)],
         )(*args, **kwargs)
     return exported.mlir_module()
+
+
+def from_torch(weight: Any, *shape: int) -> jax.Array:
+    """A weight [out, in] of torch's as ours [in, *shape], or a vector as [*shape]."""
+    array = weight.detach().double().numpy()
+    return jnp.asarray((array.T if array.ndim == 2 else array).reshape(shape))

@@ -66,7 +66,6 @@ def _run(arguments: list[str]) -> int:
     for task in tasks:
         if task.name in datasets.GRAPH_NAMES:
             raise ValueError(f"data: expected other graphs than the built-in, got {task.name}")
-        _check_is_text(task.name)
     devices.check_backend()
     prepared = prepare_study(options.config, tasks)
     store.check_writable(options.out)
@@ -90,13 +89,6 @@ def _run(arguments: list[str]) -> int:
         raise cli.IncompleteError(f"missing: {reasons}") from failures
     print_line(f"Written to {options.out}: claims.json, figures/, report.html, results.zarr")
     return 0
-
-
-def _check_is_text(name: str) -> None:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # bytes of a path that are no text: no result could hold them
-        raise ValueError(f"data: expected files whose names are text, got {name}") from None
 
 
 def _compute(prepared: PreparedStudy) -> Study:

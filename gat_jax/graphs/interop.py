@@ -38,20 +38,21 @@ def from_adjacency(adjacency: Any, *, nodes: ArrayLike) -> jraph.GraphsTuple:
     Raises:
       ValueError: if the matrix is not square, holds other numbers, or does not fit `nodes`.
     """
-    if hasattr(adjacency, "tocsr"):
+    is_sparse = hasattr(adjacency, "tocsr")
+    if is_sparse:
         from gat_jax.runtime.sparse_matrices import checked_csr  # importing SciPy's takes long
 
-        matrix = checked_csr("adjacency", adjacency)
+        matrix: Any = checked_csr("adjacency", adjacency)
+    else:
+        matrix = as_array("adjacency", adjacency)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"adjacency: expected a square matrix, got shape {matrix.shape}")
+    if is_sparse:
         rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
         columns, entries = matrix.indices, matrix.data
     else:
-        matrix = as_array("adjacency", adjacency)
-        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-            raise ValueError(f"adjacency: expected a square matrix, got shape {matrix.shape}")
         rows, columns = np.nonzero(matrix)  # NaN is among them
         entries = matrix[rows, columns]
-    if matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"adjacency: expected a square matrix, got shape {matrix.shape}")
     if entries.dtype.kind not in "biuf":
         raise ValueError(f"adjacency: expected zeros and ones, got dtype {entries.dtype}")
     if not (entries == 1).all():

@@ -1,10 +1,10 @@
 """Sums over the edges of a node, and attention made of them, on any layout of the edges."""
 
 from gat_jax.kernels.elementwise import Scalar, leaky_relu
-from gat_jax.kernels.ids import check_traced_ends
 from gat_jax.kernels.layouts import (
     Layout,
     LayoutName,
+    check_traced_ends,
     choose,
     describe,
     make_layout,

@@ -9,10 +9,7 @@ from typing import Any
 
 import jax
 import jax.core
-import jax.numpy as jnp
-import jraph
 import numpy as np
-from jax.experimental import checkify
 
 # What was found of JAX's arrays, by their ids: references that tell whether they are still those.
 _ranges: dict[int, tuple[weakref.ref, int, int]] = {}
@@ -39,8 +36,18 @@ def check_ends(senders: Any, receivers: Any, num_senders: int, num_receivers: in
         raise ValueError(
             "senders, receivers: expected two vectors of one length, got {} and {}".format(*shapes)
         )
-    check_range("senders", senders, num_senders)
-    check_range("receivers", receivers, num_receivers)
+    _check_range("senders", senders, num_senders)
+    _check_range("receivers", receivers, num_receivers)
+
+
+def check_ids(field: str, array: Any, num_nodes: int) -> None:
+    """Check that something is an array of ids in [0, num_nodes); of a traced one only the dtype.
+
+    Raises:
+      ValueError: if it is not.
+    """
+    check_dtype(field, array)
+    _check_range(field, array, num_nodes)
 
 
 def check_dtype(field: str, array: Any) -> None:
@@ -54,38 +61,12 @@ def check_dtype(field: str, array: Any) -> None:
         raise ValueError(f"{field}: expected an array of whole numbers, got {kind}")
 
 
-def check_range(field: str, array: Any, num_nodes: int) -> None:
-    """Check that ids are in [0, num_nodes), unless they are traced.
-
-    Raises:
-      ValueError: if one is not.
-    """
+def _check_range(field: str, array: Any, num_nodes: int) -> None:
     if _is_known(array) and array.size:
         low, high = _range_of(array)
         if low < 0 or high >= num_nodes:
             bad = low if low < 0 else high
             raise ValueError(f"{field}: expected ids in [0, {num_nodes}), got {bad}")
-
-
-def check_traced_ends(graph: jraph.GraphsTuple) -> None:
-    """Check the ids of a graph while a compiled program runs, under `chex.chexify`.
-
-        step = chex.chexify(jax.jit(step), async_check=False)  # step calls check_traced_ends(graph)
-
-    Inside of `jit` nothing is known of an id when the program is made. Under `chex.chexify`, or
-    `jax.experimental.checkify.checkify`, this check becomes part of the program, which raises a
-    ValueError naming the field; without either of them JAX refuses to compile it.
-
-    Args:
-      graph: may be traced; its ids point to rows of `graph.nodes`.
-    """
-    num_nodes = len(graph.nodes)
-    for field, ids in (("senders", graph.senders), ("receivers", graph.receivers)):
-        ids = jnp.asarray(ids)
-        is_wrong = (ids < 0) | (ids >= num_nodes)
-        wrong = jnp.max(jnp.where(is_wrong, ids, jnp.iinfo(ids.dtype).min))
-        text = f"{field}: expected ids in [0, {num_nodes}), got {{wrong}}"
-        checkify.check(~jnp.any(is_wrong), text, wrong=wrong)
 
 
 def are_equal(first: Any, second: Any) -> bool:

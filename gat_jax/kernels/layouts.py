@@ -16,8 +16,10 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.core
+import jax.numpy as jnp
 import jraph
 import numpy as np
+from jax.experimental import checkify
 
 from gat_jax.kernels import ids
 from gat_jax.kernels.tables import (
@@ -147,23 +149,54 @@ def layout_of_ids(
     return Layout(senders, receivers, *indices, num_receivers, num_senders)
 
 
-def node_counts(graph: jraph.GraphsTuple) -> tuple[int, int]:
-    """Return how many nodes send and how many receive: two sets, or twice the same one.
+def sides_of(graph: jraph.GraphsTuple) -> tuple:
+    """Return the features of the nodes; two of them, senders' and receivers', for two sets.
 
     Args:
-      graph: its nodes are features [N, F], or a pair of them: senders' and receivers'.
+      graph: its nodes are features [N, F], or a pair of them.
 
     Raises:
       ValueError: if they are neither.
     """
-    pair = graph.nodes if isinstance(graph.nodes, tuple | list) else (graph.nodes, graph.nodes)
-    if len(pair) != 2 or not all(hasattr(nodes, "shape") for nodes in pair):
+    is_pair = isinstance(graph.nodes, tuple | list)
+    sides = tuple(graph.nodes) if is_pair else (graph.nodes,)
+    if (is_pair and len(sides) != 2) or not all(hasattr(nodes, "shape") for nodes in sides):
         kind = type(graph.nodes).__name__
         raise ValueError(
             f"nodes: expected an array or SparseFeatures, or a pair of them, got {kind}"
         )
-    senders, receivers = (len(nodes) for nodes in pair)
-    return senders, receivers
+    return sides
+
+
+def node_counts(graph: jraph.GraphsTuple) -> tuple[int, int]:
+    """Return how many nodes send and how many receive: two sets, or twice the same one.
+
+    Raises:
+      ValueError: as `sides_of`.
+    """
+    sides = sides_of(graph)
+    return len(sides[0]), len(sides[-1])
+
+
+def check_traced_ends(graph: jraph.GraphsTuple) -> None:
+    """Check the ids of a graph while a compiled program runs, under `chex.chexify`.
+
+        step = chex.chexify(jax.jit(step), async_check=False)  # step calls check_traced_ends(graph)
+
+    Inside of `jit` nothing is known of an id when the program is made. Under `chex.chexify`, or
+    `jax.experimental.checkify.checkify`, this check becomes part of the program, which raises a
+    ValueError naming the field; without either of them JAX refuses to compile it.
+
+    Args:
+      graph: may be traced; its ids point to rows of `graph.nodes`.
+    """
+    ends = ("senders", graph.senders), ("receivers", graph.receivers)
+    for (field, ids_e), num_nodes in zip(ends, node_counts(graph), strict=True):
+        ids_e = jnp.asarray(ids_e)
+        is_wrong = (ids_e < 0) | (ids_e >= num_nodes)
+        wrong = jnp.max(jnp.where(is_wrong, ids_e, jnp.iinfo(ids_e.dtype).min))
+        text = f"{field}: expected ids in [0, {num_nodes}), got {{wrong}}"
+        checkify.check(~jnp.any(is_wrong), text, wrong=wrong)
 
 
 def check_fits(layout: Layout, graph: jraph.GraphsTuple) -> None:

@@ -21,6 +21,7 @@ from gat_jax.layers.base import (
     LayerShape,
     ParamSpec,
 )
+from gat_jax.runtime.arrays import as_held
 
 # --- checks -------------------------------------------------------------------------------------
 
@@ -99,16 +100,6 @@ def prepare(
     return Inputs(known, dropped[0], dropped[-1], dtype, layout)
 
 
-def _check_weight(edge_weight: EdgeWeight | None, graph: jraph.GraphsTuple) -> None:
-    if edge_weight is None:
-        return
-    expected = np.shape(graph.receivers)
-    if not hasattr(edge_weight, "dtype") or edge_weight.shape != expected:
-        found = getattr(edge_weight, "shape", type(edge_weight).__name__)
-        raise ValueError(f"edge_weight: expected an array of shape {expected}, got {found}")
-    _check_is_held("edge_weight", edge_weight)
-
-
 def check_settings(settings: LayerSettings) -> None:
     """Check the numbers that are not traced: inside of `jit` nothing can be said of a value.
 
@@ -176,24 +167,24 @@ def _check_params(params: Any, specs: Mapping[str, ParamSpec], *, is_complete: b
 
 def num_sent_features(graph: jraph.GraphsTuple) -> int:
     """Return F, the width of the features that senders have."""
-    nodes = graph.nodes[0] if isinstance(graph.nodes, tuple | list) else graph.nodes
-    return nodes.shape[1]
+    return layouts.sides_of(graph)[0].shape[1]
 
 
 def _sides(graph: jraph.GraphsTuple, num_features: int, num_receiver_features: int) -> list[Any]:
     """Return the features of the nodes, or of senders and of receivers where these are two sets."""
-    if not isinstance(graph.nodes, tuple | list):
-        if num_receiver_features not in (0, num_features):
-            raise ValueError(
-                "nodes: expected a pair, senders' and receivers' features, as the layer has "
-                f"num_receiver_features={num_receiver_features}, got one array"
-            )
-        return [_features("nodes", graph.nodes, num_features)]
-    senders, receivers = graph.nodes
-    return [
-        _features("nodes of senders", senders, num_features),
-        _features("nodes of receivers", receivers, num_receiver_features or num_features),
-    ]
+    sides = layouts.sides_of(graph)
+    if len(sides) == 2:
+        senders, receivers = sides
+        return [
+            _features("nodes of senders", senders, num_features),
+            _features("nodes of receivers", receivers, num_receiver_features or num_features),
+        ]
+    if num_receiver_features not in (0, num_features):
+        raise ValueError(
+            "nodes: expected a pair, senders' and receivers' features, as the layer has "
+            f"num_receiver_features={num_receiver_features}, got one array"
+        )
+    return [_features("nodes", sides[0], num_features)]
 
 
 def _features(name: str, features: Any, num_features: int) -> Any:
@@ -222,8 +213,7 @@ def _check_is_held(name: str, array: Any) -> None:
         return
     numbers = np.asarray(array)
     if array.dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            is_lost = np.isfinite(numbers) & ~np.isfinite(numbers.astype(dtype))
+        is_lost = np.isfinite(numbers) & ~np.isfinite(as_held(numbers))
     else:
         largest = 2 ** (jnp.finfo(dtype).nmant + 1)
         is_lost = (numbers > largest) | (numbers < -largest)
@@ -249,14 +239,24 @@ def _check_edges(graph: jraph.GraphsTuple, config: LayerShape) -> None:
 
 
 def _check_mask(edge_mask: EdgeMask | None, graph: jraph.GraphsTuple) -> None:
-    if edge_mask is None:
-        return
+    if edge_mask is not None:
+        _check_by_edge("edge_mask", edge_mask, graph)
+        if edge_mask.dtype.kind != "b":
+            raise ValueError(f"edge_mask: expected booleans, got {edge_mask.dtype}")
+
+
+def _check_weight(edge_weight: EdgeWeight | None, graph: jraph.GraphsTuple) -> None:
+    if edge_weight is not None:
+        _check_by_edge("edge_weight", edge_weight, graph)
+        _check_is_held("edge_weight", edge_weight)
+
+
+def _check_by_edge(name: str, array: Any, graph: jraph.GraphsTuple) -> None:
+    """Refuse what is no array with one entry for each edge."""
     expected = np.shape(graph.receivers)
-    if not hasattr(edge_mask, "dtype") or edge_mask.shape != expected:
-        found = getattr(edge_mask, "shape", type(edge_mask).__name__)
-        raise ValueError(f"edge_mask: expected an array of shape {expected}, got {found}")
-    if edge_mask.dtype.kind != "b":
-        raise ValueError(f"edge_mask: expected booleans, got {edge_mask.dtype}")
+    if not hasattr(array, "dtype") or array.shape != expected:
+        found = getattr(array, "shape", type(array).__name__)
+        raise ValueError(f"{name}: expected an array of shape {expected}, got {found}")
 
 
 # --- dropout ------------------------------------------------------------------------------------

@@ -17,7 +17,13 @@ from gat_jax.symmetry.metrics import (
     normalised_entropy_deficit,
     twin_gap,
 )
-from gat_jax.symmetry.nodes import equal_nodes, pair_causes, propagate_equality, row_signs
+from gat_jax.symmetry.nodes import (
+    check_pairs_exist,
+    equal_nodes,
+    pair_causes,
+    propagate_equality,
+    row_signs,
+)
 from gat_jax.symmetry.probability import (
     Quadrature,
     gaussian_collision_probability,
@@ -28,6 +34,7 @@ __all__ = [
     "NUM_EXACT_CAUSES",
     "Quadrature",
     "RowSigns",
+    "check_pairs_exist",
     "equal_by_signs",
     "equal_nodes",
     "exact_causes",

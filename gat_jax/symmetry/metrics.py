@@ -43,8 +43,7 @@ def normalised_entropy_deficit(
     deficit of 1e-6 is still exact to some percent in float32, where 1 - H / log d is rounding
     noise. An attention of exactly 0 has value phi(0) = 1 and gradient 0, not NaN.
     """
-    ids.check_dtype("receivers", receivers)
-    ids.check_range("receivers", receivers, num_nodes)
+    ids.check_ids("receivers", receivers, num_nodes)
     if layout is None:  # senders play no part
         layout = Layout(receivers, receivers, None, None, num_nodes, num_nodes)
     return _deficit(layout, attention, mask_by_head(mask, attention.shape[1]))

@@ -100,6 +100,16 @@ def _largest_sum(layout: Layout, inputs: list[Array], mask: Array | None) -> Arr
     )
 
 
+def check_pairs_exist(pairs: TwinPairs, num_nodes: int) -> None:
+    """Check that pairs are of nodes that exist, unless they are traced.
+
+    Raises:
+      ValueError: if they are not.
+    """
+    ids.check_ids("pairs.first", pairs.first, num_nodes)
+    ids.check_ids("pairs.second", pairs.second, num_nodes)
+
+
 def pair_causes(
     info: AttentionInfo,
     graph: jraph.GraphsTuple,
@@ -125,10 +135,7 @@ def pair_causes(
     Raises:
       ValueError: for pairs or edges of nodes that do not exist, unless they are traced.
     """
-    num_nodes = len(info.head_outputs)
-    for field, nodes in (("pairs.first", pairs.first), ("pairs.second", pairs.second)):
-        ids.check_dtype(field, nodes)
-        ids.check_range(field, nodes, num_nodes)
+    check_pairs_exist(pairs, len(info.head_outputs))
     rows = row_signs(info, graph, mask=mask, layout=layout)
     first, second = (RowSigns(*(x[i] for x in rows)) for i in (pairs.first, pairs.second))
     causes = exact_causes(first, second, slope=slope, all_parts=_all_last)

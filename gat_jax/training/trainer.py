@@ -26,6 +26,7 @@ from gat_jax.kernels import (
     sparse,
 )
 from gat_jax.layers import AttentionInfo, EdgeMask, LayerConfig, LayerParams, apply_network
+from gat_jax.symmetry import check_pairs_exist
 from gat_jax.training.history import GRADIENTS, TrainHistory, gradient_norms, measure_layer
 from gat_jax.training.recipes import TrainConfig, TrainSettings, check_settings, make_optimizer
 
@@ -93,9 +94,7 @@ def _check(task: TrainTask, num_classes: int | None = None) -> None:
     for field, array in (("labels", labels), ("label_mask", mask)):
         if array.shape != (num_nodes,):
             raise ValueError(f"{field}: expected shape {(num_nodes,)}, got {array.shape}")
-    for field, nodes in (("pairs.first", task.pairs.first), ("pairs.second", task.pairs.second)):
-        ids.check_dtype(field, nodes)
-        ids.check_range(field, nodes, num_nodes)
+    check_pairs_exist(task.pairs, num_nodes)
     if isinstance(labels, jax.core.Tracer) or isinstance(mask, jax.core.Tracer):
         return
     labels, mask = np.asarray(labels), np.asarray(mask)

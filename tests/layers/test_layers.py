@@ -12,6 +12,7 @@ from helpers import (
     assert_close,
     assert_same_sums,
     fields,
+    from_torch,
     messy_graph,
     oracle_layer,
     random_params,
@@ -170,12 +171,6 @@ def test_gat_is_jraphs_softmax_to_rounding():
 
 
 # --- PyG ------------------------------------------------------------------------------------------
-
-
-def from_torch(weight, *shape):
-    """A weight [out, in] of torch's as ours [in, *shape], or a vector as [*shape]."""
-    array = weight.detach().double().numpy()
-    return jnp.asarray((array.T if array.ndim == 2 else array).reshape(shape))
 
 
 def pyg_layer(name, graph, *, heads=2, channels=3, **options):

@@ -1,13 +1,14 @@
 """Graphs of two sets of nodes: those that send and those that receive."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import jraph
 import numpy as np
 import pytest
-from helpers import random_params
+from helpers import from_torch, random_params
 
-from gat_jax.kernels import SparseFeatures, from_dense, make_layout
+from gat_jax.kernels import SparseFeatures, check_traced_ends, from_dense, make_layout
 from gat_jax.layers import (
     GATParams,
     GATv2Params,
@@ -137,33 +138,29 @@ def test_two_sets_agree_with_pyg(name, num_edge_features, shares):
     edges = None if graph.edges is None else torch.tensor(graph.edges).double()
     expected = pyg(pair, ids, edges).detach().numpy()
 
-    def take(tensor, *shape):
-        array = tensor.detach().numpy()
-        return jnp.asarray(array.T.reshape(shape) if len(shape) != 2 else array.reshape(shape))
-
     common = {
-        "output_bias": jnp.asarray(pyg.bias.detach().numpy()),
-        "residual_kernel": jnp.asarray(pyg.res.weight.detach().numpy().T),
+        "output_bias": from_torch(pyg.bias, -1),
+        "residual_kernel": from_torch(pyg.res.weight, received.shape[1], -1),
     }
     if num_edge_features:
-        common["edge_kernel"] = take(pyg.lin_edge.weight, 2, 2, 3)
+        common["edge_kernel"] = from_torch(pyg.lin_edge.weight, 2, 2, 3)
     if name == "GATConv":
         first = pyg.lin if shares else pyg.lin_src
         params = GATParams(
-            kernel=take(first.weight, 3, 2, 3),
-            a_recv=take(pyg.att_dst, 2, 3),
-            a_send=take(pyg.att_src, 2, 3),
-            a_edge=take(pyg.att_edge, 2, 3) if num_edge_features else None,
-            kernel_recv=None if shares else take(pyg.lin_dst.weight, 4, 2, 3),
+            kernel=from_torch(first.weight, 3, 2, 3),
+            a_recv=from_torch(pyg.att_dst, 2, 3),
+            a_send=from_torch(pyg.att_src, 2, 3),
+            a_edge=from_torch(pyg.att_edge, 2, 3) if num_edge_features else None,
+            kernel_recv=None if shares else from_torch(pyg.lin_dst.weight, 4, 2, 3),
             **common,
         )
     else:
         params = GATv2Params(
-            kernel_send=take(pyg.lin_l.weight, 3, 2, 3),
-            a=take(pyg.att, 2, 3),
-            kernel_recv=None if shares else take(pyg.lin_r.weight, 4, 2, 3),
-            bias_send=take(pyg.lin_l.bias, 2, 3),
-            bias_recv=None if shares else take(pyg.lin_r.bias, 2, 3),
+            kernel_send=from_torch(pyg.lin_l.weight, 3, 2, 3),
+            a=from_torch(pyg.att, 2, 3),
+            kernel_recv=None if shares else from_torch(pyg.lin_r.weight, 4, 2, 3),
+            bias_send=from_torch(pyg.lin_l.bias, 2, 3),
+            bias_recv=None if shares else from_torch(pyg.lin_r.bias, 2, 3),
             **common,
         )
     out, _ = apply_layer(params, graph)
@@ -192,6 +189,15 @@ def test_two_sets_that_do_not_fit_are_refused():
         LayerConfig("gcn", num_receiver_features=2)
     with pytest.raises(ValueError, match="nodes: expected one set of nodes for gcn"):
         gcn(init_layer(jax.random.key(0), LayerConfig("gcn"), 3), two_sets(RECEIVED[:, :3]))
+
+
+def test_traced_ids_are_checked_against_their_own_set():
+    checked = chex.chexify(jax.jit(check_traced_ends), async_check=False)
+    checked(two_sets())  # senders up to 6, in a pair of arrays
+    for field, number in (("senders", NUM_SENDERS), ("receivers", NUM_RECEIVERS)):
+        wrong = two_sets()._replace(**{field: np.full_like(SENDERS, number)})
+        with pytest.raises(Exception, match=rf"{field}: expected ids in \[0, {number}\)"):
+            checked(wrong)
 
 
 def test_a_config_of_one_set_takes_two_sets_of_one_width():
