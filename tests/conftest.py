@@ -1,7 +1,9 @@
 """Rules of the whole suite: types and shapes are checked, nothing broadcasts by accident."""
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,13 +36,28 @@ LONGEST = [
 QUICK_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
+# Dozens of tests run a whole command, which compiles the same programs for a minute: they share
+# what was compiled, through a folder that the first process makes and removes.
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+_made_caches: list[str] = []
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    if CACHE not in os.environ:
+        os.environ[CACHE] = tempfile.mkdtemp(prefix="gat-jax-compiled-")
+        _made_caches.append(os.environ[CACHE])
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     if config.option.markexpr.startswith("not slow"):
         os.environ.setdefault("XLA_FLAGS", QUICK_FLAGS)  # read with the first program
     # torch_geometric compiles a class with torch.jit.script as it is imported.
     config.addinivalue_line(
         "filterwarnings", "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
     )
+
+
+def pytest_unconfigure() -> None:
+    for folder in _made_caches:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow

@@ -114,7 +114,7 @@ def check_settings(settings: LayerSettings) -> None:
 
 
 def check_number(
-    name: str, value: Scalar, range_in_words: str, is_in_range: Callable[[np.ndarray], Any]
+    name: str, value: Any, range_in_words: str, is_in_range: Callable[[np.ndarray], Any]
 ) -> None:
     """Check a number, or an array of numbers, unless it is traced.
 
