@@ -43,7 +43,8 @@ def print_plan(plans: list[sweeps.CellPlan], spec: SweepSpec, machine: Machine) 
     """Print what a sweep would do: a line for each cell, and a sentence on all of them."""
     title = f"Sweep on {len(machine.devices)} x {machine.devices[0].device_kind}"
     table = Table(title=title, title_justify="left")
-    for name in ("cell", "blocks", "stored", "of", "chunk", "memory", "compiling", "estimate"):
+    names = ("blocks", "stored", "of", "at once", "chunk", "memory", "compiling", "estimate")
+    for name in ("cell", *names):
         table.add_column(name, justify="left" if name == "cell" else "right", no_wrap=True)
     for cell in plans:
         table.add_row(
@@ -51,6 +52,7 @@ def print_plan(plans: list[sweeps.CellPlan], spec: SweepSpec, machine: Machine) 
             str(cell.num_blocks),
             str(cell.num_stored),
             short(cell.block_size),
+            short(cell.at_once),
             short(cell.chunk_size),
             f"{cell.memory / 2**20:.1f} MiB",
             f"{cell.compiling / 2**20:.0f} MiB",

@@ -1,13 +1,15 @@
 """Any function over numbered tiles of work, on every device, with the same bits whichever way.
 
-A *tile* is the work of one call of one program on one device: a few thousand initialisations, or
-one training run. The engine is handed the function and knows nothing of what it computes; results
-are pytrees of arrays, and stay so. What makes them independent of the number of devices and of how
+A *tile* is the smallest piece of work whose result comes back: a few thousand initialisations, or
+one training run. A call of a program computes one on every device, or as many at once as suit it.
+The engine is handed the function and knows nothing of what it computes; results are pytrees of
+arrays, and stay so. What makes them independent of the number of devices and of how
 many tiles are under way, bit for bit:
 
 * the numbers of a tile depend on the tile's own arguments alone, which is the function's duty;
-* one program computes one tile on one device: more devices run the same program on more tiles, and
-  how many tiles are under way is a number of calls, not a shape;
+* more devices run the same program on more tiles, and how many calls are under way is no shape;
+* an accelerator is kept busy by many tiles at once, mapped over: the function reduces each for
+  itself, in the same order;
 * results that are to be added are added on the host, as int64 and float64, in the order of the
   tiles (`add_up`).
 
@@ -62,12 +64,17 @@ class Result(NamedTuple):
 class Memory(NamedTuple):
     """Bytes that a program needs on all its devices together."""
 
-    running: int  # while each computes a tile
+    running: int  # while each computes its tiles of one call
     results: int  # of the tiles of one call
+
+    @property
+    def total(self) -> int:
+        """Bytes of one call by itself."""
+        return self.running + self.results
 
 
 class Program:
-    """The function of some work, compiled to compute one tile on each of some devices."""
+    """The function of some work, compiled to compute tiles on each of some devices."""
 
     def __init__(
         self,
@@ -76,12 +83,15 @@ class Program:
         inputs: Any,
         example: Any,
         devices: Devices,
+        tiles_at_once: int,
     ):
         """Compile for inputs and tiles of these shapes and dtypes; see `Program.of`."""
         mesh = Mesh(np.array(devices), ("tile",))
         whole, split = PartitionSpec(), PartitionSpec("tile")
 
         def on_one_device(inputs, tiles):
+            if tiles_at_once > 1:
+                return jax.vmap(lambda tile: function(static, inputs, tile))(tiles)
             tile = jax.tree.map(lambda x: x[0], tiles)
             return jax.tree.map(lambda x: x[None], function(static, inputs, tile))
 
@@ -93,9 +103,10 @@ class Program:
             check_vma=False,
         )
         self.devices = devices
+        self.tiles_per_call = len(devices) * tiles_at_once
         self._example = example
         tiles = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((len(devices), *x.shape), x.dtype), example
+            lambda x: jax.ShapeDtypeStruct((self.tiles_per_call, *x.shape), x.dtype), example
         )
         self._compiled = jit_tiles(on_every_device).lower(inputs, tiles).compile()
         analysis = self._compiled.memory_analysis()
@@ -103,22 +114,28 @@ class Program:
         self.memory = Memory(*(size * len(devices) for size in sizes))
 
     @staticmethod
-    def of(work: Work, devices: Devices) -> "Program":
-        """Return the program of some work, compiled once for all work that may share it."""
+    def of(work: Work, devices: Devices, tiles_at_once: int = 1) -> "Program":
+        """Return the program of some work, compiled once for all work that may share it.
+
+        Args:
+          work: the function and what its tiles share.
+          devices: of one kind.
+          tiles_at_once: how many tiles each of them computes in one call, mapped over.
+        """
         leaves, structure = jax.tree.flatten((work.inputs, work.example))
         types = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in map(jax.typeof, leaves))
         # Under `jax_enable_x64` the same function may compute in other dtypes.
         dtype = jnp.result_type(float)
-        return _compile(work.function, work.static, structure, types, devices, dtype)
+        return _compile(work.function, work.static, structure, types, devices, tiles_at_once, dtype)
 
     def __call__(self, inputs: Any, tiles: Sequence[Any]) -> Any:
-        """Start computing at least one tile, at most one on each device.
+        """Start computing at least one tile, at most `tiles_per_call`.
 
         Returns:
-          The function's pytree, every leaf with a leading axis of devices. A device without a tile
-          of its own computes the last one again, and what it returns is to be left out.
+          The function's pytree, every leaf with a leading axis of `tiles_per_call`. In place of
+          tiles that are missing the last one is computed again, and is to be left out.
         """
-        padded = [*tiles, *[tiles[-1]] * (len(self.devices) - len(tiles))]
+        padded = [*tiles, *[tiles[-1]] * (self.tiles_per_call - len(tiles))]
         stacked = jax.tree.map(
             lambda like, *values: np.stack([np.asarray(x, like.dtype) for x in values]),
             self._example,
@@ -132,7 +149,7 @@ class Program:
         Raises:
           ValueError: if there is no room for one.
         """
-        needed = self.memory.running + self.memory.results
+        needed = self.memory.total
         if needed > memory:
             raise ValueError(
                 f"memory: expected at least {needed / 2**20:.1f} MiB for one tile on each device, "
@@ -149,12 +166,13 @@ def _compile(
     structure: Any,
     types: tuple[jax.ShapeDtypeStruct, ...],
     devices: Devices,
+    tiles_at_once: int,
     default_dtype: np.dtype,
 ) -> Program:
     """Compile a program; its arguments are all that it depends on, and hold no arrays."""
     del default_dtype  # part of the key alone
     inputs, example = jax.tree.unflatten(structure, types)
-    return Program(function, static, inputs, example, devices)
+    return Program(function, static, inputs, example, devices, tiles_at_once)
 
 
 def run_tiles(
@@ -162,6 +180,7 @@ def run_tiles(
     tiles: Iterable[Any],
     *,
     devices: Devices,
+    tiles_at_once: int = 1,
     calls_under_way: int = MAX_CALLS_UNDER_WAY,
 ) -> Iterator[Result]:
     """Compute tiles, and yield their results in the order given.
@@ -169,21 +188,22 @@ def run_tiles(
     Args:
       work: the function and what its tiles share.
       tiles: arguments of each tile, read as they are needed: an endless iterator will do.
-      devices: each computes one tile at a time.
-      calls_under_way: how many tiles each device may have computed or be computing before the
-        first of them is fetched; see `Program.calls_within`.
+      devices: of one kind.
+      tiles_at_once: how many tiles each of them computes in one call, mapped over.
+      calls_under_way: how many calls may be computed or being computed before the results of the
+        first of them are fetched; see `Program.calls_within`.
 
     Raises:
       ValueError: if no call may be under way.
     """
     if calls_under_way < 1:
         raise ValueError(f"calls_under_way: expected at least 1, got {calls_under_way}")
-    program = Program.of(work, devices)
+    program = Program.of(work, devices, tiles_at_once)
     under_way: collections.deque = collections.deque()
     tiles = iter(tiles)
     while True:
         while len(under_way) < calls_under_way:
-            group = list(itertools.islice(tiles, len(devices)))
+            group = list(itertools.islice(tiles, program.tiles_per_call))
             if not group:
                 break
             under_way.append((group, program(work.inputs, group)))

@@ -25,6 +25,7 @@ from gat_jax.sampling.memory import (
     check_pairs,
     compile_memory,
     memory_limit,
+    tiles_at_once,
 )
 from gat_jax.sampling.random_bits import (
     draw_bits,
@@ -74,4 +75,5 @@ __all__ = [
     "prepare_cell",
     "sample",
     "split_into_tiles",
+    "tiles_at_once",
 ]

@@ -25,6 +25,8 @@ FeatureName = Literal["raw", "standardised", "uniform01", "normal"]
 # Features that are drawn anew for every initialisation: U[0, 1] and N(0, 1).
 DRAWN_FEATURES: dict[FeatureName, Distribution] = {"uniform01": "uniform", "normal": "normal"}
 BATCHES_PER_TILE = 8
+# Numbers of a batch: what the cache of one core holds.
+NUMBERS_PER_BATCH = 2**19
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,4 +110,4 @@ def batch_size(layer: LayerConfig, layout: TwinLayout, num_numbers: int) -> int:
     edges = sum(map(len, layout.supports))
     outputs = layout.num_nodes * layer.heads * layer.channels
     total = num_numbers + outputs + edges * layer.heads
-    return int(2 ** np.clip(np.floor(np.log2(2**19 / total)), 4, 14))
+    return int(2 ** np.clip(np.floor(np.log2(NUMBERS_PER_BATCH / total)), 4, 14))

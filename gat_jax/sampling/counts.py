@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from gat_jax.sampling.cells import Shape
+from gat_jax.sampling.counting import Bins, FlaggedBins, add_up_inits, add_up_rows, count
 from gat_jax.sampling.pair_facts import PairFacts
 from gat_jax.sampling.twin_layout import TwinLayout
 from gat_jax.symmetry import CAUSES, NUM_EXACT_CAUSES
@@ -115,26 +116,24 @@ class InitValues(NamedTuple):
 
 # --- on the device ------------------------------------------------------------------------------
 
-# Flags of a pair in one initialisation, by the field of `Counts` that counts them. Without
-# attention weights only the first can be known, and the others are never set.
-FLAGS = ("regime_collisions", "equal_outputs", "matching_outputs", "uniform_attention")
-
 
 class Tally(NamedTuple):
     """Counts of a tile as the device makes them, added up over tiles on the host.
 
-    `bins` holds everything that is counted by pair or by row, side by side (`_bin_sizes`), for one
-    scatter to count: on a CPU the fastest way. A scatter costs by the element, so each pair makes
-    but one for all heads together, and carries its flags in the number of the bin:
-
-        bin = joint cause + len(JOINT_CAUSES) * sum_k flag_k 2^k,    k the place in FLAGS
-
-    `decode` adds the bins up again by name.
+    Every field is the one of `Counts` of its name, in int32 and float32. Without attention weights
+    only signs can be known, and the fields of all else stay 0.
     """
 
-    bins: Int[Array | np.ndarray, " bins"]
+    joint_causes: Int[Array | np.ndarray, " joint_causes"]
+    regime_collisions: Int[Array | np.ndarray, ""]
+    head_causes: Int[Array | np.ndarray, "heads causes"]
     all_pairs_collided: Int[Array | np.ndarray, ""]
     class_collisions: Int[Array | np.ndarray, ""]
+    uniform_attention: Int[Array | np.ndarray, ""]
+    equal_outputs: Int[Array | np.ndarray, ""]
+    matching_outputs: Int[Array | np.ndarray, ""]
+    entropy_histogram: Int[Array | np.ndarray, " entropy_bins"]
+    gap_histogram: Int[Array | np.ndarray, " gap_bins"]
     squared_shares: Float[Array | np.ndarray, ""]
     deficit_sum: Float[Array | np.ndarray, ""]
     deficit_squares: Float[Array | np.ndarray, ""]
@@ -144,8 +143,13 @@ class Tally(NamedTuple):
 
 def empty_tally(shape: Shape) -> Tally:
     """Return the tally of nothing."""
-    bins = jnp.zeros(sum(_bin_sizes(shape).values()), jnp.int32)
-    return Tally(bins, *[jnp.int32(0)] * 2, *[jnp.float32(0.0)] * 5)
+    sizes = dim_sizes(shape.layer.heads)
+
+    def zeros(field: CountField) -> Array:
+        dtype = jnp.int32 if field.dtype is np.int64 else jnp.float32
+        return jnp.zeros([sizes[dim] for dim in field.dims], dtype)
+
+    return Tally(**{name: zeros(COUNT_FIELDS[name]) for name in Tally._fields})
 
 
 def tally(facts: PairFacts, is_counted: Bool[Array, " inits"], shape: Shape) -> Tally:
@@ -158,15 +162,15 @@ def tally(facts: PairFacts, is_counted: Bool[Array, " inits"], shape: Shape) -> 
     """
     # Without the barrier XLA computes the pairs anew for each of the reductions below.
     facts = jax.lax.optimization_barrier(facts)
+    heads = range(shape.layer.heads)
     lowest = over_heads(jnp.minimum, facts.causes)
     highest = over_heads(jnp.maximum, facts.causes)
     is_collided_pt = highest < NUM_EXACT_CAUSES
     differing = jnp.where(is_collided_pt, JOINT_CAUSES.index("mixed"), CAUSES.index("separated"))
     joint = jnp.where(lowest == highest, lowest, differing)
-    heads = jnp.arange(shape.layer.heads, dtype=jnp.int32)[None, :, None]
-    bins = {"head_causes": heads * len(CAUSES) + facts.causes}
+    bins = {f"head {h}": Bins(facts.causes[:, h], len(CAUSES)) for h in heads}
     flags = {"regime_collisions": over_heads(jnp.logical_and, facts.in_regime)}
-    moments = [jnp.float32(0.0)] * 4
+    sums = {}
     if facts.gap is not None and facts.is_matching is not None and facts.deficit is not None:
         gap = over_heads(jnp.maximum, facts.gap)
         is_uniform = over_heads(jnp.logical_and, facts.deficit < UNIFORM_DEFICIT)
@@ -175,31 +179,24 @@ def tally(facts: PairFacts, is_counted: Bool[Array, " inits"], shape: Shape) -> 
         flags["matching_outputs"] = over_heads(jnp.logical_and, facts.is_matching)
         flags["uniform_attention"] = is_uniform[first] & is_uniform[second]
         log_gap = jnp.log10(gap)  # -inf where the outputs are equal
-        bins["entropy_histogram"] = _entropy_bin(facts.deficit)
-        bins["gap_histogram"] = _gap_bin(gap, log_gap)
+        bins["entropy_histogram"] = Bins(_entropy_bin(facts.deficit), NUM_ENTROPY_BINS)
+        bins["gap_histogram"] = Bins(_gap_bin(gap, log_gap), NUM_GAP_BINS)
         counted_deficit = jnp.where(is_counted[None, None], facts.deficit, 0.0)
         counted_gap = jnp.where(is_counted[None] & (gap > 0), log_gap, 0.0)
-        moments = [jnp.sum(x) for x in (counted_deficit, counted_deficit**2)]
-        moments += [jnp.sum(x) for x in (counted_gap, counted_gap**2)]
-    for name, flag in flags.items():
-        joint += flag * (len(JOINT_CAUSES) << FLAGS.index(name))
-    bins["joint_causes"] = joint
-    return Tally(
-        _count_bins(bins, is_counted, _bin_sizes(shape)),
-        *_by_init(is_collided_pt & is_counted[None], shape.layout),
-        *moments,
+        sums = {
+            "deficit_sum": add_up_inits(counted_deficit),
+            "deficit_squares": add_up_inits(counted_deficit**2),
+            "log_gap_sum": add_up_inits(counted_gap),
+            "log_gap_squares": add_up_inits(counted_gap**2),
+        }
+    counted = count(FlaggedBins(joint, len(JOINT_CAUSES), flags), bins, is_counted)
+    head_causes = jnp.stack([counted.pop(f"head {h}") for h in heads])
+    return empty_tally(shape)._replace(
+        head_causes=head_causes,
+        **counted,
+        **_by_init(is_collided_pt & is_counted[None], shape.layout),
+        **sums,
     )
-
-
-def _bin_sizes(shape: Shape) -> dict[str, int]:
-    """Return the parts of `Tally.bins` with their lengths, in their order."""
-    sizes = {
-        "head_causes": shape.layer.heads * len(CAUSES),
-        "joint_causes": len(JOINT_CAUSES) << len(FLAGS),
-    }
-    if not shape.only_signs:
-        sizes |= {"entropy_histogram": NUM_ENTROPY_BINS, "gap_histogram": NUM_GAP_BINS}
-    return sizes | {"not_counted": 1}
 
 
 def _entropy_bin(deficit: Array) -> Array:
@@ -216,30 +213,20 @@ def _gap_bin(gap: Array, log_gap: Array) -> Array:
     return jnp.where(gap > 0, 2 + jnp.floor(steps).astype(jnp.int32), 0)
 
 
-def _count_bins(bins: dict[str, Array], is_counted: Array, sizes: dict[str, int]) -> Array:
-    """Count bins [..., T] of every part in one scatter; the last bin takes what does not count."""
-    starts = dict(zip(sizes, np.cumsum([0, *sizes.values()]), strict=False))
-    index = []
-    for name in sorted(bins, key=list(sizes).index):
-        by_init = starts[name] + bins[name].reshape(-1, len(is_counted))
-        index.append(jnp.where(is_counted, by_init, starts["not_counted"]).reshape(-1))
-    index = jnp.concatenate(index)
-    counts = jnp.zeros(sum(sizes.values()), jnp.int32)
-    return counts.at[index].add(1, mode="promise_in_bounds")
-
-
 def over_heads(operation, x: Array) -> Array:
     """Reduce [P, H, T] to [P, T], head by head: XLA's own reduction of a middle axis is slow."""
     return functools.reduce(operation, [x[:, h] for h in range(x.shape[1])])
 
 
-def _by_init(is_collided_pt: Array, layout: TwinLayout) -> tuple[Array, Array, Array]:
+def _by_init(is_collided_pt: Array, layout: TwinLayout) -> dict[str, Array]:
     """Return how often all pairs are collided and all of a class, and the sum of squared shares."""
+    names = "all_pairs_collided", "class_collisions", "squared_shares"
     num_pairs = len(layout.pairs)
     collided_t = jnp.sum(is_collided_pt.astype(jnp.float32), axis=0)
     if num_pairs == 1:
-        collided = jnp.sum(collided_t)
-        return collided.astype(jnp.int32), collided.astype(jnp.int32), collided
+        collided = add_up_inits(collided_t)
+        number = collided.astype(jnp.int32)
+        return dict(zip(names, (number, number, collided), strict=True))
     # Counts below 2^24 are exact in float32.
     members = np.equal.outer(np.arange(layout.num_classes), layout.pair_classes)
     by_class = jnp.matmul(
@@ -248,11 +235,12 @@ def _by_init(is_collided_pt: Array, layout: TwinLayout) -> tuple[Array, Array, A
         precision=jax.lax.Precision.HIGHEST,
     )
     is_whole = by_class == members.sum(axis=1).astype(np.float32)[:, None]
-    return (
-        jnp.sum((collided_t == num_pairs).astype(jnp.float32)).astype(jnp.int32),
-        jnp.sum(is_whole.astype(jnp.float32)).astype(jnp.int32),
-        jnp.sum((collided_t / num_pairs) ** 2),
+    values = (
+        add_up_inits((collided_t == num_pairs).astype(jnp.float32)).astype(jnp.int32),
+        add_up_inits(is_whole.astype(jnp.float32)).astype(jnp.int32),
+        add_up_inits((collided_t / num_pairs) ** 2),
     )
+    return dict(zip(names, values, strict=True))
 
 
 def keep_values(facts: PairFacts) -> InitValues:
@@ -261,45 +249,28 @@ def keep_values(facts: PairFacts) -> InitValues:
     nothing = jnp.full(is_collided_pt.shape[-1], jnp.nan)
     return InitValues(
         jnp.sum(is_collided_pt.astype(jnp.float32), axis=0).astype(jnp.int32),
-        nothing if facts.deficit is None else 1.0 - jnp.mean(facts.deficit, axis=(0, 1)),
+        nothing if facts.deficit is None else 1.0 - _mean_row(facts.deficit),
         nothing if facts.gap is None else jnp.max(facts.gap, axis=(0, 1)),
     )
+
+
+def _mean_row(values: Float[Array, "rows heads inits"]) -> Float[Array, " inits"]:
+    return add_up_rows(values) / (values.shape[0] * values.shape[1])
 
 
 # --- on the host --------------------------------------------------------------------------------
 
 
-def decode(total: Tally, num_inits: int, shape: Shape) -> Counts:
+def decode(total: Tally, num_inits: int) -> Counts:
     """Turn a sum of tallies into counts.
 
     Args:
       total: of `engine.add_up`, as int64 and float64.
       num_inits: how many initialisations it is of.
-      shape: of their cell.
     """
-    sizes = _bin_sizes(shape)
-    ends = np.cumsum([*sizes.values()])[:-1]
-    parts = dict(zip(sizes, np.split(total.bins, ends), strict=True))
-    # One axis for each flag, the last of FLAGS first, and then the joint cause.
-    by_flag = parts["joint_causes"].reshape(*[2] * len(FLAGS), len(JOINT_CAUSES))
-    joint = by_flag.sum(axis=tuple(range(len(FLAGS))))
-    set_flags = {
-        name: by_flag.take(1, axis=len(FLAGS) - 1 - k).sum() for k, name in enumerate(FLAGS)
-    }
-    histograms = {
-        name: parts.get(name, np.zeros(size, np.int64))
-        for name, size in (
-            ("entropy_histogram", NUM_ENTROPY_BINS),
-            ("gap_histogram", NUM_GAP_BINS),
-        )
-    }
-    sums = {name: np.asarray(value) for name, value in total._asdict().items() if name != "bins"}
+    joint = np.asarray(total.joint_causes)
     return Counts(
         num_inits=np.array(num_inits, np.int64),
         collisions=joint[:NUM_EXACT_CAUSES].sum() + joint[JOINT_CAUSES.index("mixed")],
-        joint_causes=joint,
-        head_causes=parts["head_causes"].reshape(shape.layer.heads, len(CAUSES)),
-        **set_flags,
-        **histograms,
-        **sums,
+        **{name: np.asarray(value) for name, value in total._asdict().items()},
     )

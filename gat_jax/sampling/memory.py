@@ -1,4 +1,6 @@
-"""How much memory a cell takes before its program is there to be asked: to list twins, to compile.
+"""How much memory a cell takes, before its program is there to be asked.
+
+It is taken to list twins, to compile, and to compute many tiles at once.
 
 A program names every place of a support, and XLA fuses the softmax over them into each of its
 consumers: compiling takes memory (and time) that grows with more than the square of the number of
@@ -8,7 +10,7 @@ neighbours that twins share. For hundreds of them it is gigabytes, where running
 import numpy as np
 
 from gat_jax.runtime.devices import total_memory
-from gat_jax.sampling.cells import Shape
+from gat_jax.sampling.cells import NUMBERS_PER_BATCH, Shape
 
 # Python's lists of pairs, and some arrays with an entry for each pair.
 BYTES_PER_PAIR = 1000
@@ -17,6 +19,26 @@ GROWTH = 2.6
 BYTES_GAT, BYTES_GCN, BYTES_GATV2, BYTES_SIGNS = 8.5e3, 5.0e3, 8.8e3, 1.6e3
 # One operation of a program, of those that grow with heads, channels and features alone.
 BYTES_PER_OPERATION = 20e3
+
+
+# Tiles that an accelerator computes at once, a batch of each at a time: a GPU reaches its full
+# speed at two million small initialisations. A CPU computes one: a batch is made for its cache.
+MAX_TILES_AT_ONCE = 128
+BYTES_PER_BATCH = 32 * NUMBERS_PER_BATCH  # eight arrays of all its numbers
+
+
+def tiles_at_once(platform: str, memory: int) -> int:
+    """Return how many tiles suit a device at once, a power of two.
+
+    It changes no result: every batch is drawn and counted for itself.
+
+    Args:
+      platform: of the device, such as "cpu" or "gpu".
+      memory: bytes for one device.
+    """
+    if platform == "cpu":
+        return 1
+    return min(MAX_TILES_AT_ONCE, 2 ** max(0, (memory // BYTES_PER_BATCH).bit_length() - 1))
 
 
 def memory_limit(memory: int | None) -> int:

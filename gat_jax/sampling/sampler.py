@@ -31,6 +31,7 @@ from gat_jax.sampling.counts import (
     keep_values,
     tally,
 )
+from gat_jax.sampling.memory import memory_limit, tiles_at_once
 from gat_jax.sampling.pair_facts import PairFacts, measure_pairs
 from gat_jax.sampling.random_bits import Distribution, draw_bits, from_bits, named_key
 from gat_jax.sampling.twin_layout import make_twin_layout
@@ -210,6 +211,7 @@ def measure_tiles(
     tiles: Iterable[Tile],
     *,
     devices: Devices,
+    tiles_at_once: int = 1,
     calls_under_way: int = engine.MAX_CALLS_UNDER_WAY,
 ) -> Iterator[MeasuredTile]:
     """Compute tiles of a cell, and yield what they measured in the order given.
@@ -217,11 +219,16 @@ def measure_tiles(
     Args:
       prepared: the cell.
       tiles: of `split_into_tiles`, read as they are needed.
-      devices: each computes one tile at a time.
+      devices: of one kind.
+      tiles_at_once: as in `engine.run_tiles`; see `memory.tiles_at_once`.
       calls_under_way: as in `engine.run_tiles`.
     """
     results = engine.run_tiles(
-        prepared.work, tiles, devices=devices, calls_under_way=calls_under_way
+        prepared.work,
+        tiles,
+        devices=devices,
+        tiles_at_once=tiles_at_once,
+        calls_under_way=calls_under_way,
     )
     for tile, (counted, values) in results:
         if values is not None:
@@ -254,6 +261,8 @@ def sample(
     if num_inits < 1:
         raise ValueError(f"num_inits: expected at least 1, got {num_inits}")
     prepared = prepare_cell(cell, graph, pairs, seed=seed, only_signs=only_signs)
-    tiles = split_into_tiles(0, num_inits, prepared.shape)
-    results = measure_tiles(prepared, tiles, devices=default_devices()[:1])
-    return decode(engine.add_up(x.tally for x in results), num_inits, prepared.shape)
+    tiles = list(split_into_tiles(0, num_inits, prepared.shape))
+    devices = default_devices()[:1]
+    most = tiles_at_once(devices[0].platform, memory_limit(None))
+    results = measure_tiles(prepared, tiles, devices=devices, tiles_at_once=min(most, len(tiles)))
+    return decode(engine.add_up(x.tally for x in results), num_inits)

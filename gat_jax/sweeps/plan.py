@@ -24,6 +24,7 @@ class CellPlan(NamedTuple):
     num_blocks: int
     num_stored: int  # blocks that are there already
     block_size: int  # initialisations of a block, at most as many as the cell has
+    at_once: int  # initialisations that each device computes at once, in as many batches as suit it
     chunk_size: int  # initialisations under way at once
     memory: int  # bytes, while it is computed
     compiling: int  # bytes, at most, while its program is compiled
@@ -53,8 +54,7 @@ def plan_sweep(cells: Grid, machine: Machine, path: Path) -> Iterator[CellPlan]:
     seconds: dict[engine.Program, float] = {}
     for entry in cells.entries:
         prepared = cells.prepared[entry.key]
-        size, calls = machine.call_size(prepared), machine.calls_under_way(prepared)
-        program = machine.program_of(prepared)
+        program, tiles_at_once, calls, size = machine.load_of(prepared, entry.num_inits)
         if program not in seconds:
             seconds[program] = _time_call(program, prepared)
         stored = {} if blocks is None else records.read_blocks(blocks, entry)[0]
@@ -64,6 +64,7 @@ def plan_sweep(cells: Grid, machine: Machine, path: Path) -> Iterator[CellPlan]:
             num_blocks=entry.num_blocks,
             num_stored=len(stored),
             block_size=min(entry.block_size, entry.num_inits),
+            at_once=tiles_at_once * prepared.shape.batch_size,
             chunk_size=min(calls * size, -(-entry.num_inits // size) * size),
             memory=program.memory.running + calls * program.memory.results,
             compiling=sampling.compile_memory(prepared.shape),
@@ -73,12 +74,12 @@ def plan_sweep(cells: Grid, machine: Machine, path: Path) -> Iterator[CellPlan]:
 
 
 def _time_call(program: engine.Program, prepared: PreparedCell) -> float:
-    """Return the seconds that one tile on each device takes."""
+    """Return the seconds that one call takes."""
     shape = prepared.shape
     (tile,) = sampling.split_into_tiles(0, shape.tile_size, shape)
     seconds = 0.0
     for _ in range(2):  # the first call also allocates
         start = time.perf_counter()
-        jax.block_until_ready(program(prepared.inputs, [tile] * len(program.devices)))
+        jax.block_until_ready(program(prepared.inputs, [tile] * program.tiles_per_call))
         seconds = time.perf_counter() - start
     return seconds

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,6 +46,15 @@ class Progress(NamedTuple):
     message: str | None = None  # something to tell, once
 
 
+class Load(NamedTuple):
+    """How a machine computes a cell."""
+
+    program: engine.Program  # which cells of one shape share
+    tiles_at_once: int  # that each device computes in one call
+    calls_under_way: int  # before the results of the first are fetched
+    call_size: int  # initialisations of one call, on all devices
+
+
 @dataclasses.dataclass(frozen=True)
 class Machine:
     """What a sweep is computed on, and how much of it at once. It changes no result.
@@ -54,47 +64,60 @@ class Machine:
     """
 
     devices: Devices = dataclasses.field(default_factory=default_devices)
-    """each computes one tile at a time; all of them are of this process"""
+    """all of them of this process, and of one kind"""
     chunk_size: int | None = None
     """initialisations under way at once, in whole tiles of every device; None: by `memory`"""
     memory: int | None = None
     """bytes that it may take, to compile and to compute; None: a quarter of what there is, and as
     much as a `chunk_size` takes"""
+    tiles_at_once: int | None = None
+    """tiles that each device computes in one call; None: as many as suit its kind, the memory and
+    the cell"""
 
     def __post_init__(self):
         """Refuse what nothing can be computed on."""
         if not self.devices:
             raise ValueError("devices: expected at least 1, got none")
-        if self.chunk_size is not None and self.chunk_size < 1:
-            raise ValueError(f"chunk_size: expected at least 1, got {self.chunk_size}")
+        for field in ("chunk_size", "tiles_at_once"):
+            value = getattr(self, field)
+            if value is not None and value < 1:
+                raise ValueError(f"{field}: expected at least 1, got {value}")
 
-    def program_of(self, prepared: PreparedCell) -> engine.Program:
-        """Return the compiled program of a cell, which it shares with all cells of its shape.
+    def load_of(self, prepared: PreparedCell, num_inits: int) -> Load:
+        """Return how the machine computes a cell, whose program is compiled for it.
+
+        Args:
+          prepared: the cell.
+          num_inits: how many initialisations are to be computed.
 
         Raises:
-          ValueError: if the memory does not suffice to compile it.
+          ValueError: if the memory does not suffice to compile it, or for one tile.
         """
         sampling.check_memory(prepared.shape, self.memory)
-        return engine.Program.of(prepared.work, self.devices)
+        memory = sampling.memory_limit(self.memory)
+        most = self.tiles_at_once or self._suitable_tiles(prepared, num_inits, memory)
+        while True:
+            program = engine.Program.of(prepared.work, self.devices, most)
+            is_bounded = self.chunk_size is None or self.memory is not None
+            if most == 1 or not is_bounded or program.memory.total <= memory:
+                break
+            most //= 2
+        calls = program.calls_within(memory) if is_bounded else engine.MAX_CALLS_UNDER_WAY
+        size = prepared.shape.tile_size * program.tiles_per_call
+        if self.chunk_size is not None:
+            wanted = max(1, self.chunk_size // size)
+            calls = min(wanted, calls) if self.memory is not None else wanted
+        return Load(program, most, calls, size)
 
-    def calls_under_way(self, prepared: PreparedCell) -> int:
-        """Return how many tiles of a cell every device may have under way at once.
-
-        Raises:
-          ValueError: if the memory does not suffice for one.
-        """
-        calls = engine.MAX_CALLS_UNDER_WAY
-        if self.chunk_size is None or self.memory is not None:
-            memory = sampling.memory_limit(self.memory)
-            calls = self.program_of(prepared).calls_within(memory)
-        if self.chunk_size is None:
-            return calls
-        wanted = max(1, self.chunk_size // self.call_size(prepared))
-        return wanted if self.memory is None else min(wanted, calls)
-
-    def call_size(self, prepared: PreparedCell) -> int:
-        """Return the initialisations of one tile on every device."""
-        return prepared.shape.tile_size * len(self.devices)
+    def _suitable_tiles(self, prepared: PreparedCell, num_inits: int, memory: int) -> int:
+        """Return a power of two: no more tiles than suit, than there are, or than a chunk holds."""
+        shape, num_devices = prepared.shape, len(self.devices)
+        most = sampling.tiles_at_once(self.devices[0].platform, memory // num_devices)
+        tiles = -(-num_inits // shape.tile_size)
+        if self.chunk_size is not None:
+            tiles = min(tiles, self.chunk_size // shape.tile_size)
+        for_each = max(1, -(-tiles // num_devices))
+        return min(most, 2 ** math.ceil(math.log2(for_each)))
 
 
 def run_sweep(
@@ -279,6 +302,7 @@ def _run_blocks(
     first_number = next(numbers, None)
     if first_number is None:  # nothing to do, and so nothing to compile
         return
+    load = machine.load_of(prepared, entry.num_inits)
     shape, under_way = prepared.shape, []
 
     def tiles() -> Iterator[Tile]:
@@ -292,13 +316,14 @@ def _run_blocks(
         prepared,
         tiles(),
         devices=machine.devices,
-        calls_under_way=machine.calls_under_way(prepared),
+        tiles_at_once=load.tiles_at_once,
+        calls_under_way=load.calls_under_way,
     )
     for first_result in results:
         block, num_tiles = under_way.pop(0)
         group = [first_result, *itertools.islice(results, num_tiles - 1)]
         tally = engine.add_up(result.tally for result in group)
-        counts = decode(tally, entry.inits_of(block), shape)
+        counts = decode(tally, entry.inits_of(block))
         if not all(np.isfinite(getattr(counts, name)) for name in sampling.SUMS):
             raise ValueError(
                 f"{entry.name}: expected numbers that float32 holds, got an overflow; "

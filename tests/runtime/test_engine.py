@@ -35,12 +35,11 @@ def work(power=2, size=3, function=power_sum):
     return engine.Work(function, power, {"x": x}, Run(np.int32(0), np.float32(0)))
 
 
-@pytest.mark.parametrize("calls_under_way", [1, 2, 16])
-def test_run_tiles_yields_every_result_in_order(calls_under_way):
+@pytest.mark.parametrize(("at_once", "calls_under_way"), [(1, 1), (1, 2), (2, 16), (8, 1)])
+def test_run_tiles_yields_every_result_in_order(at_once, calls_under_way):
     tiles = [Run(number, 0.5 * number) for number in (4, 0, 7, 5, 1)]
-    results = list(
-        engine.run_tiles(work(), tiles, devices=DEVICES, calls_under_way=calls_under_way)
-    )
+    options = {"tiles_at_once": at_once, "calls_under_way": calls_under_way}
+    results = list(engine.run_tiles(work(), tiles, devices=DEVICES, **options))
     assert [result.tile for result in results] == tiles
     for (number, factor), values in results:
         assert values["total"] == 5 * factor + number

@@ -1,5 +1,7 @@
 import dataclasses
+import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import oracle
@@ -115,6 +117,25 @@ def test_a_prefix_is_a_prefix_and_every_initialisation_counts_once():
     assert result.values.collided_pairs.sum() == collisions[2]
     assert np.sum(result.values.largest_gap == 0) >= collisions[2]
     assert np.all((result.values.mean_entropy > 0) & (result.values.mean_entropy < 1 + 1e-6))
+
+
+@pytest.mark.parametrize("at_once", [8, pytest.param(128, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("graph", ["tutorial", "karate_club"])
+def test_tiles_at_once_change_no_bit(graph, at_once):
+    """Counts and sums of every tile; more of them than a call computes, the last one not full."""
+    source = graphs.load_graph(graph)
+    pairs = twins.twin_pairs(twins.twin_classes(source))
+    cell = Cell(graph, LayerConfig(heads=2))
+    prepared = sampling.prepare_cell(cell, source, pairs, seed=0, keep_values=True)
+    num_inits = (at_once + 2) * prepared.shape.tile_size - 7
+    tiles = list(sampling.split_into_tiles(0, num_inits, prepared.shape))
+    tiles = tiles[:2] + tiles[-3:] if at_once == 128 else tiles
+    measure = functools.partial(
+        sampling.measure_tiles, prepared, tiles, devices=default_devices()[:1]
+    )
+    for found, expected in zip(measure(tiles_at_once=at_once), measure(), strict=True):
+        one, other = (jax.tree.leaves(x) for x in (found, expected))
+        assert [np.asarray(x).tobytes() for x in one] == [np.asarray(x).tobytes() for x in other]
 
 
 def test_pairs_and_classes_of_larger_graphs():

@@ -124,7 +124,7 @@ def _engine_sampler(case: str, graph, pairs, layer: LayerConfig) -> Sampler:
         task = sampling.prepare_cell(cell, graph, pairs, seed=seed)
         tiles = sampling.split_into_tiles(0, num_inits, task.shape)
         results = sampling.measure_tiles(task, tiles, devices=devices)
-        return sampling.decode(add_up(x.tally for x in results), num_inits, task.shape)
+        return sampling.decode(add_up(x.tally for x in results), num_inits)
 
     def check() -> tuple[float, float]:
         found = counts(1)
