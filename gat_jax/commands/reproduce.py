@@ -19,7 +19,7 @@ from rich.table import Table
 from gat_jax.commands.printing import as_is, print_line, print_table, progress_of
 from gat_jax.graphs import datasets
 from gat_jax.report import Picture, interval, number, prepare_matplotlib
-from gat_jax.runtime import cli, devices, stops, store
+from gat_jax.runtime import cli, compile_cache, devices, stops, store
 from gat_jax.studies import (
     PreparedStudy,
     Study,
@@ -41,6 +41,8 @@ class Options:
     """folder to write into; what an earlier run wrote there is replaced once there are numbers"""
     data: Path | None = None
     """folder of .npz graphs to look at as well"""
+    compile_cache: bool = True
+    """keep compiled programs in the user's cache folder, and use those that are there"""
     config: tyro.conf.OmitArgPrefixes[StudyConfig] = dataclasses.field(default_factory=StudyConfig)
 
 
@@ -66,6 +68,7 @@ def _run(arguments: list[str]) -> int:
     for task in tasks:
         if task.name in datasets.GRAPH_NAMES:
             raise ValueError(f"data: expected other graphs than the built-in, got {task.name}")
+    cli.note(compile_cache.use_compile_cache(options.compile_cache))
     devices.check_backend()
     prepared = prepare_study(options.config, tasks)
     store.check_writable(options.out)

@@ -23,7 +23,7 @@ import xarray as xr
 from gat_jax import report, sweeps
 from gat_jax.commands import sweep_text
 from gat_jax.commands.printing import print_line, print_table
-from gat_jax.runtime import cli, devices, stops, store
+from gat_jax.runtime import cli, compile_cache, devices, stops, store
 from gat_jax.runtime.text import shell_words
 from gat_jax.sweeps import Machine, SweepSpec
 
@@ -50,6 +50,8 @@ class Options:
     """to compile and to compute, such as 500M or 8G; default: a quarter of what there is"""
     devices: int | None = None
     """how many to use; default: all accelerators, or one for each CPU core"""
+    compile_cache: bool = True
+    """keep compiled programs in the user's cache folder, and use those that are there"""
     distributed: bool = False
     """be one of several processes that share the store: found on TPU pods and under Slurm"""
     coordinator: str | None = None
@@ -168,6 +170,7 @@ def _start_machine(options: Options) -> Machine:
         raise ValueError(f"devices: expected at least 1, got {options.devices}")
     memory = None if options.memory is None else _bytes(options.memory)
     devices.use_cores(options.devices)
+    cli.note(compile_cache.use_compile_cache(options.compile_cache))
     _start_processes(options)
     devices.check_backend()
     found = devices.default_devices()

@@ -186,6 +186,12 @@ def print_error(message: object, kind: str = "error") -> None:
             print(f"{kind}: {visible(message)}", file=sys.stderr, flush=True)
 
 
+def note(message: str | None) -> None:
+    """Print what a user should know of something that went on without it; None says nothing."""
+    if message is not None:
+        print_error(message, "note")
+
+
 def _explain(error: BaseException) -> tuple[int, str]:
     """Return the exit code and the line that an exception stands for."""
     if isinstance(error, KeyboardInterrupt):
