@@ -157,6 +157,7 @@ def leave(code: int) -> NoReturn:
     A thread that computes cannot be interrupted, and the interpreter would wait for it: a user who
     pressed Ctrl-C would look at a dead terminal for as long as a job takes.
     """
+    stops.stand_still()
     for stream in (sys.stdout, sys.stderr):
         if stream is None:
             continue
@@ -181,6 +182,7 @@ def print_error(message: object, kind: str = "error") -> None:
       message: what there is to say.
       kind: what the line begins with: "error", or "note" for what is no failure.
     """
+    stops.stand_still()
     if sys.stderr is not None:  # then `print` would take stdout
         with contextlib.suppress(OSError):  # where nobody reads it, the exit code has to do
             print(f"{kind}: {visible(message)}", file=sys.stderr, flush=True)
