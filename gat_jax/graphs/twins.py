@@ -23,8 +23,8 @@ from gat_jax.runtime.arrays import (
     as_array,
     as_held,
     check_features,
-    check_fits,
     check_matrix,
+    check_size,
     check_whole_numbers,
 )
 
@@ -188,7 +188,7 @@ def twin_pairs(classes: TwinClasses, *, include_trivial: bool = False) -> TwinPa
     """
     counts = count_twins(classes)
     num_pairs = counts.pairs + (counts.trivial_pairs if include_trivial else 0)
-    check_fits(f"the list of {num_pairs:,} pairs of twins", num_pairs * BYTES_OF_A_PAIR)
+    check_size(f"the list of {num_pairs:,} pairs of twins", num_pairs * BYTES_OF_A_PAIR)
     sizes = np.bincount(classes.twin, minlength=len(classes.twin))[classes.twin]
     is_listed = (sizes >= 2) & (include_trivial | ~classes.is_trivial)
     pairs = [np.empty((0, 2), np.int64)]
