@@ -104,9 +104,11 @@ def check_backend() -> None:
     """Start JAX's backend, or say in one line why it does not start.
 
     Raises:
-      ValueError: names the platform that was asked for, such as one that this machine lacks.
+      ValueError: names the platform that was asked for, such as one that this machine lacks; or
+        flags or a folder of compiled programs that cannot be used.
     """
     _check_flags()
+    _check_cache()
     try:
         jax.local_devices()
     # JAX raises RuntimeError, for some platforms a bare AssertionError.
@@ -142,6 +144,24 @@ def _check_flags() -> None:
         unknown = [x.split("] ")[-1] for x in told if "nknown" in x]
         reason = unknown[0] if unknown else "one of their values cannot be read"
         raise ValueError(f"XLA_FLAGS: expected flags that XLA knows, got {flags} ({reason})")
+
+
+def _check_cache() -> None:
+    """Check that the folder of compiled programs is there or can be made; JAX only warns of it.
+
+    Raises:
+      ValueError: names the folder.
+    """
+    folder = getattr(jax.config, "jax_compilation_cache_dir", None)
+    if not folder or "://" in folder:  # a store in the net, which is not looked at here
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(
+            f"JAX_COMPILATION_CACHE_DIR: expected a folder, got {folder} ({reason})"
+        ) from None
 
 
 # --- provenance ---------------------------------------------------------------------------------

@@ -192,3 +192,19 @@ def test_total_memory_falls_back_to_an_assumption(monkeypatch, hidden):
     else:
         monkeypatch.setattr(os, "sysconf", lambda name: -1)
     assert devices.total_memory() == devices.ASSUMED_MEMORY
+
+
+def test_a_folder_of_compiled_programs_that_cannot_be_is_refused(tmp_path, monkeypatch):
+    before = jax.config.jax_compilation_cache_dir
+    (tmp_path / "file").write_text("")
+    try:
+        for folder in ("file", "file/below"):
+            jax.config.update("jax_compilation_cache_dir", str(tmp_path / folder))
+            with pytest.raises(ValueError, match=r"^JAX_COMPILATION_CACHE_DIR: expected a folder,"):
+                devices.check_backend()
+        for folder in (str(tmp_path / "new"), "gs://bucket/of/programs", None):
+            jax.config.update("jax_compilation_cache_dir", folder)
+            devices.check_backend()
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+    assert (tmp_path / "new").is_dir()
