@@ -172,11 +172,8 @@ def _start_machine(options: Options) -> Machine:
     devices.use_cores(options.devices)
     _start_processes(options)
     devices.check_backend()
-    if memory is not None and memory > devices.total_memory():
-        there = f"{devices.total_memory() / 2**30:.1f}G"
-        raise ValueError(
-            f"memory: expected at most {there}, all there is, got {shown(options.memory)}"
-        )
+    if memory is not None:  # more than there is would be planned with, and end the process
+        memory = min(memory, devices.total_memory())
     found = devices.default_devices()
     if options.devices is not None and options.devices > len(found):
         raise ValueError(f"devices: expected at most {len(found)}, got {options.devices}")
