@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.core
+import jax.numpy as jnp
 import jraph
 import numpy as np
 
@@ -102,7 +103,7 @@ def check_key(key: Any, *, field: str = "key") -> None:
     wanted = f"{field}: expected one key of jax.random.key, got"
     if not isinstance(key, np.ndarray | jax.Array):
         raise ValueError(f"{wanted} {type(key).__name__}")
-    is_new = jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    is_new = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     if not is_new and key.dtype != np.uint32:
         raise ValueError(f"{wanted} an array of {key.dtype}")
     if key.ndim != (0 if is_new else 1):
@@ -171,6 +172,22 @@ def check_config(config: Any, layer: str) -> None:
                 f"{option}: expected {getattr(defaults, option)!r}, as {layer} does not have this "
                 f"option, got {value!r}"
             )
+
+
+def check_kernels(params: Any) -> None:
+    """Check the kernels that show the shape of a layer: the first parameter, and some others.
+
+    Raises:
+      ValueError: names the first that is no array of three axes.
+    """
+    first = params._fields[0]
+    for name in (first, "kernel_recv", "edge_kernel"):
+        kernel = getattr(params, name, None)
+        if kernel is None and name != first:
+            continue
+        check_array(name, kernel, "real numbers")
+        if kernel.ndim != 3:
+            raise ValueError(f"{name}: expected shape [F, H, C], got {kernel.shape}")
 
 
 def check_params(params: Any, specs: Mapping[str, ParamSpec], *, is_complete: bool) -> None:

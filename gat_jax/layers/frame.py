@@ -23,7 +23,7 @@ from gat_jax.layers.base import (
     LayerShape,
     ParamSpec,
 )
-from gat_jax.runtime.jax_arrays import check_array, check_graph, to_jax
+from gat_jax.runtime.jax_arrays import check_graph, to_jax
 
 
 class Inputs(NamedTuple):
@@ -80,10 +80,8 @@ def prepare(
     if key is not None:
         checks.check_key(key)
     check_graph(graph)
-    field, kernel = params._fields[0], params[0]
-    check_array(field, kernel, "real numbers")
-    if kernel.ndim != 3:
-        raise ValueError(f"{field}: expected shape [F, H, C], got {kernel.shape}")
+    kernel = params[0]
+    checks.check_kernels(params)
     known = shape_of(params) if config is None else config
     checks.check_params(params, specs(known, kernel.shape[0]), is_complete=config is not None)
     for setting in ("slope", "temperature", "attention_dropout"):

@@ -63,12 +63,7 @@ def row_signs(
       ValueError: if `info`, graph, mask and layout do not fit each other, or edges are of nodes
         that do not exist, unless they are traced.
     """
-    if layout is None:
-        layout = layouts.segment_layout(graph)
-    else:
-        layouts.check_layout(layout, graph)
-    _check_info(info, layout)
-    check_edge_mask(mask, layout.num_edges, field="mask")
+    layout = _checked_layout(info, graph, mask, layout)
     query_nhd, sent_nhd = (_by_part(info, x) for x in (info.receiver_scores, info.sender_scores))
     highest, minus_lowest = (
         _largest_part(layout, info, sent_nhd, mask, sign=sign) for sign in (1.0, -1.0)
@@ -79,8 +74,14 @@ def row_signs(
     return signs_of_rows(query_nhd, -minus_lowest, highest, is_dead=is_dead)
 
 
-def _check_info(info: AttentionInfo, layout: Layout) -> None:
-    """Compare what a layer saw with the edges that it is said to have seen."""
+def _checked_layout(
+    info: AttentionInfo, graph: jraph.GraphsTuple, mask: EdgeMask | None, layout: Layout | None
+) -> Layout:
+    """Return the layout, if what a layer saw and the mask are of this graph's edges."""
+    if layout is None:
+        layout = layouts.segment_layout(graph)
+    else:
+        layouts.check_layout(layout, graph)
     if not isinstance(info, AttentionInfo):
         raise ValueError(f"info: expected an AttentionInfo, got {type(info).__name__}")
     expected = layout.num_senders, layout.num_receivers, layout.num_edges
@@ -90,6 +91,8 @@ def _check_info(info: AttentionInfo, layout: Layout) -> None:
             "info: expected that of a layer on this graph, of {} nodes and {} edges, got one of {} "
             "and {}".format(*expected[1:], *found[1:])
         )
+    check_edge_mask(mask, layout.num_edges, field="mask")
+    return layout
 
 
 def _by_part(info: AttentionInfo, scores: Array) -> Array:
@@ -169,10 +172,11 @@ def pair_causes(
       ValueError: for pairs of nodes that do not exist or a slope that is not finite, unless they
         are traced; or as `row_signs`.
     """
-    rows = row_signs(info, graph, mask=mask, layout=layout)
+    layout = _checked_layout(info, graph, mask, layout)
     check_pairs_exist(pairs, len(info.head_outputs))
     check_number("slope", slope)
     check_by_head("slope", slope, info.head_outputs.shape[1])
+    rows = row_signs(info, graph, mask=mask, layout=layout)
     first, second = (RowSigns(*(x[i] for x in rows)) for i in (pairs.first, pairs.second))
     causes = exact_causes(first, second, slope=slope, all_parts=_all_last)
     is_trivial = jnp.asarray(pairs.is_trivial)[:, None]
