@@ -213,6 +213,23 @@ def check_values(field: str, values: ArrayLike) -> Float[np.ndarray, "..."]:
       ValueError: names the first entry that cannot be taken, and its place.
     """
     array = check_real(field, values)
+    check_held(field, array)
+    return array.astype(np.float32) if array.dtype.kind in "biu" else array
+
+
+def check_held(field: str, array: np.ndarray) -> None:
+    """Refuse numbers that are others in the dtype that layers compute in (`as_held`).
+
+    That is a number which overflows there, and a whole number which float32 rounds. Infinities and
+    NaN stay what they are, and so are not refused here.
+
+    Args:
+      field: what an error calls the array.
+      array: real numbers.
+
+    Raises:
+      ValueError: names the first of them, and its place.
+    """
     if array.dtype.kind in "biu":
         _refuse(
             field,
@@ -220,17 +237,23 @@ def check_values(field: str, values: ArrayLike) -> Float[np.ndarray, "..."]:
             array,
             ~_is_exact(array),
         )
-        return array.astype(np.float32)
+        return
     held = as_held(array)
     if held.dtype != array.dtype:
-        _refuse(field, f"numbers that {held.dtype} holds", array, ~np.isfinite(held))
-    return array
+        is_lost = np.isfinite(array) & ~np.isfinite(held)
+        _refuse(field, f"numbers that {held.dtype} holds", array, is_lost)
 
 
 def as_held(values: np.ndarray) -> np.ndarray:
-    """Return numbers as the layers see them: float64 as float32, unless `jax_enable_x64` is on."""
+    """Return numbers as the layers see them.
+
+    That is float64 as float32, unless `jax_enable_x64` is on, and whole numbers as float32.
+    """
+    dtype = np.dtype(np.float32)
+    if values.dtype.kind not in "biu":
+        dtype = jax.dtypes.canonicalize_dtype(values.dtype)
     with np.errstate(over="ignore"):
-        return values.astype(jax.dtypes.canonicalize_dtype(values.dtype), copy=False)
+        return values.astype(dtype, copy=False)
 
 
 def check_real(field: str, values: ArrayLike) -> np.ndarray:
