@@ -165,7 +165,7 @@ def check_kernels(params: Any) -> None:
     """
     first = params._fields[0]
     for name in (first, "kernel_recv", "edge_kernel"):
-        kernel = getattr(params, name, None)
+        kernel: Any = getattr(params, name, None)
         if kernel is None and name != first:
             continue
         check_array(name, kernel, "real numbers")
