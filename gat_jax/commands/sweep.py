@@ -7,6 +7,7 @@ The same command again goes on where the last one stopped.
 """
 
 import dataclasses
+import decimal
 import functools
 import os
 import re
@@ -24,6 +25,7 @@ from gat_jax import report, sweeps
 from gat_jax.commands import sweep_text
 from gat_jax.commands.printing import print_line, print_table
 from gat_jax.runtime import cli, compile_cache, devices, stops, store
+from gat_jax.runtime.arrays import shown
 from gat_jax.runtime.text import shell_words
 from gat_jax.sweeps import Machine, SweepSpec
 
@@ -173,6 +175,8 @@ def _start_machine(options: Options) -> Machine:
     cli.note(compile_cache.use_compile_cache(options.compile_cache))
     _start_processes(options)
     devices.check_backend()
+    if memory is not None:  # more than there is would be planned with, and end the process
+        memory = min(memory, devices.total_memory())
     found = devices.default_devices()
     if options.devices is not None and options.devices > len(found):
         raise ValueError(f"devices: expected at most {len(found)}, got {options.devices}")
@@ -183,8 +187,11 @@ def _start_machine(options: Options) -> Machine:
 def _bytes(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if match is None:
-        raise ValueError(f"memory: expected a size such as 500M or 8G, got {text!r}")
-    return int(float(match[1]) * UNITS[match[2].upper()])
+        raise ValueError(f"memory: expected a size such as 500M or 8G, got {shown(text)}")
+    num_bytes = int(decimal.Decimal(match[1]) * UNITS[match[2].upper()])
+    if num_bytes == 0:
+        raise ValueError(f"memory: expected more than nothing, got {text!r}")
+    return num_bytes
 
 
 def _start_processes(options: Options) -> None:
@@ -222,9 +229,10 @@ def summarise(options: SummariseOptions) -> int:
     """Print the table of a store; write summary.csv and figures, each as far as it can be.
 
     Returns:
-      The exit code: 1 if a file could not be made, which costs that file and one line.
+      The exit code.
 
     Raises:
+      IncompleteError: if a file could not be made, which costs that file alone.
       ValueError: if the store or the folder to write into cannot be used.
     """
     # From the blocks, not from the stored summary, which an interrupted sweep may not have.
@@ -247,10 +255,20 @@ def summarise(options: SummariseOptions) -> int:
         (out / name).unlink(missing_ok=True)
     if "gap_histogram" not in dataset:
         del files["histograms.png"]
-    written = [name for name, write in files.items() if _is_written(out, name, write)]
-    if written:
+    missing: dict[str, Exception] = {}
+    for name, write in files.items():
+        try:
+            with store.staged(out) as folder:
+                write(folder / name)
+        except Exception as error:  # whatever one dies of, the others are still to be made
+            missing[name] = error
+    if written := [name for name in files if name not in missing]:
         print_line(f"Written to {out}: {', '.join(written)}")
-    return 0 if len(written) == len(files) else 1
+    if missing:
+        reasons = [f"{name} is missing ({cli.first_line(e)})" for name, e in missing.items()]
+        failures = ExceptionGroup("what is missing", list(missing.values()))
+        raise cli.IncompleteError("; ".join(reasons)) from failures
+    return 0
 
 
 def _draw(name: str, dataset: xr.Dataset, path: Path) -> None:
@@ -259,17 +277,6 @@ def _draw(name: str, dataset: xr.Dataset, path: Path) -> None:
     from gat_jax.sweeps import figures
 
     figures.save_figure(name, dataset, path)
-
-
-def _is_written(out: Path, name: str, write: Callable[[Path], None]) -> bool:
-    """Write one file, or say in one line why there is none; return whether there is."""
-    try:
-        with store.staged(out) as folder:
-            write(folder / name)
-    except Exception as error:  # whatever a figure dies of, the other files are still to be made
-        cli.print_error(f"{name} is missing ({cli.first_line(error)})")
-        return False
-    return True
 
 
 if __name__ == "__main__":

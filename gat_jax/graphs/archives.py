@@ -5,7 +5,6 @@ its libraries raise. Here the claims are compared with each other and with the m
 before any is taken, nothing is unpickled, and every failure is one line that names the file.
 """
 
-import stat
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from gat_jax.runtime.arrays import memory_limit, shown
+from gat_jax.runtime.named_files import check_regular
 
 MAX_HEADER = 10_000  # bytes, as in NumPy; the header of a plain array has about 100
 
@@ -50,10 +50,7 @@ def read_arrays(
 
 
 def _open(path: Path) -> zipfile.ZipFile:
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):  # to open a pipe would wait for somebody to write into it
-        kind = "a directory" if stat.S_ISDIR(mode) else "no regular file"
-        raise ValueError(kind)
+    check_regular(path)
     with path.open("rb") as file:
         start = file.read(len(np.lib.format.MAGIC_PREFIX))
     if start == np.lib.format.MAGIC_PREFIX:

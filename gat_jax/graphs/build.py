@@ -8,12 +8,21 @@ Everything here runs on the host in NumPy, before tracing. Two conventions hold 
   same order and twins in a linear regime come out equal to the last bit.
 """
 
+from typing import Any
+
 import jraph
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
-from gat_jax.runtime.arrays import as_array, check_features, check_fits, check_ids
+from gat_jax.runtime.arrays import (
+    as_array,
+    as_ids,
+    check_count,
+    check_features,
+    check_graph,
+    check_size,
+)
 
 # --- checks ---------------------------------------------------------------------------------
 
@@ -30,11 +39,12 @@ def validate(graph: jraph.GraphsTuple) -> None:
     Raises:
       ValueError: names the field, what was expected and what came.
     """
-    nodes = check_features("nodes", graph.nodes)
+    check_graph(graph)
+    nodes = check_nodes(graph.nodes)
     if nodes.shape[0] < 1:
         raise ValueError("nodes: expected at least one node, got 0")
-    senders = check_ids("senders", graph.senders, nodes.shape[0])
-    receivers = check_ids("receivers", graph.receivers, nodes.shape[0])
+    senders = as_ids("senders", graph.senders, nodes.shape[0])
+    receivers = as_ids("receivers", graph.receivers, nodes.shape[0])
     if senders.shape != receivers.shape:
         raise ValueError(
             f"receivers: expected as many as senders ({len(senders)}), got {len(receivers)}"
@@ -61,10 +71,18 @@ def check_counts(
     Raises:
       ValueError: names the field, what was expected and what came.
     """
-    senders, receivers = np.asarray(graph.senders), np.asarray(graph.receivers)
+    check_graph(graph)
+    _check_one_set(graph.nodes)
+    num_nodes = None if graph.nodes is None else _num_rows(graph.nodes)
+    senders, receivers = as_array("senders", graph.senders), as_array("receivers", graph.receivers)
+    if senders.shape != receivers.shape or senders.ndim != 1:
+        raise ValueError(
+            "senders, receivers: expected two vectors of one length, got shapes "
+            f"{senders.shape} and {receivers.shape}"
+        )
     found = []
     for field, values, total in (
-        ("n_node", graph.n_node, None if graph.nodes is None else len(graph.nodes)),
+        ("n_node", graph.n_node, num_nodes),
         ("n_edge", graph.n_edge, len(senders)),
     ):
         counts = as_array(field, values)
@@ -82,6 +100,10 @@ def check_counts(
     if len(n_node) != len(n_edge):
         raise ValueError(f"n_edge: expected {len(n_node)} counts, got {len(n_edge)}")
     if len(n_node) > 1:
+        senders, receivers = (
+            as_ids(field, ids, int(n_node.sum()))
+            for field, ids in (("senders", senders), ("receivers", receivers))
+        )
         graph_of_node = np.repeat(np.arange(len(n_node)), n_node)
         graph_of_edge = np.repeat(np.arange(len(n_edge)), n_edge)
         is_outside = graph_of_node[senders] != graph_of_edge
@@ -93,6 +115,36 @@ def check_counts(
                 f"got {senders[edge]} -> {receivers[edge]}"
             )
     return n_node, n_edge
+
+
+def check_nodes(nodes: ArrayLike) -> Float[np.ndarray, "nodes features"]:
+    """Return features of one set of nodes, as `check_features`.
+
+    Raises:
+      ValueError: also for two sets, which layers take and functions of `graphs` do not.
+    """
+    _check_one_set(nodes)
+    return check_features("nodes", nodes)
+
+
+def _num_rows(nodes: Any) -> int:
+    """Return how many rows there are of what stands for the features of nodes.
+
+    Raises:
+      ValueError: if it has no rows, such as a number.
+    """
+    shape = getattr(nodes, "shape", None)
+    shape = as_array("nodes", nodes).shape if shape is None else shape
+    if not shape:
+        raise ValueError("nodes: expected an array [rows, columns], got shape ()")
+    return int(shape[0])
+
+
+def _check_one_set(nodes: Any) -> None:
+    """Refuse a pair of arrays; a list of two rows is told from it, for a row has no columns."""
+    is_pair = isinstance(nodes, tuple | list) and len(nodes) == 2
+    if is_pair and all(len(getattr(side, "shape", ())) == 2 for side in nodes):
+        raise ValueError("nodes: expected one set of nodes, got two")
 
 
 def _is_sorted(senders: np.ndarray, receivers: np.ndarray, edges: np.ndarray | None) -> bool:
@@ -131,9 +183,9 @@ def from_edges(
     Raises:
       ValueError: names the field, what was expected and what came.
     """
-    nodes = check_features("nodes", nodes)
-    senders = check_ids("senders", senders, len(nodes))
-    receivers = check_ids("receivers", receivers, len(nodes))
+    nodes = check_nodes(nodes)
+    senders = as_ids("senders", senders, len(nodes))
+    receivers = as_ids("receivers", receivers, len(nodes))
     if senders.shape == receivers.shape:
         if edges is not None:
             edges = check_features("edges", edges)
@@ -167,8 +219,12 @@ def _edge_order(
 def identity_features(num_nodes: int) -> Float[np.ndarray, "nodes nodes"]:
     """Return one-hot node ids [N, N], float32: features that tell all nodes apart.
 
+    Args:
+      num_nodes: N, at least 0.
+
     Raises:
-      ValueError: if N is so large that they do not fit into memory.
+      ValueError: if N is no whole number, or so large that they do not fit into memory.
     """
-    check_fits("num_nodes", 4 * num_nodes**2)
+    num_nodes = check_count("num_nodes", num_nodes)
+    check_size("num_nodes", 4 * num_nodes**2)
     return np.eye(num_nodes, dtype=np.float32)

@@ -8,6 +8,7 @@ import numpy as np
 
 from gat_jax.graphs import build, interop, transforms
 from gat_jax.graphs.files import NodeTask, read_npz
+from gat_jax.runtime.arrays import check_count, shown
 
 SELF_LOOPS = "+self_loops"  # after the name of a graph: every node gets a self-loop
 
@@ -86,9 +87,9 @@ def random_graph(
         ("num_edges", num_edges, 0),
         ("num_features", num_features, 0),
         ("num_edge_features", num_edge_features, 0),
+        ("num_twins", num_twins, 0),
     ):
-        if value < least:
-            raise ValueError(f"{field}: expected at least {least}, got {value}")
+        check_count(field, value, least)
     if not 0 <= 2 * num_twins <= num_nodes:
         raise ValueError(f"num_twins: expected 0 to {num_nodes // 2}, got {num_twins}")
     rng = np.random.default_rng(seed)
@@ -131,7 +132,7 @@ def load_task(source: str | Path) -> NodeTask:
         task = read_npz(Path(base))
     else:
         names = ", ".join(GRAPH_NAMES)
-        raise ValueError(f"graph: expected {names} or a .npz file, got {source}")
+        raise ValueError(f"graph: expected {names} or a .npz file, got {source or shown(source)}")
     if base == str(source):
         return task
     looped = transforms.add_self_loops(task.graph)
@@ -143,12 +144,18 @@ def load_graph(source: str | Path) -> jraph.GraphsTuple:
     return load_task(source).graph
 
 
-def load_directory(directory: Path) -> list[NodeTask]:
+def load_directory(directory: str | Path) -> list[NodeTask]:
     """Read every `.npz` graph of a directory, in the order of their names.
+
+    Args:
+      directory: its path.
 
     Raises:
       ValueError: if there is none, or as `read_npz`.
     """
+    if not isinstance(directory, str | Path):
+        raise ValueError(f"data: expected the path of a directory, got {shown(directory)}")
+    directory = Path(directory)
     paths = sorted(directory.glob("*.npz"))
     if not paths:
         raise ValueError(f"data: expected a directory with .npz graphs, got {directory}")

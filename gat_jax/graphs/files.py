@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 
 from gat_jax.graphs import archives, build
 from gat_jax.runtime.arrays import (
-    check_fits,
     check_integers,
     check_range,
+    check_size,
     check_values,
     check_whole_numbers,
     shown,
@@ -74,7 +74,7 @@ def _check_num_nodes(arrays: dict[str, np.ndarray], num_nodes: int) -> None:
 def _features(arrays: dict[str, np.ndarray]) -> Float[np.ndarray, "nodes features"]:
     """Return the CSR matrix as a dense one; entries that occur twice are added up, as in SciPy."""
     num_nodes, num_features = _shape(arrays["feat_shape"])
-    check_fits("feat_shape", 4 * num_nodes * num_features)
+    check_size("feat_shape", 4 * num_nodes * num_features)
     starts, columns = _row_starts(arrays["feat_indptr"], num_nodes), arrays["feat_indices"]
     for field in ("feat_indices", "feat_data"):
         if arrays[field].shape != (starts[-1],):

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from gat_jax.graphs.build import from_edges, identity_features
-from gat_jax.runtime.arrays import as_array, check_features, is_number_of_float32, shown
+from gat_jax.graphs.build import check_nodes, from_edges, identity_features
+from gat_jax.runtime.arrays import as_array, is_number_of_float32, shown
 
 if TYPE_CHECKING:  # for the annotation alone: importing networkx takes long, and few need it
     import networkx
@@ -39,15 +39,14 @@ def from_adjacency(adjacency: Any, *, nodes: ArrayLike) -> jraph.GraphsTuple:
       ValueError: if the matrix is not square, holds other numbers, or does not fit `nodes`.
     """
     is_sparse = hasattr(adjacency, "tocsr")
-    if is_sparse:
-        from gat_jax.runtime.sparse_matrices import checked_csr  # importing SciPy's takes long
-
-        matrix: Any = checked_csr("adjacency", adjacency)
-    else:
-        matrix = as_array("adjacency", adjacency)
+    matrix: Any = adjacency if is_sparse else as_array("adjacency", adjacency)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"adjacency: expected a square matrix, got shape {matrix.shape}")
     if is_sparse:
+        nodes = _check_rows(nodes, matrix.shape[0])  # a shape may claim more than there is
+        from gat_jax.runtime.sparse_matrices import checked_csr  # importing SciPy's takes long
+
+        matrix = checked_csr("adjacency", adjacency)
         rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
         columns, entries = matrix.indices, matrix.data
     else:
@@ -61,10 +60,7 @@ def from_adjacency(adjacency: Any, *, nodes: ArrayLike) -> jraph.GraphsTuple:
             f"adjacency: expected zeros and ones, got {entries[place]} in row {rows[place]}, "
             f"column {columns[place]}; from_edges takes weights as edge features"
         )
-    nodes = check_features("nodes", nodes)
-    if len(nodes) != matrix.shape[0]:
-        raise ValueError(f"nodes: expected {matrix.shape[0]} rows, got {len(nodes)}")
-    return from_edges(columns, rows, nodes=nodes)
+    return from_edges(columns, rows, nodes=_check_rows(nodes, matrix.shape[0]))
 
 
 def from_edge_index(
@@ -115,8 +111,13 @@ def from_networkx(
       One graph, as `from_edges`; self-loops are not added.
 
     Raises:
-      ValueError: names an attribute that is missing or no number, and where; or as `from_edges`.
+      ValueError: names an attribute that is missing or no number, and where; if there is not one
+        row of features for each node; or as `from_edges`.
     """
+    if not all(hasattr(graph, name) for name in ("nodes", "edges", "is_directed")):
+        raise ValueError(f"graph: expected one of networkx, got {type(graph).__name__}")
+    _check_names("node_attributes", node_attributes)
+    _check_names("edge_attributes", edge_attributes)
     index = {node: i for i, node in enumerate(graph.nodes)}
     triples = [
         (index[a], index[b], (u, v), attributes)
@@ -126,25 +127,38 @@ def from_networkx(
     if node_attributes:
         if nodes is not None:
             raise ValueError("node_attributes: expected none beside nodes, got both")
-        nodes = _attributes("node_attributes", node_attributes, "node", graph.nodes(data=True))
+        nodes = _columns("node_attributes", node_attributes, "node", graph.nodes(data=True))
     edges = None
     if edge_attributes:
         named = ((edge, attributes) for *_, edge, attributes in triples)
-        edges = _attributes("edge_attributes", edge_attributes, "edge", named)
+        edges = _columns("edge_attributes", edge_attributes, "edge", named)
+    nodes = identity_features(len(index)) if nodes is None else nodes
     return from_edges(
         np.array([a for a, *_ in triples], np.int32),
         np.array([b for _, b, *_ in triples], np.int32),
-        nodes=identity_features(len(index)) if nodes is None else nodes,
+        nodes=_check_rows(nodes, len(index)),
         edges=edges,
     )
 
 
-def _attributes(
+def _check_rows(nodes: ArrayLike, num_nodes: int) -> Float[np.ndarray, "nodes features"]:
+    """Return features of nodes, if there is one row for each."""
+    nodes = check_nodes(nodes)
+    if len(nodes) != num_nodes:
+        raise ValueError(f"nodes: expected {num_nodes} rows, got {len(nodes)}")
+    return nodes
+
+
+def _check_names(field: str, names: Sequence[str]) -> None:
+    """Refuse what is no list of names: a set has no order of columns, text consists of letters."""
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{field}: expected a list of names, got {shown(names)}")
+
+
+def _columns(
     field: str, names: Sequence[str], what: str, owners: Iterable[tuple[Any, dict]]
 ) -> Float[np.ndarray, "owners names"]:
     """Return the named attributes of nodes or edges, one column each, as float32."""
-    if isinstance(names, str):  # a sequence of letters otherwise
-        raise ValueError(f"{field}: expected a list of names, got {names!r}")
     rows = []
     for owner, attributes in owners:
         for name in names:

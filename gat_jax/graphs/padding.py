@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from gat_jax.graphs import build
+from gat_jax.runtime.arrays import as_array, check_count
 
 
 class RealPart(NamedTuple):
@@ -22,15 +23,16 @@ def real_part(graph: jraph.GraphsTuple) -> RealPart:
 
     Padding is a graph that stands behind others, is the last that has nodes, and has no edges but
     loops at its first node: so `pad` and `jraph.pad_with_graphs` make it. (jraph's own masks take
-    the last graph for padding, whatever is in it.) Features play no part, for those of padding
-    nodes change from layer to layer. So the last graph of a batch counts as padding if it has no
-    edges.
+    the last graph for padding, whatever is in it.) A graph of a batch that has no edges of its own
+    looks the same when it is the last, so features decide: those of padding are 0. Others may be
+    those of nodes, or of padding that has gone through a layer: that is refused, unless several
+    edges at one node, and none elsewhere, say that it is padding.
 
     Args:
       graph: one graph or several, with or without padding.
 
     Raises:
-      ValueError: if `n_node` or `n_edge` do not fit.
+      ValueError: if `n_node` or `n_edge` do not fit, or if the last graph may be padding or not.
     """
     n_node, n_edge = build.check_counts(graph)
     has_nodes = np.flatnonzero(n_node)
@@ -44,8 +46,20 @@ def real_part(graph: jraph.GraphsTuple) -> RealPart:
         and (np.asarray(graph.receivers)[first_edge:] == first_node).all()
     )
     if is_padding:
+        is_evident = len(graph.senders) - first_edge > 1
+        if not is_evident and graph.nodes is not None:
+            _check_zeros(as_array("nodes", graph.nodes)[first_node:])
         return RealPart(len(has_nodes) - 1, first_node, first_edge)
     return RealPart(len(has_nodes), int(n_node.sum()), int(n_edge.sum()))
+
+
+def _check_zeros(features: np.ndarray) -> None:
+    if np.any(features):
+        raise ValueError(
+            "graph: expected zeros as features of padding, got others in a last graph without "
+            "edges of its own; set them to 0 if it is padding, and if it is none take the batch "
+            "apart (jraph.unbatch_np)"
+        )
 
 
 def check_one_graph(graph: jraph.GraphsTuple) -> RealPart:
@@ -87,6 +101,10 @@ def pad(graph: jraph.GraphsTuple, *, num_nodes: int, num_edges: int) -> jraph.Gr
         or as `validate`.
     """
     build.validate(graph)
+    num_nodes, num_edges = (
+        check_count(field, size)
+        for field, size in (("num_nodes", num_nodes), ("num_edges", num_edges))
+    )
     if real_part(graph).num_nodes < len(graph.nodes):
         raise ValueError(
             "graph: expected one without padding, got a last graph without edges of its own"
@@ -106,13 +124,16 @@ def padding_masks(
 ) -> tuple[Bool[np.ndarray, " nodes"], Bool[np.ndarray, " edges"]]:
     """Return what is real of a graph: masks of its nodes [N] and edges [E], True = real.
 
-    In a graph without padding, or a batch, everything is real; see `real_part`.
+    In a graph without padding, or a batch, everything is real. Padding is a last graph of several
+    whose features are 0, and whose edges, if it has any, are loops at its first node.
 
     Args:
-      graph: one graph or several, with or without padding.
+      graph: one graph or several, with or without padding; as layers are given it, for a layer
+        changes the features of padding too.
 
     Raises:
-      ValueError: if `n_node` or `n_edge` do not fit.
+      ValueError: if `n_node` or `n_edge` do not fit, or if a last graph without edges of its own
+        has features, so that it may be padding or not.
     """
     part = real_part(graph)
     return (

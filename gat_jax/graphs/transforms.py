@@ -32,11 +32,6 @@ def add_self_loops(
     build.validate(graph)
     part = padding.real_part(graph)
     senders, receivers = np.asarray(graph.senders), np.asarray(graph.receivers)
-    if np.any(np.asarray(graph.nodes)[part.num_nodes :]):
-        raise ValueError(
-            "graph: expected zeros as features of padding, got others in a last graph without "
-            "edges; add self-loops before graphs are batched or padded"
-        )
     is_loop = (senders == receivers)[: part.num_edges]
     if is_loop.any():
         raise ValueError(
@@ -131,6 +126,8 @@ def standardise(features: ArrayLike) -> Float[np.ndarray, "nodes features"]:
     features = check_real("features", check_matrix("features", features))
     is_whole = features.dtype.kind in "biu"
     wide = features.astype(np.float64 if is_whole else np.promote_types(features.dtype, np.float32))
+    if len(wide) == 0:  # no rows have no mean
+        return wide.astype(np.float32 if is_whole else features.dtype)
     # Scaled by a power of two, which rounds nothing: the square of a large number would be
     # infinite, that of a small one 0.
     _, exponents = np.frexp(np.abs(wide).max(axis=0, keepdims=True, initial=0.0))

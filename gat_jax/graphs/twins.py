@@ -23,8 +23,8 @@ from gat_jax.runtime.arrays import (
     as_array,
     as_held,
     check_features,
-    check_fits,
     check_matrix,
+    check_size,
     check_whole_numbers,
 )
 
@@ -149,25 +149,28 @@ def _output_classes(
     return _alone_from(num_real, _group(graph, senders, edge_class, is_average=is_average))
 
 
-def inseparable_classes(graph: jraph.GraphsTuple) -> Int[np.ndarray, " nodes"]:
+def inseparable_classes(
+    graph: jraph.GraphsTuple, *, edge_weight: ArrayLike | None = None
+) -> Int[np.ndarray, " nodes"]:
     """Give every node the smallest id of those that one layer cannot tell it from.
 
     Twins with a trivial support, or with equal features; a residual path tells the former apart.
 
     Args:
       graph: one graph, padded or not.
+      edge_weight: [E] as `twin_classes`.
 
     Raises:
-      ValueError: if it is a batch, or as `validate`.
+      ValueError: if it is a batch, if weights do not fit, or as `validate`.
     """
-    return _inseparable_classes(graph, padding.check_one_graph(graph).num_nodes)
+    return _inseparable_classes(graph, padding.check_one_graph(graph).num_nodes, edge_weight)
 
 
 def _inseparable_classes(
     graph: jraph.GraphsTuple, num_real: int, edge_weight: ArrayLike | None = None
 ) -> Int[np.ndarray, " nodes"]:
     """Group as `inseparable_classes`, in a graph that has been checked."""
-    inputs = equal_rows(as_held(np.asarray(graph.nodes)))
+    inputs = equal_rows(np.asarray(graph.nodes))
     classes = _output_classes(graph, inputs, num_real, edge_weight)
     return equal_rows(np.stack([classes.smallest, np.where(classes.is_trivial, -1, inputs)], 1))
 
@@ -188,7 +191,7 @@ def twin_pairs(classes: TwinClasses, *, include_trivial: bool = False) -> TwinPa
     """
     counts = count_twins(classes)
     num_pairs = counts.pairs + (counts.trivial_pairs if include_trivial else 0)
-    check_fits(f"the list of {num_pairs:,} pairs of twins", num_pairs * BYTES_OF_A_PAIR)
+    check_size(f"the list of {num_pairs:,} pairs of twins", num_pairs * BYTES_OF_A_PAIR)
     sizes = np.bincount(classes.twin, minlength=len(classes.twin))[classes.twin]
     is_listed = (sizes >= 2) & (include_trivial | ~classes.is_trivial)
     pairs = [np.empty((0, 2), np.int64)]
@@ -246,12 +249,14 @@ def equal_rows(values: Num[np.ndarray, "nodes features"]) -> Int[np.ndarray, " n
     """Give every node the smallest id with the same row of values.
 
     Args:
-      values: [N, F] numbers.
+      values: [N, F] numbers; floating ones count as layers see them, in float32.
 
     Raises:
       ValueError: if they are no matrix, or hold NaN, which equals nothing.
     """
     rows = check_matrix("values", values)
+    if rows.dtype.kind not in "biu":  # classes of nodes stay whole: float32 would merge large ids
+        rows = as_held(rows)
     if np.any(rows != rows):
         raise ValueError(
             f"values: expected numbers, got nan in row {np.argwhere(rows != rows)[0, 0]}"

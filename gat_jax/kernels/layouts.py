@@ -27,11 +27,13 @@ from gat_jax.kernels.tables import (
     ChunkedRows,
     DegreeBuckets,
     EdgeTable,
+    Ids,
     IdsField,
     make_chunked_rows,
     make_degree_buckets,
 )
 from gat_jax.kernels.xla.loops import platform
+from gat_jax.runtime.arrays import check_graph
 
 LayoutName = Literal["auto", "segment", "bucketed", "fused"]
 
@@ -156,16 +158,43 @@ def sides_of(graph: jraph.GraphsTuple) -> tuple:
       graph: its nodes are features [N, F], or a pair of them.
 
     Raises:
-      ValueError: if they are neither.
+      ValueError: if they are neither, or the graph has not the fields of a `jraph.GraphsTuple`.
     """
+    check_graph(graph)
     is_pair = isinstance(graph.nodes, tuple | list)
     sides = tuple(graph.nodes) if is_pair else (graph.nodes,)
-    if (is_pair and len(sides) != 2) or not all(hasattr(nodes, "shape") for nodes in sides):
-        kind = type(graph.nodes).__name__
+    if (is_pair and len(sides) != 2) or not all(_is_features(nodes) for nodes in sides):
+        kinds = ", ".join(type(nodes).__name__ for nodes in sides)
         raise ValueError(
-            f"nodes: expected an array or SparseFeatures, or a pair of them, got {kind}"
+            "nodes: expected an array of NumPy or JAX, SparseFeatures, or a pair of them, got "
+            f"{type(graph.nodes).__name__ + f' of {kinds}' if is_pair else kinds}"
         )
+    for nodes in sides:
+        if nodes.ndim == 0:
+            raise ValueError("nodes: expected a row for each node, got a single number")
     return sides
+
+
+def one_set_of(graph: jraph.GraphsTuple, where: str) -> Any:
+    """Return the features of the nodes of a graph that has one set of them.
+
+    Args:
+      graph: its nodes are features [N, F].
+      where: ends the message, such as "in training".
+
+    Raises:
+      ValueError: if there are two sets, or as `sides_of`.
+    """
+    sides = sides_of(graph)
+    if len(sides) == 2:
+        raise ValueError(f"nodes: expected one set of nodes {where}, got two")
+    return sides[0]
+
+
+def _is_features(nodes: Any) -> bool:
+    # SparseFeatures are of a module above this one, and known by their layout.
+    is_sparse = isinstance(getattr(nodes, "layout", None), Layout)
+    return isinstance(nodes, np.ndarray | jax.Array) or is_sparse
 
 
 def node_counts(graph: jraph.GraphsTuple) -> tuple[int, int]:
@@ -190,8 +219,10 @@ def check_traced_ends(graph: jraph.GraphsTuple) -> None:
     Args:
       graph: may be traced; its ids point to rows of `graph.nodes`.
     """
+    numbers = node_counts(graph)
+    ids.check_vectors(senders=graph.senders, receivers=graph.receivers)
     ends = ("senders", graph.senders), ("receivers", graph.receivers)
-    for (field, ids_e), num_nodes in zip(ends, node_counts(graph), strict=True):
+    for (field, ids_e), num_nodes in zip(ends, numbers, strict=True):
         ids_e = jnp.asarray(ids_e)
         is_wrong = (ids_e < 0) | (ids_e >= num_nodes)
         wrong = jnp.max(jnp.where(is_wrong, ids_e, jnp.iinfo(ids_e.dtype).min))
@@ -199,25 +230,43 @@ def check_traced_ends(graph: jraph.GraphsTuple) -> None:
         checkify.check(~jnp.any(is_wrong), text, wrong=wrong)
 
 
-def check_fits(layout: Layout, graph: jraph.GraphsTuple) -> None:
+def check_layout(layout: Layout, graph: jraph.GraphsTuple) -> None:
     """Check that a layout was made for the edges of this graph.
 
     Raises:
       ValueError: if their numbers differ; or, where neither is traced, the edges themselves.
     """
+    num_senders, num_receivers = node_counts(graph)
+    ids.check_vectors(senders=graph.senders, receivers=graph.receivers)
+    ends = {"senders": graph.senders, "receivers": graph.receivers}
+    _compare(layout, num_receivers, ends, num_senders=num_senders)
+
+
+def check_layout_of_receivers(layout: Layout, receivers: Ids, num_receivers: int) -> None:
+    """Check that a layout was made for edges with these receivers [E], whoever sends.
+
+    Raises:
+      ValueError: as `check_layout`.
+    """
+    _compare(layout, num_receivers, {"receivers": receivers})
+
+
+def _compare(
+    layout: Layout, num_receivers: int, ends: dict[str, Ids], *, num_senders: int | None = None
+) -> None:
+    """Compare a layout with the ends of edges, by the names of its fields."""
     if not isinstance(layout, Layout):
         kind = type(layout).__name__
         raise ValueError(f"layout: expected one of make_layout, or None, got {kind}")
-    expected = (*node_counts(graph), len(graph.senders))
-    found = layout.num_senders, layout.num_receivers, layout.num_edges
-    if found != expected:
+    num_edges = len(ends["receivers"])
+    is_other = num_senders is not None and layout.num_senders != num_senders
+    if is_other or (layout.num_receivers, layout.num_edges) != (num_receivers, num_edges):
         raise ValueError(
-            "layout: expected one made for {} nodes and {} edges, got one for {} and {}".format(
-                *expected[1:], *found[1:]
-            )
+            f"layout: expected one made for {num_receivers} nodes and {num_edges} edges, got one "
+            f"for {layout.num_receivers} and {layout.num_edges}"
         )
-    for field in ("senders", "receivers"):
-        if not ids.are_equal(getattr(layout, field), getattr(graph, field)):
+    for field, array in ends.items():
+        if not ids.are_equal(getattr(layout, field), array):
             raise ValueError(
                 f"layout: expected one made of this graph's edges, got one with other {field}"
             )

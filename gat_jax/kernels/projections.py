@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from gat_jax.kernels import sparse
 from gat_jax.kernels.sparse import SparseFeatures
+from gat_jax.runtime.jax_arrays import to_jax
 
 # Nodes from which scores are made by a product of matrices.
 MIN_PRODUCT_NODES = 1024
@@ -42,10 +43,11 @@ def edge_scores(edge_kernel, a_edge, graph: jraph.GraphsTuple) -> Float[Array, "
 
 def edge_features(edge_kernel, graph: jraph.GraphsTuple) -> Float[Array, "edges features"]:
     """Return the graph's edge features; ValueError if the kernel [D, H, C] does not fit them."""
-    shape = None if graph.edges is None else graph.edges.shape
-    if shape is None or len(shape) != 2 or shape[1] != edge_kernel.shape[0]:
+    edges = graph.edges
+    if edges is None or edges.ndim != 2 or edges.shape[1] != edge_kernel.shape[0]:
+        shape = None if edges is None else edges.shape
         raise ValueError(f"edges: expected shape [E, {edge_kernel.shape[0]}], got {shape}")
-    return jnp.asarray(graph.edges)
+    return to_jax(edges)
 
 
 def node_scores(

@@ -20,12 +20,14 @@ from numpy.typing import ArrayLike
 
 from gat_jax.kernels.attention import linear_sum
 from gat_jax.kernels.layouts import Layout, layout_of_ids
-from gat_jax.runtime.arrays import check_matrix, check_values
+from gat_jax.runtime.arrays import check_matrix, check_size, check_values
 from gat_jax.runtime.sparse_matrices import checked_csr
 
 # Below this share of non-zeros the projection goes by them: on Cora (0.013) that takes about a
 # seventh of the time of the matrix product, and the time grows with the share.
 MAX_DENSITY = 0.05
+MAX_IDS = 2**31 - 1  # which int32 numbers
+BYTES_OF_AN_ID = 48  # while tables are made, of every row and column, empty ones too
 
 
 @functools.partial(
@@ -89,12 +91,18 @@ def from_scipy(features: Any) -> SparseFeatures:
     """Copy a SciPy sparse matrix or array [N, F]; whole numbers become float32.
 
     Raises:
-      ValueError: if an index lies outside of the shape, a number cannot be held (see
-        `arrays.check_values`), or all are zeros.
+      ValueError: if the matrix is not sound (see `checked_csr`), has so many rows and columns that
+        their tables do not fit into memory, holds a number that cannot be held (see
+        `arrays.check_values`), or nothing but zeros.
     """
     features = checked_csr("features", features)
     if features.nnz == 0:
         raise ValueError("features: expected at least one that is not zero, got none")
+    if max(features.shape) > MAX_IDS:
+        raise ValueError(
+            f"features: expected at most {MAX_IDS} rows and columns, got shape {features.shape}"
+        )
+    check_size("features", BYTES_OF_AN_ID * sum(features.shape))
     values = check_values("features", features.data)
     values = values.astype(jax.dtypes.canonicalize_dtype(values.dtype))  # as jnp.asarray would
     num_nodes, num_features = features.shape

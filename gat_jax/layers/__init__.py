@@ -13,6 +13,13 @@ from gat_jax.layers.base import (
     LayerShape,
     NormalizationName,
 )
+from gat_jax.layers.checks import (
+    check_by_head,
+    check_edge_mask,
+    check_key,
+    check_number,
+    check_settings,
+)
 from gat_jax.layers.config import (
     LAYERS,
     InitializerName,
@@ -21,14 +28,13 @@ from gat_jax.layers.config import (
     LayerParams,
     kind_of,
 )
-from gat_jax.layers.frame import check_number, check_settings
 from gat_jax.layers.gat_layer import GATParams, gat
 from gat_jax.layers.gatv2_layer import GATv2Params, gatv2
 from gat_jax.layers.gcn_layer import GCNParams, gcn
 from gat_jax.layers.initializers import (
     SCHEMES,
     assemble,
-    check_fits,
+    check_drawable,
     draw_scales,
     init_layer,
     num_draws,
@@ -36,6 +42,7 @@ from gat_jax.layers.initializers import (
 from gat_jax.layers.networks import (
     apply_layer,
     apply_network,
+    check_configs,
     gat_configs,
     init_network,
 )
@@ -60,7 +67,11 @@ __all__ = [
     "apply_layer",
     "apply_network",
     "assemble",
-    "check_fits",
+    "check_by_head",
+    "check_configs",
+    "check_drawable",
+    "check_edge_mask",
+    "check_key",
     "check_number",
     "check_settings",
     "draw_scales",

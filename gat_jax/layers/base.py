@@ -15,6 +15,8 @@ NormalizationName = Literal["mean", "symmetric"]
 EdgeMask = Bool[Array | np.ndarray, " edges"]
 EdgeWeight = Float[Array | np.ndarray, " edges"]
 DropoutKey = Key[Array, ""] | None
+# Options of one kind of layer, and the kinds which have another use for neither of their values.
+IGNORED_BY = {"share_weights": ("gat", "gcn"), "gcn_normalization": ("gat", "gatv2")}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,9 @@ class LayerShape:
                 raise ValueError(f"{field}: expected a whole number, got {value!r}")
             if value < least:
                 raise ValueError(f"{field}: expected at least {least}, got {value}")
+        for field in ("concat", "use_bias", "use_output_bias", "use_residual", "share_weights"):
+            if not isinstance(value := getattr(self, field), bool | np.bool_):
+                raise ValueError(f"{field}: expected True or False, got {value!r}")
         check_choice("gcn_normalization", self.gcn_normalization, get_args(NormalizationName))
 
     @property
@@ -51,7 +56,7 @@ class LayerShape:
 
 def check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
     """Refuse a name that is not among the choices with a ValueError."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{field}: expected one of {', '.join(choices)}, got {value!r}")
 
 

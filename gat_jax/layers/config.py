@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, Literal, get_args
 
 from gat_jax.layers.base import LayerKind, LayerShape, check_choice
+from gat_jax.layers.checks import check_params
 from gat_jax.layers.gat_layer import GAT, GATParams
 from gat_jax.layers.gatv2_layer import GATV2, GATv2Params
 from gat_jax.layers.gcn_layer import GCN, GCNParams
@@ -53,3 +54,24 @@ def kind_of(params: Any, config: LayerShape | None = None) -> LayerKind:
             return kind
     names = ", ".join(kind.params.__name__ for kind in LAYERS.values())
     raise ValueError(f"params: expected one of {names}, got {type(params).__name__}")
+
+
+def with_layer(config: LayerConfig, layer: LayerName) -> LayerConfig:
+    """Return a configuration with another kind of layer.
+
+    Raises:
+      ValueError: if it is no configuration, or as `LayerConfig`.
+    """
+    if not isinstance(config, LayerConfig):
+        raise ValueError(f"config: expected a LayerConfig, got {type(config).__name__}")
+    return dataclasses.replace(config, layer=layer)
+
+
+def check_params_of(config: LayerConfig, params: Any, num_features: int) -> None:
+    """Check that parameters are those of a configured layer on features of this width.
+
+    Raises:
+      ValueError: for parameters of another kind, or of other shapes.
+    """
+    kind = kind_of(params, config)
+    check_params(params, kind.specs(config, num_features), is_complete=True)

@@ -9,18 +9,21 @@ outputs and gradients are those of `init_layer` and `apply_layer`, or `init_netw
     outputs, info = module.apply(variables, graph)
 """
 
-import dataclasses
-
 import flax.linen as nn
 import jraph
 from jaxtyping import Array, Float
 
 from gat_jax.kernels import Layout
 from gat_jax.layers.base import AttentionInfo, EdgeMask, EdgeWeight, LayerSettings
-from gat_jax.layers.config import LayerConfig
-from gat_jax.layers.frame import num_sent_features
+from gat_jax.layers.checks import num_sent_features
+from gat_jax.layers.config import LayerConfig, check_params_of, with_layer
 from gat_jax.layers.initializers import init_layer
-from gat_jax.layers.networks import apply_layer, apply_network, init_network
+from gat_jax.layers.networks import (
+    apply_layer,
+    apply_network,
+    check_network_params,
+    init_network,
+)
 
 
 class GraphLayer(nn.Module):
@@ -57,9 +60,16 @@ class GraphLayer(nn.Module):
 
         Returns:
           Outputs [N, outputs] and the layer's `AttentionInfo`, as `apply_layer`.
+
+        Raises:
+          ValueError: for variables of another configuration or in another form, such as restored
+            as a dict; or as `apply_layer`.
         """
+        num_features = num_sent_features(graph)
+        if self.has_variable("params", "layer"):
+            check_params_of(self.config, self.get_variable("params", "layer"), num_features)
         return apply_layer(
-            self.param("layer", init_layer, self.config, num_sent_features(graph)),
+            self.param("layer", init_layer, self.config, num_features),
             graph,
             config=self.config,
             settings=self.settings,
@@ -74,7 +84,7 @@ class GAT(GraphLayer):
     """The layer `gat` as a module: a `GraphLayer` whose class decides `config.layer`."""
 
     def __post_init__(self):
-        self.config = dataclasses.replace(self.config, layer="gat")
+        self.config = with_layer(self.config, "gat")
         super().__post_init__()
 
 
@@ -82,7 +92,7 @@ class GATv2(GraphLayer):
     """The layer `gatv2` as a module: a `GraphLayer` whose class decides `config.layer`."""
 
     def __post_init__(self):
-        self.config = dataclasses.replace(self.config, layer="gatv2")
+        self.config = with_layer(self.config, "gatv2")
         super().__post_init__()
 
 
@@ -90,7 +100,7 @@ class GCN(GraphLayer):
     """The layer `gcn` as a module: a `GraphLayer` whose class decides `config.layer`."""
 
     def __post_init__(self):
-        self.config = dataclasses.replace(self.config, layer="gcn")
+        self.config = with_layer(self.config, "gcn")
         super().__post_init__()
 
 
@@ -129,9 +139,17 @@ class GraphNetwork(nn.Module):
         Returns:
           Outputs [N, outputs] of the last layer and every layer's `AttentionInfo`, as
           `apply_network`.
+
+        Raises:
+          ValueError: for variables of another configuration or in another form, such as restored
+            as a dict; or as `apply_network`.
         """
+        num_features = num_sent_features(graph)
+        if self.has_variable("params", "layers"):
+            stored = self.get_variable("params", "layers")
+            check_network_params(stored, self.configs, num_features)
         return apply_network(
-            self.param("layers", init_network, self.configs, num_sent_features(graph)),
+            self.param("layers", init_network, self.configs, num_features),
             graph,
             self.configs,
             settings=self.settings,

@@ -11,7 +11,6 @@ Dropout is that of NNX: it applies at once if the settings have a rate above 0, 
 `module.eval()`; `module.train()` turns it on again.
 """
 
-import dataclasses
 from typing import TypeVar
 
 import jax
@@ -21,7 +20,8 @@ from jaxtyping import Array, Float, Key
 
 from gat_jax.kernels import Layout
 from gat_jax.layers.base import AttentionInfo, EdgeMask, EdgeWeight, LayerSettings
-from gat_jax.layers.config import LayerConfig
+from gat_jax.layers.checks import check_settings
+from gat_jax.layers.config import LayerConfig, with_layer
 from gat_jax.layers.initializers import init_layer
 from gat_jax.layers.networks import apply_layer, apply_network, init_network
 
@@ -50,7 +50,11 @@ class GraphLayer(nnx.Module):
           settings: slope, temperature and dropout rates; numbers, not arrays.
           rngs: the stream `params` gives the key of `init_layer`; where there is dropout, the
             stream `dropout` is forked for it.
+
+        Raises:
+          ValueError: for settings out of their range, or as `init_layer`.
         """
+        check_settings(settings)
         self.config = config
         self.settings = settings
         params = init_layer(rngs.params(), config, num_features)
@@ -93,21 +97,21 @@ class GAT(GraphLayer):
     """The layer `gat` as a module: a `GraphLayer` whose class decides `config.layer`."""
 
     def __init__(self, config: LayerConfig, num_features: int, **options):
-        super().__init__(dataclasses.replace(config, layer="gat"), num_features, **options)
+        super().__init__(with_layer(config, "gat"), num_features, **options)
 
 
 class GATv2(GraphLayer):
     """The layer `gatv2` as a module: a `GraphLayer` whose class decides `config.layer`."""
 
     def __init__(self, config: LayerConfig, num_features: int, **options):
-        super().__init__(dataclasses.replace(config, layer="gatv2"), num_features, **options)
+        super().__init__(with_layer(config, "gatv2"), num_features, **options)
 
 
 class GCN(GraphLayer):
     """The layer `gcn` as a module: a `GraphLayer` whose class decides `config.layer`."""
 
     def __init__(self, config: LayerConfig, num_features: int, **options):
-        super().__init__(dataclasses.replace(config, layer="gcn"), num_features, **options)
+        super().__init__(with_layer(config, "gcn"), num_features, **options)
 
 
 class GraphNetwork(nnx.Module):
@@ -132,7 +136,11 @@ class GraphNetwork(nnx.Module):
           settings: of every layer; numbers, not arrays.
           rngs: the stream `params` gives the key of `init_network`; where there is dropout, the
             stream `dropout` is forked for it.
+
+        Raises:
+          ValueError: for settings out of their range, or as `init_network`.
         """
+        check_settings(settings)
         self.configs = configs
         self.settings = settings
         params = init_network(rngs.params(), configs, num_features)

@@ -1,18 +1,20 @@
-"""What every kind of layer does around its own attention: checks, dropout, merging of heads."""
+"""What every kind of layer does around its own attention: checks, dropout, merging of heads.
+
+The checks themselves are in `checks`.
+"""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import jraph
-import numpy as np
 from jaxtyping import Array, Float
 
 from gat_jax.kernels import Layout, Scalar, SparseFeatures, layouts, projections
+from gat_jax.layers import checks
 from gat_jax.layers.base import (
     DropoutKey,
     EdgeMask,
@@ -21,9 +23,8 @@ from gat_jax.layers.base import (
     LayerShape,
     ParamSpec,
 )
-from gat_jax.runtime.arrays import as_held
-
-# --- checks -------------------------------------------------------------------------------------
+from gat_jax.runtime.arrays import check_graph
+from gat_jax.runtime.jax_arrays import to_jax
 
 
 class Inputs(NamedTuple):
@@ -74,21 +75,27 @@ def prepare(
     if not isinstance(params, params_type):
         kind, found = params_type.__name__, type(params).__name__
         raise ValueError(f"params: expected {kind}, as init_layer draws them, got {found}")
-    if (layer := getattr(config, "layer", name)) != name:
-        raise ValueError(f"config: expected one of a {name} layer, got one of {layer}")
-    check_settings(settings)
+    if config is not None:
+        checks.check_config(config, name)
+    checks.check_settings(settings)
+    if key is not None:
+        checks.check_key(key)
+    check_graph(graph)
     kernel = params[0]
-    if np.ndim(kernel) != 3:
-        raise ValueError(f"{params._fields[0]}: expected shape [F, H, C], got {np.shape(kernel)}")
+    checks.check_kernels(params)
     known = shape_of(params) if config is None else config
-    _check_params(params, specs(known, kernel.shape[0]), is_complete=config is not None)
-    _check_edges(graph, known)
-    _check_mask(edge_mask, graph)
-    _check_weight(edge_weight, graph)
+    checks.check_params(params, specs(known, kernel.shape[0]), is_complete=config is not None)
+    for setting in ("slope", "temperature", "attention_dropout"):
+        checks.check_by_head(setting, getattr(settings, setting), known.heads)
+    # The edges themselves first: all that belongs to them is compared with their number.
     if layout is None:
         layout = layouts.segment_layout(graph)
     else:
-        layouts.check_fits(layout, graph)
+        layouts.check_layout(layout, graph)
+    num_edges = len(graph.receivers)
+    checks.check_edges(graph, known)
+    checks.check_edge_mask(edge_mask, num_edges)
+    checks.check_edge_weight(edge_weight, num_edges)
     sides = _sides(graph, kernel.shape[0], known.num_receiver_features)
     dtype = functools.reduce(jnp.promote_types, (x.dtype for x in sides), kernel.dtype)
     wide, rate = jnp.promote_types(dtype, jnp.float32), settings.feature_dropout
@@ -98,42 +105,6 @@ def prepare(
         for stream, x in zip(streams, sides, strict=False)
     ]
     return Inputs(known, dropped[0], dropped[-1], dtype, layout)
-
-
-def check_settings(settings: LayerSettings) -> None:
-    """Check the numbers that are not traced: inside of `jit` nothing can be said of a value.
-
-    Raises:
-      ValueError: for a rate outside of [0, 1), a temperature that is not above 0, or a number that
-        is not finite.
-    """
-    for name in ("feature_dropout", "attention_dropout"):
-        check_number(name, getattr(settings, name), "in [0, 1)", lambda x: (x >= 0) & (x < 1))
-    check_number("temperature", settings.temperature, "above 0", lambda x: x > 0)
-    check_number("slope", settings.slope, "of any size", lambda x: x == x)
-
-
-def check_number(
-    name: str, value: Any, range_in_words: str, is_in_range: Callable[[np.ndarray], Any]
-) -> None:
-    """Check a number, or an array of numbers, unless it is traced.
-
-    Args:
-      name: what an error calls it.
-      value: a number, an array of them, or what `jit` and `vmap` put in their place.
-      range_in_words: goes on after "expected a finite number".
-      is_in_range: elementwise.
-
-    Raises:
-      ValueError: if it is no number, not finite or not in the range.
-    """
-    if isinstance(value, jax.core.Tracer):
-        return
-    number = np.asarray(value)
-    is_number = number.dtype.kind in "iuf" or number.dtype == jnp.bfloat16
-    if is_number and np.all(np.isfinite(number) & is_in_range(number)):
-        return
-    raise ValueError(f"{name}: expected a finite number {range_in_words}, got {value!r}")
 
 
 def shape_of(params: Any) -> LayerShape:
@@ -150,24 +121,6 @@ def shape_of(params: Any) -> LayerShape:
         num_receiver_features=0 if kernel_recv is None else kernel_recv.shape[0],
         num_edge_features=0 if edge_kernel is None else edge_kernel.shape[0],
     )
-
-
-def _check_params(params: Any, specs: Mapping[str, ParamSpec], *, is_complete: bool) -> None:
-    """Compare parameters with a layer's shapes; `is_complete`: none of them may be missing."""
-    for name, array in params._asdict().items():
-        expected = specs[name].shape if name in specs else None
-        if array is None and (expected is None or not is_complete):
-            continue
-        found = None if array is None else np.shape(array)
-        if found != expected:
-            wanted = "none" if expected is None else f"shape {expected}"
-            raise ValueError(f"{name}: expected {wanted}, got {found or 'none'}")
-        _check_is_held(name, array)
-
-
-def num_sent_features(graph: jraph.GraphsTuple) -> int:
-    """Return F, the width of the features that senders have."""
-    return layouts.sides_of(graph)[0].shape[1]
 
 
 def _sides(graph: jraph.GraphsTuple, num_features: int, num_receiver_features: int) -> list[Any]:
@@ -189,74 +142,8 @@ def _sides(graph: jraph.GraphsTuple, num_features: int, num_receiver_features: i
 
 def _features(name: str, features: Any, num_features: int) -> Any:
     """Return features [N, num_features] as JAX has them."""
-    if features.ndim != 2 or features.shape[1] != num_features:
-        raise ValueError(f"{name}: expected shape [N, {num_features}], got {features.shape}")
-    if isinstance(features, SparseFeatures):
-        _check_is_held(name, features.values)
-        return features
-    _check_is_held(name, features)
-    return jnp.asarray(features)
-
-
-def _check_is_held(name: str, array: Any) -> None:
-    """Refuse numbers that become others in the dtype that JAX computes in, unless they are traced.
-
-    Outside of its 64-bit mode JAX makes float32 of float64 without a word: what is too large is
-    infinite there, and whole numbers beyond 2^24 are merged with their neighbours.
-    """
-    if isinstance(array, jax.core.Tracer) or array.dtype in (bool, jnp.bfloat16):
-        return
-    if array.dtype.kind not in "iuf":
-        raise ValueError(f"{name}: expected real numbers, got dtype {array.dtype}")
-    dtype = jnp.promote_types(jax.dtypes.canonicalize_dtype(array.dtype), jnp.float32)
-    if array.dtype.kind == "f" and array.dtype.itemsize <= dtype.itemsize:
-        return
-    numbers = np.asarray(array)
-    if array.dtype.kind == "f":
-        is_lost = np.isfinite(numbers) & ~np.isfinite(as_held(numbers))
-    else:
-        largest = 2 ** (jnp.finfo(dtype).nmant + 1)
-        is_lost = (numbers > largest) | (numbers < -largest)
-    if is_lost.any():
-        raise ValueError(f"{name}: expected numbers that {dtype} holds, got {numbers[is_lost][0]}")
-
-
-def _check_edges(graph: jraph.GraphsTuple, config: LayerShape) -> None:
-    """Refuse edge features that do not fit, above all those that the layer would ignore."""
-    wanted = config.num_edge_features
-    found = None if graph.edges is None else getattr(graph.edges, "shape", type(graph.edges))
-    if wanted == 0 and graph.edges is not None and found != (len(graph.senders), 0):
-        raise ValueError(
-            "edges: expected none, as the layer has no parameters for edge features "
-            f"(num_edge_features=0), got {found}; graph._replace(edges=None) leaves them out"
-        )
-    if wanted and found != (len(graph.senders), wanted):
-        raise ValueError(
-            f"edges: expected shape [E, {wanted}] for {len(graph.senders)} edges, got {found}"
-        )
-    if wanted:
-        _check_is_held("edges", graph.edges)
-
-
-def _check_mask(edge_mask: EdgeMask | None, graph: jraph.GraphsTuple) -> None:
-    if edge_mask is not None:
-        _check_by_edge("edge_mask", edge_mask, graph)
-        if edge_mask.dtype.kind != "b":
-            raise ValueError(f"edge_mask: expected booleans, got {edge_mask.dtype}")
-
-
-def _check_weight(edge_weight: EdgeWeight | None, graph: jraph.GraphsTuple) -> None:
-    if edge_weight is not None:
-        _check_by_edge("edge_weight", edge_weight, graph)
-        _check_is_held("edge_weight", edge_weight)
-
-
-def _check_by_edge(name: str, array: Any, graph: jraph.GraphsTuple) -> None:
-    """Refuse what is no array with one entry for each edge."""
-    expected = np.shape(graph.receivers)
-    if not hasattr(array, "dtype") or array.shape != expected:
-        found = getattr(array, "shape", type(array).__name__)
-        raise ValueError(f"{name}: expected an array of shape {expected}, got {found}")
+    checks.check_features(name, features, num_features)
+    return features if isinstance(features, SparseFeatures) else to_jax(features)
 
 
 # --- dropout ------------------------------------------------------------------------------------
@@ -287,7 +174,7 @@ def edge_multiplier(
     """
     multiplier = None
     if edge_weight is not None:
-        weight_e = jnp.asarray(edge_weight).astype(like.dtype)
+        weight_e = to_jax(edge_weight).astype(like.dtype)
         multiplier = jnp.broadcast_to(weight_e[:, None], like.shape)
     if not _is_without_dropout(key, rate):
         multiplier = jnp.ones_like(like) if multiplier is None else multiplier

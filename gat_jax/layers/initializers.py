@@ -24,7 +24,9 @@ from jaxtyping import Array, Float, Key
 
 from gat_jax.kernels import Scalar
 from gat_jax.layers.base import ParamSpec
+from gat_jax.layers.checks import check_config, check_key, check_number
 from gat_jax.layers.config import LAYERS, InitializerName, LayerConfig, LayerName, LayerParams
+from gat_jax.runtime import arrays
 
 Fans = Literal["glorot", "he", "tutorial", "pyg", "dgl", "unit"]
 
@@ -76,13 +78,22 @@ def init_layer(
       dtype: floating dtype of all parameters.
 
     Raises:
-      ValueError: if there are no features, or W = I is asked for where it cannot be.
+      ValueError: as `check_drawable`; for a gain that is no finite number, a batch that has no
+        shape, or parameters that take more than a quarter of the host's memory.
     """
-    check_fits(config, num_features)
+    check_drawable(config, num_features)
+    check_key(key)
+    if not isinstance(batch_shape, tuple | list):
+        raise ValueError(f"batch_shape: expected a tuple of sizes, got {batch_shape!r}")
+    for size in batch_shape:
+        arrays.check_count("batch_shape", size, 0)
     scheme = SCHEMES[config.initializer]
     scales = draw_scales(config, num_features, gain=gain)
     # A scheme knows one distribution: everything is cut from one bulk draw.
     shape = (*batch_shape, num_draws(scales, config, num_features))
+    entries = sum(math.prod(spec.shape) for spec in _specs(config, num_features).values())
+    num_bytes = math.prod(batch_shape) * entries * jnp.dtype(dtype).itemsize
+    arrays.check_size("the layer's parameters", num_bytes)
     if scheme.distribution == "normal":
         numbers = jax.random.normal(key, shape, dtype)
     else:
@@ -93,14 +104,17 @@ def init_layer(
     return assemble(numbers, scales, config, num_features, axis=-1)
 
 
-def check_fits(config: LayerConfig, num_features: int) -> None:
+def check_drawable(config: LayerConfig, num_features: int) -> None:
     """Refuse what no parameters can be drawn for.
 
     Raises:
-      ValueError: if there are no features, or W = I is asked for where it cannot be.
+      ValueError: if this is no configuration of a layer, if there are no features, or W = I is
+        asked for where it cannot be.
     """
-    if num_features < 1:
-        raise ValueError(f"num_features: expected at least 1, got {num_features}")
+    if not isinstance(config, LayerConfig):
+        raise ValueError(f"config: expected a LayerConfig, got {type(config).__name__}")
+    check_config(config, config.layer)
+    arrays.check_count("num_features", num_features, 1)
     if not SCHEMES[config.initializer].has_identity_kernel:
         return
     if config.layer != "gat":
@@ -120,7 +134,12 @@ def draw_scales(
       config: kind, shapes and initialiser.
       num_features: F.
       gain: replaces the scheme's own gain on kernels and attention vectors; may be traced.
+
+    Raises:
+      ValueError: for a gain that is no finite number, unless it is traced.
     """
+    if gain is not None:
+        check_number("gain", gain)
     scales: dict[str, Scalar] = {}
     for name, spec in _specs(config, num_features).items():
         scale = _scale(name, spec, num_features, config)

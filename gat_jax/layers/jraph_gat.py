@@ -51,16 +51,19 @@ def gat(
     """
 
     def apply(graph: jraph.GraphsTuple) -> jraph.GraphsTuple:
+        num_nodes = len(layouts.one_set_of(graph, "as in jraph"))
         prepared = layout
         if prepared is None:
             name, _ = layouts.choose_tables()
             prepared = layouts.make_layout(graph, name)
-        layouts.check_fits(prepared, graph)
+        layouts.check_layout(prepared, graph)
         if prepared.name == "segment" and len(graph.senders):
             raise ValueError("layout: expected a bucketed or fused one, got segment")
         queries_nhc = jnp.asarray(attention_query_fn(graph.nodes))
-        if queries_nhc.ndim != 3:
-            raise ValueError(f"queries: expected shape [N, H, C], got {queries_nhc.shape}")
+        if queries_nhc.ndim != 3 or len(queries_nhc) != num_nodes:
+            raise ValueError(
+                f"queries: expected shape [N, H, C] with N = {num_nodes}, got {queries_nhc.shape}"
+            )
         sent, received = (
             at_end(prepared, queries_nhc.reshape(len(queries_nhc), -1)).reshape(
                 prepared.num_edges, *queries_nhc.shape[1:]

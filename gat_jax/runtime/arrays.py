@@ -7,6 +7,7 @@ out of range, and since a number that float32 does not hold changes without a wo
 
 import math
 import numbers
+import operator
 import reprlib
 from typing import Any
 
@@ -20,6 +21,8 @@ from gat_jax.runtime import devices
 
 FLOAT_DTYPES = ("float16", "bfloat16", "float32", "float64")
 MEMORY_SHARE = 4  # of the host's memory a graph may take a quarter, as a sweep may
+# Of `jraph.GraphsTuple`: whatever has them is a graph.
+GRAPH_FIELDS = ("nodes", "edges", "senders", "receivers", "globals", "n_node", "n_edge")
 
 
 def as_array(field: str, values: Any) -> np.ndarray:
@@ -60,12 +63,50 @@ def shown(value: Any) -> str:
         return f"one of type {type(value).__name__}"
 
 
+def check_graph(graph: Any) -> None:
+    """Refuse what has not the fields of a graph; what is in them is not looked at.
+
+    Args:
+      graph: what a user calls a graph; it may be traced.
+
+    Raises:
+      ValueError: names the type, and the first field that is missing.
+    """
+    missing = next((field for field in GRAPH_FIELDS if not hasattr(graph, field)), None)
+    if missing is not None:
+        raise ValueError(
+            f"graph: expected a jraph.GraphsTuple, got {type(graph).__name__} without {missing}"
+        )
+
+
+def check_count(field: str, value: Any, least: int = 0) -> int:
+    """Return a whole number of a user's as Python's int; truth values and text are none.
+
+    Args:
+      field: what an error calls it.
+      value: an integer of Python's, NumPy's or JAX's.
+      least: the smallest that is taken.
+
+    Raises:
+      ValueError: names what came.
+    """
+    try:
+        count = None if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:  # whatever has no `__index__`: a fraction, text, several numbers
+        count = None
+    if count is None:
+        raise ValueError(f"{field}: expected a whole number, got {shown(value)}")
+    if count < least:
+        raise ValueError(f"{field}: expected at least {least}, got {shown(count)}")
+    return count
+
+
 def memory_limit() -> int:
     """Return the bytes that one graph may take: a quarter of the host's memory."""
     return devices.host_memory() // MEMORY_SHARE
 
 
-def check_fits(field: str, num_bytes: int) -> None:
+def check_size(field: str, num_bytes: int) -> None:
     """Refuse what would take more than a quarter of the host's memory, before it is taken.
 
     Args:
@@ -83,7 +124,7 @@ def check_fits(field: str, num_bytes: int) -> None:
         )
 
 
-def check_ids(field: str, ids: ArrayLike, num_nodes: int) -> Int[np.ndarray, " edges"]:
+def as_ids(field: str, ids: ArrayLike, num_nodes: int) -> Int[np.ndarray, " edges"]:
     """Return node ids as an int32 copy.
 
     Args:
@@ -172,6 +213,23 @@ def check_values(field: str, values: ArrayLike) -> Float[np.ndarray, "..."]:
       ValueError: names the first entry that cannot be taken, and its place.
     """
     array = check_real(field, values)
+    check_held(field, array)
+    return array.astype(np.float32) if array.dtype.kind in "biu" else array
+
+
+def check_held(field: str, array: np.ndarray) -> None:
+    """Refuse numbers that are others in the dtype that layers compute in (`as_held`).
+
+    That is a number which overflows there, and a whole number which float32 rounds. Infinities and
+    NaN stay what they are, and so are not refused here.
+
+    Args:
+      field: what an error calls the array.
+      array: real numbers.
+
+    Raises:
+      ValueError: names the first of them, and its place.
+    """
     if array.dtype.kind in "biu":
         _refuse(
             field,
@@ -179,17 +237,23 @@ def check_values(field: str, values: ArrayLike) -> Float[np.ndarray, "..."]:
             array,
             ~_is_exact(array),
         )
-        return array.astype(np.float32)
+        return
     held = as_held(array)
     if held.dtype != array.dtype:
-        _refuse(field, f"numbers that {held.dtype} holds", array, ~np.isfinite(held))
-    return array
+        is_lost = np.isfinite(array) & ~np.isfinite(held)
+        _refuse(field, f"numbers that {held.dtype} holds", array, is_lost)
 
 
 def as_held(values: np.ndarray) -> np.ndarray:
-    """Return numbers as the layers see them: float64 as float32, unless `jax_enable_x64` is on."""
+    """Return numbers as the layers see them.
+
+    That is float64 as float32, unless `jax_enable_x64` is on, and whole numbers as float32.
+    """
+    dtype = np.dtype(np.float32)
+    if values.dtype.kind not in "biu":
+        dtype = jax.dtypes.canonicalize_dtype(values.dtype)
     with np.errstate(over="ignore"):
-        return values.astype(jax.dtypes.canonicalize_dtype(values.dtype), copy=False)
+        return values.astype(dtype, copy=False)
 
 
 def check_real(field: str, values: ArrayLike) -> np.ndarray:

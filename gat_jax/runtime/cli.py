@@ -12,13 +12,15 @@ notebook, Ctrl-C and SIGTERM unwind the command.
 import contextlib
 import io
 import os
+import re
 import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TextIO, TypeVar
 
 from gat_jax.runtime import stops
 from gat_jax.runtime.text import visible
@@ -104,6 +106,22 @@ def begin() -> None:
         # What the terminal's alphabet lacks is printed as an escape, and is no error.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Say what a library warns of in one line: where in it that is helps no user of a command."""
+    if file is None:
+        print_error(first_line(category(str(message))), "note")
+    else:
+        file.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def boundary(run: Callable[[list[str]], int], argv: Sequence[str] | None) -> int:
@@ -157,6 +175,7 @@ def leave(code: int) -> NoReturn:
     A thread that computes cannot be interrupted, and the interpreter would wait for it: a user who
     pressed Ctrl-C would look at a dead terminal for as long as a job takes.
     """
+    stops.stand_still()
     for stream in (sys.stdout, sys.stderr):
         if stream is None:
             continue
@@ -181,6 +200,7 @@ def print_error(message: object, kind: str = "error") -> None:
       message: what there is to say.
       kind: what the line begins with: "error", or "note" for what is no failure.
     """
+    stops.stand_still()
     if sys.stderr is not None:  # then `print` would take stdout
         with contextlib.suppress(OSError):  # where nobody reads it, the exit code has to do
             print(f"{kind}: {visible(message)}", file=sys.stderr, flush=True)
@@ -267,4 +287,5 @@ def _message_of_tyro(box: str) -> str:
     if "Perhaps you meant:" in lines[:-1]:
         option = lines[lines.index("Perhaps you meant:") + 1].split()[0]
         message = [*message, f"(perhaps you meant {option})"]
-    return " ".join(message)
+    # What a dataclass itself refuses, such as a value out of its range, names its own field.
+    return re.sub(r"^Error parsing \S+: (?=\w+: expected )", "", " ".join(message))

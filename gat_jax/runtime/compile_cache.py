@@ -38,15 +38,16 @@ def use_compile_cache(is_wanted: bool = True) -> str | None:
         return None
     given = wanted or os.environ.get("JAX_COMPILATION_CACHE_DIR") or None
     try:
-        folder = _usual_folder() if given is None else Path(given)
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        folder = given or str(_usual_folder())
+        if "://" not in folder:  # a store in the net, which JAX looks at
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
     except (OSError, RuntimeError, ValueError) as error:  # no home; a path with a null character
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["unknown"])[0]
         return f"compiled programs are not kept in {given or 'the user folder'} ({reason})"
     jax.config.update("jax_enable_compilation_cache", True)
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_SECONDS)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     # A file that a killed process left unfinished, or a disk that is full: the program is compiled.

@@ -104,7 +104,8 @@ def check_backend() -> None:
     """Start JAX's backend, or say in one line why it does not start.
 
     Raises:
-      ValueError: names the platform that was asked for, such as one that this machine lacks.
+      ValueError: names the platform that was asked for, such as one that this machine lacks; or
+        flags that XLA does not know.
     """
     _check_flags()
     try:

@@ -34,6 +34,7 @@ SAID = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 _begun: list[socket.socket] = []  # both ends of the socket, once this process is a command
 _received: list[int] = []  # signals, in their order
 _patient: list[None] = []  # as many as there are `patient` parts under way
+_ending: list[int] = []  # the signal that is just ending the process
 _scratch: set[Path] = set()
 _kept: list[str] = []  # at most one
 
@@ -116,6 +117,17 @@ def remove_at_end(path: Path) -> None:
     _scratch.add(path)
 
 
+def stand_still() -> None:
+    """Return at once; where a signal is just ending the process, never.
+
+    Then scratch files vanish under whatever the process is at, and what it would say of that, or
+    its own exit code, is not wanted any more.
+    """
+    if _ending:
+        time.sleep(GRACE)
+        os._exit(128 + _ending[0])
+
+
 def leave_now(code: int) -> NoReturn:
     """End the process without waiting for anything, its scratch files removed."""
     # What another thread is writing now may come into being after it was removed, and once more.
@@ -160,6 +172,7 @@ def _wait() -> None:
         number = _begun[0].recv(1)[0]
     if _patient:
         time.sleep(GRACE)  # the process may have ended by itself before that is over
+    _ending.append(number)
     _say("; ".join(filter(None, [f"error: {SAID[signal.Signals(number)]}", kept()])))
     leave_now(128 + number)
 

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, UInt32
 
 from gat_jax import graphs
 from gat_jax.graphs import TwinPairs
-from gat_jax.layers import SCHEMES, assemble, check_fits, draw_scales, num_draws
+from gat_jax.layers import SCHEMES, assemble, check_drawable, draw_scales, num_draws
 from gat_jax.runtime import engine
 from gat_jax.runtime.devices import Devices, default_devices
 from gat_jax.sampling.cells import BATCHES_PER_TILE, DRAWN_FEATURES, Cell, Shape, batch_size
@@ -101,7 +101,7 @@ def prepare_cell(
     layout, ids = make_twin_layout(graph, pairs)
     nodes = all_features(cell, graph)
     num_features = nodes.shape[1]
-    check_fits(cell.layer, num_features)
+    check_drawable(cell.layer, num_features)
     scheme = SCHEMES[cell.layer.initializer]
     scales = draw_scales(cell.layer, num_features, gain=cell.gain)
     shape = Shape(

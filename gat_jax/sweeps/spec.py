@@ -14,6 +14,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from gat_jax.layers import InitializerName, LayerName
+from gat_jax.runtime.arrays import check_count, shown
+from gat_jax.runtime.named_files import read_text
 from gat_jax.sampling import FeatureName
 
 # The axes of the grid, in the order of the summary's dimensions; `gain` is one where it is given.
@@ -76,7 +78,7 @@ class SweepSpec:
         for axis in AXES:
             values = getattr(self, axis)
             if not isinstance(values, tuple):
-                raise ValueError(f"{axis}: expected a tuple of values, got {values!r}")
+                raise ValueError(f"{axis}: expected a tuple of values, got {shown(values)}")
             if axis in ("slope", "gain"):  # 1 and 1.0 are one value
                 values = tuple(map(float, values))
                 object.__setattr__(self, axis, values)
@@ -84,15 +86,16 @@ class SweepSpec:
                 raise ValueError(f"{axis}: expected at least one value, got none")
             for value in values:
                 if isinstance(value, str) and not _is_text(value):
-                    raise ValueError(f"{axis}: expected names that are valid text, got {value}")
+                    raise ValueError(f"{axis}: expected names that are valid text, got {value!r}")
             if len(set(values)) < len(values):
                 twice = next(value for value in values if values.count(value) > 1)
-                raise ValueError(f"{axis}: expected different values, got {twice} twice")
+                raise ValueError(f"{axis}: expected different values, got {_named(twice)} twice")
         for field in ("num_inits", "block_size"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field}: expected at least 1, got {getattr(self, field)}")
+            number = check_count(field, getattr(self, field), 1)
+            if number >= 2**63:
+                raise ValueError(f"{field}: expected less than 2^63, got {shown(number)}")
         if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed: expected 0 to 4294967295, got {self.seed}")
+            raise ValueError(f"seed: expected 0 to 4294967295, got {shown(self.seed)}")
         for field, choices in CHOICES.items():
             for value in np.ravel(getattr(self, field)):
                 if value not in choices:
@@ -105,6 +108,11 @@ class SweepSpec:
     def axes(self) -> dict[str, tuple]:
         """The axes of the grid with their values; `gain` is among them where it is given."""
         return {axis: getattr(self, axis) for axis in AXES if axis != "gain" or self.gain}
+
+
+def _named(value: Any) -> str:
+    """Return a value of an axis for a message: a name without quotes, and any number."""
+    return value if isinstance(value, str) else shown(value)
 
 
 def _is_text(value: str) -> bool:
@@ -132,7 +140,7 @@ def spec_from(stored: Mapping[str, Any], place: str) -> SweepSpec:
     values = {}
     for name, value in stored.items():
         if name not in names:
-            raise ValueError(f"{place}: {name}: expected no such field, got {str(value)[:200]}")
+            raise ValueError(f"{place}: {name}: expected no such field, got {shown(value)}")
         is_none = name == "precision" and value is None
         values[name] = None if is_none else _convert(place, name, value)
     return _spec(values, place)
@@ -158,17 +166,19 @@ def load_spec(path: Path) -> SweepSpec:
 
     Raises:
       ValueError: names the file, the key and what is wrong with it: unknown (with the nearest
-        valid one), repeated, or of the wrong type.
+        valid one), repeated, or of the wrong type; or the file, if it cannot be read or is no TOML.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"spec: expected a readable file, got {path} ({error})") from None
+    text = read_text("spec", path)
     valid = [field.name for field in dataclasses.fields(SweepSpec)]
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path}: {_explain(error, text, valid)}") from None
+    except RecursionError:
+        raise ValueError(f"{path}: expected values, got lists of far too many levels") from None
+    except ValueError as error:  # of a whole number of thousands of digits
+        reason = str(error).split(";")[0]
+        raise ValueError(f"{path}: expected TOML, got what cannot be read ({reason})") from None
     values = {}
     for key, value in found.items():
         if key not in valid:
@@ -202,7 +212,7 @@ def _convert(place: Path | str, key: str, value: Any) -> Any:
     items: list[Any] = value if key in AXES and isinstance(value, list) else [value]
     for item in items:
         if not isinstance(item, accepted) or isinstance(item, bool):
-            raise ValueError(f"{place}: {key}: expected {kind.__name__}, got {repr(item)[:200]}")
+            raise ValueError(f"{place}: {key}: expected {kind.__name__}, got {shown(item)}")
     try:
         converted = tuple(kind(x) for x in items)
     except OverflowError:  # a whole number that no float holds

@@ -8,9 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from gat_jax.kernels import Layout, contract, ids
+from gat_jax.kernels import Layout, contract, ids, layouts
 from gat_jax.kernels.attention import mask_by_head
 from gat_jax.kernels.gradients import with_gradient
+from gat_jax.layers import check_edge_mask
+from gat_jax.runtime import arrays
+from gat_jax.runtime.jax_arrays import check_array
 
 
 def normalised_entropy_deficit(
@@ -34,18 +37,31 @@ def normalised_entropy_deficit(
 
     Returns:
       [N, H] without unit; d_i counts the real edges into i. NaN where d_i < 2, for which the
-      normalised entropy is undefined: leave such rows out of means.
+      normalised entropy is undefined: leave such rows out of means. NaN too where an attention is
+      NaN or negative, of which there is no entropy.
 
     Raises:
-      ValueError: for receivers out of range, unless they are traced.
+      ValueError: if attention, receivers, mask and layout do not fit each other, or the result does
+        not fit into memory; for receivers out of range, unless they are traced.
 
     Numerics: the terms are of second order in the distance from uniform attention, so that a
     deficit of 1e-6 is still exact to some percent in float32, where 1 - H / log d is rounding
     noise. An attention of exactly 0 has value phi(0) = 1 and gradient 0, not NaN.
     """
-    ids.check_ids("receivers", receivers, num_nodes)
+    arrays.check_count("num_nodes", num_nodes, 0)
+    ids.check_node_ids("receivers", receivers, num_nodes)
+    check_array("attention", attention, "real numbers")
+    if attention.ndim != 2 or len(attention) != len(receivers):
+        raise ValueError(
+            f"attention: expected shape [E, H] for {len(receivers)} edges, got {attention.shape}"
+        )
+    check_edge_mask(mask, len(receivers), field="mask")
+    num_bytes = num_nodes * attention.shape[1] * attention.dtype.itemsize
+    arrays.check_size(f"num_nodes: entropies of {num_nodes:,} nodes", num_bytes)
     if layout is None:  # senders play no part
         layout = Layout(receivers, receivers, None, None, num_nodes, num_nodes)
+    else:
+        layouts.check_layout_of_receivers(layout, receivers, num_nodes)
     return _deficit(layout, attention, mask_by_head(mask, attention.shape[1]))
 
 
@@ -73,7 +89,7 @@ def _deficit_backward(layout, attention_eh, mask_eh, saved, gradient_nh):
     def by_edge(edges, rows, _):  # phi'(u) = log u
         (attention, real), (degree, weight) = edges, rows
         u = attention * degree
-        log = jnp.where(u > 0, jnp.log(jnp.where(u > 0, u, 1.0)), 0.0)
+        log = jnp.where(u > 0, jnp.log(jnp.where(u > 0, u, 1.0)), _at_zero(u, 0.0))
         return jnp.where(real > 0, weight * log, 0.0)
 
     edges = {"at_edges": (attention_eh, real_eh), "at_rows": (degree_nh, weight_nh)}
@@ -92,7 +108,12 @@ def _phi(edges, rows, _):
     near = jnp.where(u > 0.5, u, 1.0)
     log = jnp.where(u > 0.5, jnp.log1p(near - 1.0), jnp.log(positive))
     phi = positive * log - (positive - 1.0)
-    return jnp.where(real > 0, jnp.where(u > 0, phi, 1.0), 0.0)
+    return jnp.where(real > 0, jnp.where(u > 0, phi, _at_zero(u, 1.0)), 0.0)
+
+
+def _at_zero(u: Float[Array, "..."], value: float) -> Float[Array, "..."]:
+    """Return a value where u is 0, and NaN where it is NaN or below 0."""
+    return jnp.where(u == 0, value, jnp.nan)
 
 
 def normalised_entropy(
@@ -129,5 +150,15 @@ def twin_gap(
 
     Returns:
       [P], or [P, H].
+
+    Raises:
+      ValueError: unless `first` and `second` are vectors of whole numbers of one length and, where
+        they are not traced, of nodes that exist.
     """
+    check_array("values", values, "real numbers")
+    if values.ndim < 2:
+        raise ValueError(f"values: expected shape [N, C] or [N, H, C], got {values.shape}")
+    ids.check_vectors(first=first, second=second)
+    for field, nodes in (("first", first), ("second", second)):
+        ids.check_node_ids(field, nodes, len(values))
     return jnp.max(jnp.abs(values[first] - values[second]), axis=-1)

@@ -23,8 +23,13 @@ from gat_jax.layers import (
     LayerSettings,
     LayerShape,
     apply_layer,
+    check_by_head,
+    check_edge_mask,
+    check_number,
     kind_of,
 )
+from gat_jax.runtime import arrays
+from gat_jax.runtime.jax_arrays import check_array
 from gat_jax.symmetry.criterion import (
     CAUSES,
     RowSigns,
@@ -53,11 +58,12 @@ def row_signs(
 
     Returns:
       Arrays [N, H, D], D = 1 for GAT and GCN and the channels for GATv2.
+
+    Raises:
+      ValueError: if `info`, graph, mask and layout do not fit each other, or edges are of nodes
+        that do not exist, unless they are traced.
     """
-    if layout is None:
-        layout = layouts.segment_layout(graph)
-    else:
-        layouts.check_fits(layout, graph)
+    layout = _checked_layout(info, graph, mask, layout)
     query_nhd, sent_nhd = (_by_part(info, x) for x in (info.receiver_scores, info.sender_scores))
     highest, minus_lowest = (
         _largest_part(layout, info, sent_nhd, mask, sign=sign) for sign in (1.0, -1.0)
@@ -66,6 +72,27 @@ def row_signs(
     if info.channel_weights is not None:
         is_dead = jnp.broadcast_to(info.channel_weights[None] == 0, query_nhd.shape)
     return signs_of_rows(query_nhd, -minus_lowest, highest, is_dead=is_dead)
+
+
+def _checked_layout(
+    info: AttentionInfo, graph: jraph.GraphsTuple, mask: EdgeMask | None, layout: Layout | None
+) -> Layout:
+    """Return the layout, if what a layer saw and the mask are of this graph's edges."""
+    if layout is None:
+        layout = layouts.segment_layout(graph)
+    else:
+        layouts.check_layout(layout, graph)
+    if not isinstance(info, AttentionInfo):
+        raise ValueError(f"info: expected an AttentionInfo, got {type(info).__name__}")
+    expected = layout.num_senders, layout.num_receivers, layout.num_edges
+    found = len(info.sender_scores), len(info.receiver_scores), len(info.attention)
+    if found != expected:
+        raise ValueError(
+            "info: expected that of a layer on this graph, of {} nodes and {} edges, got one of {} "
+            "and {}".format(*expected[1:], *found[1:])
+        )
+    check_edge_mask(mask, layout.num_edges, field="mask")
+    return layout
 
 
 def _by_part(info: AttentionInfo, scores: Array) -> Array:
@@ -101,13 +128,22 @@ def _largest_sum(layout: Layout, inputs: list[Array], mask: Array | None) -> Arr
 
 
 def check_pairs_exist(pairs: TwinPairs, num_nodes: int) -> None:
-    """Check that pairs are of nodes that exist, unless they are traced.
+    """Check that pairs are of nodes that exist, unless these are traced.
 
     Raises:
-      ValueError: if they are not.
+      ValueError: if they are not, or their arrays do not fit each other.
     """
-    ids.check_ids("pairs.first", pairs.first, num_nodes)
-    ids.check_ids("pairs.second", pairs.second, num_nodes)
+    if not isinstance(pairs, TwinPairs):
+        raise ValueError(f"pairs: expected TwinPairs, got {type(pairs).__name__}")
+    ends = {"pairs.first": pairs.first, "pairs.second": pairs.second}
+    ids.check_vectors(**ends)
+    for field, nodes in ends.items():
+        ids.check_node_ids(field, nodes, num_nodes)
+    check_array("pairs.is_trivial", pairs.is_trivial, "booleans")
+    if pairs.is_trivial.shape != pairs.first.shape:
+        raise ValueError(
+            f"pairs.is_trivial: expected shape {pairs.first.shape}, got {pairs.is_trivial.shape}"
+        )
 
 
 def pair_causes(
@@ -128,14 +164,18 @@ def pair_causes(
       info: of a layer on `graph`; it may be traced and mapped.
       graph: its edges alone are read.
       pairs: twins of that graph (`graphs.twin_pairs`): the criterion assumes equal supports.
-      slope: of the LeakyReLU.
+      slope: of the LeakyReLU; a number, or one for each head.
       mask: [E], True = real.
       layout: as `row_signs`.
 
     Raises:
-      ValueError: for pairs or edges of nodes that do not exist, unless they are traced.
+      ValueError: for pairs of nodes that do not exist or a slope that is not finite, unless they
+        are traced; or as `row_signs`.
     """
+    layout = _checked_layout(info, graph, mask, layout)
     check_pairs_exist(pairs, len(info.head_outputs))
+    check_number("slope", slope)
+    check_by_head("slope", slope, info.head_outputs.shape[1])
     rows = row_signs(info, graph, mask=mask, layout=layout)
     first, second = (RowSigns(*(x[i] for x in rows)) for i in (pairs.first, pairs.second))
     causes = exact_causes(first, second, slope=slope, all_parts=_all_last)
@@ -186,7 +226,8 @@ def equal_nodes(
 
     Returns:
       [N]. Two entries are equal if and only if attention makes the two nodes equal: through the
-      criterion of this module for (merged) twins, or a trivial support. Outputs that agree by
+      criterion of this module for (merged) twins, or a trivial support. Features count as the layer
+      sees them: what float32 rounds to one number is one. Outputs that agree by
       accident of the numbers, such as one-hot rows, are not equal in this sense. Nor are rows of
       GAT whose edge features differ by one constant, which a linear regime cancels.
 
@@ -194,7 +235,7 @@ def equal_nodes(
       ValueError: as `graphs.validate`, when parameters and graph do not fit, or if scores or
         outputs are not finite, of which nothing can be said.
     """
-    inputs = twins.equal_rows(np.asarray(graph.nodes))
+    inputs = twins.equal_rows(np.asarray(layouts.one_set_of(graph, "in equal_nodes")))
     if getattr(params, "edge_kernel", None) is None:
         graph = graph._replace(edges=None)  # features that the layer ignores separate nothing
     _, info = apply_layer(params, graph, config=config, settings=settings, edge_weight=edge_weight)
@@ -202,7 +243,7 @@ def equal_nodes(
         info,
         graph,
         inputs,
-        slope=float(settings.slope),
+        slope=np.asarray(settings.slope),
         has_residual=params.residual_kernel is not None,
         is_average=config is None or kind_of(params, config).is_average(config),
         edge_weight=edge_weight,
@@ -214,7 +255,7 @@ def propagate_equality(
     graph: jraph.GraphsTuple,
     inputs: ArrayLike,
     *,
-    slope: float = 0.2,
+    slope: ArrayLike = 0.2,
     has_residual: bool = False,
     is_average: bool = True,
     edge_weight: ArrayLike | None = None,
@@ -229,7 +270,7 @@ def propagate_equality(
       info: of the layer, on `graph`.
       graph: one graph, with edge features only where the layer uses them.
       inputs: [N] smallest id of a node with an equal input.
-      slope: of the layer's LeakyReLU.
+      slope: of the layer's LeakyReLU; a number, or one for each head.
       has_residual: whether the layer adds something that depends on a node's own input.
       is_average: False for GCN's symmetric weights, which do not sum to 1.
       edge_weight: [E] that the layer was given.
@@ -238,9 +279,12 @@ def propagate_equality(
       [N] smallest id of a node with an equal output.
 
     Raises:
-      ValueError: as `graphs.validate`, or if scores or outputs are not finite.
+      ValueError: as `graphs.validate` or `row_signs`; if `inputs` are no such ids, if the slope is
+        not finite, or if scores or outputs are not finite.
     """
-    inputs = np.asarray(inputs)
+    num_nodes = len(layouts.one_set_of(graph, "in propagate_equality"))
+    inputs = _checked_classes("inputs", inputs, num_nodes)
+    check_number("slope", slope)
     classes = twins.output_classes(graph, inputs, is_average=is_average, edge_weight=edge_weight)
     rows = row_signs(info, graph)
     is_finite = np.asarray(jnp.all(_are_finite(rows, info.head_outputs), axis=-1))
@@ -253,6 +297,9 @@ def propagate_equality(
     positive, negative, uniform = (np.asarray(x).reshape(len(inputs), -1) for x in rows[:3])
     # Equal inputs have equal queries, even where a product rounded two rows differently.
     query = np.asarray(rows.query).reshape(len(inputs), -1)[inputs]
+    num_heads, num_parts = rows.query.shape[1:]
+    check_by_head("slope", slope, num_heads)
+    is_linear = np.repeat(np.broadcast_to(np.asarray(slope) == 1, num_heads), num_parts)
     outputs = classes.smallest
     for column in range(query.shape[1]):
         # Within a class, one channel leaves whole: all members of one sign, of one query, or
@@ -260,8 +307,24 @@ def propagate_equality(
         label = 3 + np.unique(query[:, column], return_inverse=True)[1]
         label[negative[:, column]] = 2
         label[positive[:, column]] = 1
-        label[uniform[:, column] | classes.is_trivial | (slope == 1)] = 0
+        label[uniform[:, column] | classes.is_trivial | is_linear[column]] = 0
         outputs = twins.equal_rows(np.stack([outputs, label], axis=1))
     if has_residual:
         outputs = twins.equal_rows(np.stack([outputs, inputs], axis=1))
     return outputs
+
+
+def _checked_classes(field: str, classes: ArrayLike, num_nodes: int) -> Int[np.ndarray, " nodes"]:
+    """Return classes of nodes [N], each of which is named by its smallest member."""
+    array = arrays.as_array(field, classes)
+    if array.shape != (num_nodes,):
+        raise ValueError(f"{field}: expected shape {(num_nodes,)}, got {array.shape}")
+    arrays.check_integers(field, array)
+    arrays.check_range(field, array, num_nodes, "ids")
+    is_wrong = (array[array] != array) | (array > np.arange(num_nodes))
+    if is_wrong.any():
+        node = int(np.argmax(is_wrong))
+        raise ValueError(
+            f"{field}: expected the smallest id of each class, got {array[node]} at node {node}"
+        )
+    return array

@@ -81,19 +81,22 @@ def measure_layer(
 
     Returns:
       Scalars and [K], all of the dtype of the attention. A mean over nothing (no pairs, or no row
-      with two edges) is NaN, the largest gap of no pairs is 0.
+      with two edges) is NaN, and so are entropies where an attention is not finite; the largest gap
+      of no pairs is 0.
     """
     num_nodes = info.head_outputs.shape[0]
     entropy_nh = normalised_entropy(
         info.attention, graph.receivers, num_nodes, mask=edge_mask, layout=layout
     )
+    # NaN means a row without an entropy to the means below, which leave it out.
+    spoilt = jnp.where(jnp.all(jnp.isfinite(info.attention)), 0.0, jnp.nan)
     is_twin_n = jnp.zeros(num_nodes, bool).at[pairs.first].set(True).at[pairs.second].set(True)
     gap_ph = twin_gap(info.head_outputs, pairs.first, pairs.second)
     causes_phk = pair_causes(info, graph, pairs, slope=slope, mask=edge_mask, layout=layout)
     primary_phk = primary_cause(causes_phk)[..., None] == jnp.arange(len(CAUSES))[None, None]
     return LayerMeasures(
-        entropy=mean_of_defined(entropy_nh),
-        twin_entropy=mean_of_defined(jnp.where(is_twin_n[:, None], entropy_nh, jnp.nan)),
+        entropy=mean_of_defined(entropy_nh) + spoilt,
+        twin_entropy=mean_of_defined(jnp.where(is_twin_n[:, None], entropy_nh, jnp.nan)) + spoilt,
         twin_gap=jnp.max(gap_ph, initial=0.0),
         collided=jnp.mean(jnp.all(equal_by_signs(causes_phk), axis=-1)),
         cause_share=jnp.mean(primary_phk, axis=(0, 1)),

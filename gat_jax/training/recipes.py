@@ -14,6 +14,7 @@ import optax
 from gat_jax.kernels import Scalar
 from gat_jax.layers import LayerConfig, LayerSettings, check_number
 from gat_jax.layers import check_settings as check_layer_settings
+from gat_jax.runtime.arrays import check_count
 
 
 class TrainSettings(NamedTuple):
@@ -44,11 +45,13 @@ def check_settings(settings: TrainSettings) -> None:
       ValueError: for a learning rate or weight decay below 0, a momentum outside of [0, 1), or as
         `layers.check_settings`.
     """
-    check_number("learning_rate", settings.learning_rate, "of at least 0", lambda x: x >= 0)
-    check_number("momentum", settings.momentum, "in [0, 1)", lambda x: (x >= 0) & (x < 1))
+    if not isinstance(settings, TrainSettings):
+        raise ValueError(f"settings: expected TrainSettings, got {type(settings).__name__}")
+    check_number("learning_rate", settings.learning_rate, " of at least 0", lambda x: x >= 0)
+    check_number("momentum", settings.momentum, " in [0, 1)", lambda x: (x >= 0) & (x < 1))
     if settings.weight_decay is not None:
-        check_number("weight_decay", settings.weight_decay, "of at least 0", lambda x: x >= 0)
-    check_layer_settings(settings.layer)
+        check_number("weight_decay", settings.weight_decay, " of at least 0", lambda x: x >= 0)
+    check_layer_settings(settings.layer, field="settings.layer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,12 +64,14 @@ class TrainConfig:
 
     def __post_init__(self):
         """Refuse what no run can be made of."""
-        if self.optimizer not in OPTIMIZERS:
+        if not isinstance(self.optimizer, str) or self.optimizer not in OPTIMIZERS:
             names = ", ".join(OPTIMIZERS)
             raise ValueError(f"optimizer: expected one of {names}, got {self.optimizer!r}")
-        if self.num_steps < 1 or self.record_every < 1 or self.num_steps % self.record_every:
+        for field in ("num_steps", "record_every"):
+            check_count(field, getattr(self, field), 1)
+        if self.num_steps % self.record_every:
             raise ValueError(
-                "record_every: expected a divisor of num_steps, both at least 1, got "
+                "record_every: expected a divisor of num_steps, got "
                 f"record_every={self.record_every}, num_steps={self.num_steps}"
             )
 

@@ -21,11 +21,20 @@ from gat_jax.kernels import (
     Layout,
     LayoutName,
     SparseFeatures,
-    ids,
     layouts,
     sparse,
 )
-from gat_jax.layers import AttentionInfo, EdgeMask, LayerConfig, LayerParams, apply_network
+from gat_jax.layers import (
+    AttentionInfo,
+    EdgeMask,
+    LayerConfig,
+    LayerParams,
+    apply_network,
+    check_configs,
+    check_edge_mask,
+    check_key,
+)
+from gat_jax.runtime.jax_arrays import check_array
 from gat_jax.symmetry import check_pairs_exist
 from gat_jax.training.history import GRADIENTS, TrainHistory, gradient_norms, measure_layer
 from gat_jax.training.recipes import TrainConfig, TrainSettings, check_settings, make_optimizer
@@ -66,35 +75,53 @@ def make_task(
       ValueError: as `layouts.make_layout`, or if labels, mask or pairs do not fit the graph.
     """
     prepared = layouts.make_layout(graph, layout)
-    is_real_n, is_real_e = padding_masks(graph)
-    task = TrainTask(
-        graph, labels, label_mask, pairs, prepared, None if is_real_e.all() else is_real_e
-    )
-    _check(task)
-    if (padding := np.asarray(label_mask) & ~is_real_n).any():
-        raise ValueError(f"label_mask: expected real nodes alone, got padding at {_first(padding)}")
+    task = _checked(TrainTask(graph, labels, label_mask, pairs, prepared))
     if not isinstance(graph.nodes, SparseFeatures) and sparse.is_worthwhile(graph.nodes):
         task = task._replace(graph=graph._replace(nodes=sparse.from_dense(graph.nodes)))
     return task
 
 
-def _check(task: TrainTask, num_classes: int | None = None) -> None:
-    """Check what is not traced of a task: a label out of range would be trained towards silently.
+def _checked(task: TrainTask, num_classes: int | None = None) -> TrainTask:
+    """Check what is not traced of a task, and return it with its padding masked.
+
+    A label out of range would be trained towards silently, and padding be counted.
 
     Raises:
       ValueError: if labels, mask or pairs do not fit the graph, or the mask holds a node without a
-        class or no node at all.
+        class, a node of padding, or no node at all.
     """
+    if not isinstance(task, TrainTask):
+        raise ValueError(f"task: expected one of make_task, got {type(task).__name__}")
+    layouts.one_set_of(task.graph, "in training")
+    _check_labels(task, num_classes)
+    graph = task.graph
+    counts = graph.senders, graph.receivers, graph.n_node, graph.n_edge
+    if any(isinstance(array, jax.core.Tracer) for array in counts):
+        return task
+    is_real_n, is_real_e = padding_masks(graph)
+    if not isinstance(task.label_mask, jax.core.Tracer):
+        padding = np.asarray(task.label_mask) & ~is_real_n
+        if padding.any():
+            raise ValueError(
+                f"label_mask: expected real nodes alone, got padding at {_first(padding)}"
+            )
+    if is_real_e.all():
+        return task
+    mask = is_real_e if task.edge_mask is None else task.edge_mask & is_real_e
+    return task._replace(edge_mask=mask)
+
+
+def _check_labels(task: TrainTask, num_classes: int | None) -> None:
+    """Check labels, their mask and the pairs of a task."""
     num_nodes = len(task.graph.nodes)
     labels, mask = task.labels, task.label_mask
-    ids.check_dtype("labels", labels)
-    if getattr(mask, "dtype", None) != np.bool_:
-        kind = getattr(mask, "dtype", type(mask).__name__)
-        raise ValueError(f"label_mask: expected an array of booleans, got {kind}")
+    check_array("labels", labels, "whole numbers")
+    check_array("label_mask", mask, "booleans")
     for field, array in (("labels", labels), ("label_mask", mask)):
         if array.shape != (num_nodes,):
             raise ValueError(f"{field}: expected shape {(num_nodes,)}, got {array.shape}")
     check_pairs_exist(task.pairs, num_nodes)
+    check_edge_mask(task.edge_mask, len(task.graph.receivers))
     if isinstance(labels, jax.core.Tracer) or isinstance(mask, jax.core.Tracer):
         return
     labels, mask = np.asarray(labels), np.asarray(mask)
@@ -142,7 +169,8 @@ def train_run(
     Args:
       params: one entry per layer; all of them are trained.
       key: for dropout, which it switches on in the updates; None trains without.
-      task: graph, labels, twins; all of it may be traced.
+      task: graph, labels, twins; all of it may be traced. Padding of a graph that is not traced is
+        masked; that of a traced one has to be in `edge_mask`.
       configs: of the layers; static.
       config: optimiser and steps; static.
       settings: rates, momentum, weight decay; may be traced.
@@ -159,8 +187,13 @@ def train_run(
     and the gradient of the update that follows. With dropout it costs a forward pass. Only the
     last record, which no update follows, has a pass of its own, backward too without dropout.
     """
-    _check(task, configs[-1].num_outputs)
+    check_configs(configs)
+    if not isinstance(config, TrainConfig):
+        raise ValueError(f"config: expected a TrainConfig, got {type(config).__name__}")
+    if key is not None:
+        check_key(key)
     check_settings(settings)
+    task = _checked(task, configs[-1].num_outputs)
     optimizer = make_optimizer(config.optimizer, settings)
 
     def loss_of(params: Params, key) -> tuple[Float[Array, ""], _Seen]:

@@ -19,7 +19,7 @@ from sweep_runs import (
 
 from gat_jax import sweeps
 from gat_jax.commands import sweep
-from gat_jax.runtime import locks
+from gat_jax.runtime import devices, locks
 from gat_jax.runtime.blocks import Blocks
 from gat_jax.sweeps import figures, runner
 
@@ -186,11 +186,15 @@ def test_summarise_takes_the_blocks_that_a_killed_sweep_left(tmp_path, capsys):
         (["--heads", 0], "heads: expected at least 1, got 0"),
         (["--heads", 2, 2], "heads: expected different values, got 2 twice"),
         (["--layer", "gcn", "--heads", 2], "heads: expected 1 among them for gcn"),
-        (["--seed", -1], "seed: expected 0 to 4294967295, got -1"),
-        (["--precision", 2], "precision: expected between 0 and 1"),
+        (["--seed", -1], "error: seed: expected 0 to 4294967295, got -1"),
+        (["--precision", 2], "error: precision: expected between 0 and 1"),
+        (["--precision", "nan"], "error: precision: expected between 0 and 1, got nan"),
+        (["--graph", ""], "error: graph: expected names that are valid text, got ''"),
         (["--slope", "nan"], "slope: expected a finite number"),
         (["--memory", "much"], "memory: expected a size such as 500M or 8G, got 'much'"),
         (["--memory", "1K"], "memory: expected at least"),
+        (["--memory", "0"], "error: memory: expected more than nothing, got '0'"),
+        (["--memory", "0.0001K"], "error: memory: expected more than nothing, got '0.0001K'"),
         (["--chunk-size", 0], "chunk_size: expected at least 1, got 0"),
         (["--devices", 99], "devices: expected at most"),
         (["--seed", 1, "--seed", 2], "--seed: expected once, got twice"),
@@ -271,3 +275,9 @@ def test_a_spec_file_and_options_that_override_it(tmp_path, capsys):
     assert dataset.slope.values.tolist() == [1.0]
     assert dataset.num_inits.values.ravel().tolist() == [20_000, 20_000]
     assert (dataset.collision_probability == 1).all()  # slope 1 makes all twins equal
+
+
+def test_memory_is_at_most_what_there_is():
+    machine = sweep._start_machine(sweep.Options(memory="99999999T"))
+    assert machine.memory == devices.total_memory()
+    assert sweep._start_machine(sweep.Options(memory="1.5M")).memory == 3 * 2**19

@@ -115,9 +115,12 @@ def bad_graph(**changes):
         ({"nodes": NODES + 1j}, "nodes: expected real numbers, got dtype complex128"),
         ({"nodes": NODES.astype(str)}, "nodes: expected numbers, got dtype <U"),
         ({"nodes": NODES[0]}, r"nodes: expected an array \[rows, columns\], got shape \(2,\)"),
+        ({"nodes": (NODES, NODES[:2])}, "nodes: expected one set of nodes, got two"),
+        ({"nodes": [NODES, NODES]}, "nodes: expected one set of nodes, got two"),
         ({"nodes": np.array(3.0)}, r"nodes: expected an array \[rows, columns\], got shape \(\)"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_from_edges_names_what_is_wrong(arguments, message):
     good = {"senders": [0, 1], "receivers": [1, 2], "nodes": NODES, "edges": None}
     with pytest.raises(ValueError, match=message):
@@ -127,6 +130,25 @@ def test_from_edges_names_what_is_wrong(arguments, message):
 def test_from_edges_refuses_a_graph_without_nodes():
     with pytest.raises(ValueError, match="nodes: expected at least one node, got 0"):
         graphs.from_edges([], [], nodes=np.zeros((0, 2)))
+
+
+@pytest.mark.parametrize(
+    ("num_nodes", "message"),
+    [
+        (-1, "expected at least 0, got -1"),
+        ("3", "expected a whole number, got '3'"),
+        (True, "expected a whole number, got True"),
+        (3.0, "expected a whole number, got 3.0"),
+        (np.ones(3, int), "expected a whole number, got array"),
+        (10**9, "expected at most .* GiB, a quarter of the memory, got"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_identity_features_take_whole_numbers_that_fit(num_nodes, message):
+    with pytest.raises(ValueError, match=f"^num_nodes: {message}"):
+        graphs.identity_features(num_nodes)
+    np.testing.assert_array_equal(graphs.identity_features(np.int8(2)), np.eye(2))
+    assert graphs.identity_features(0).shape == (0, 0)
 
 
 @pytest.mark.parametrize(

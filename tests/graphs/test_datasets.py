@@ -60,8 +60,14 @@ def test_random_graph_refuses_more_twins_than_pairs_of_nodes():
         ({"num_edges": -1}, "num_edges: expected at least 0, got -1"),
         ({"num_features": -1}, "num_features: expected at least 0, got -1"),
         ({"num_edge_features": -1}, "num_edge_features: expected at least 0, got -1"),
+        *(
+            ({field: value}, f"{field}: expected a whole number, got ")
+            for field in ("seed", "num_nodes", "num_edges", "num_features", "num_twins")
+            for value in ("3", 3.0, True, None)
+        ),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_random_graph_refuses_sizes_that_are_none(changes, message):
     size = {"seed": 0, "num_nodes": 5, "num_edges": 4, "num_features": 1} | changes
     with pytest.raises(ValueError, match=message):
@@ -130,6 +136,23 @@ def test_load_directory_reads_all_in_order(tmp_path):
     write_graph(tmp_path / "a.npz")
     (tmp_path / "notes.txt").write_text("no graph")
     assert [task.name for task in graphs.load_directory(tmp_path)] == ["a", "b"]
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_load_directory_takes_a_path_as_text_and_nothing_else(tmp_path):
+    write_graph(tmp_path / "a.npz")
+    assert [task.name for task in graphs.load_directory(str(tmp_path))] == ["a"]
+    for directory in (None, 3, [tmp_path], b"x"):
+        with pytest.raises(ValueError, match=r"^data: expected the path of a directory, got "):
+            graphs.load_directory(directory)
+    with pytest.raises(ValueError, match=r"^data: expected a directory .*, got nothing$"):
+        graphs.load_directory("nothing")
+
+
+def test_a_graph_without_a_name_is_refused():
+    for source, got in (("", "''"), ("+self_loops", r"\+self_loops"), ("x", "x")):
+        with pytest.raises(ValueError, match=rf"^graph: expected .* or a \.npz file, got {got}$"):
+            graphs.load_task(source)
 
 
 def test_load_directory_refuses_a_folder_with_the_name_of_a_graph(tmp_path):

@@ -214,12 +214,63 @@ def test_from_networkx_takes_every_number_that_float32_holds(value):
             {"node_attributes": ["w"], "nodes": np.eye(2)},
             "^node_attributes: expected none beside nodes, got both",
         ),
-        ({"nodes": np.eye(3)[:1]}, r"senders: expected ids in \[0, 1\), got 1"),
+        ({"nodes": np.eye(3)[:1]}, r"nodes: expected 2 rows, got 1"),
     ],
 )
 def test_from_networkx_names_what_is_wrong(options, message):
     with pytest.raises(ValueError, match=message):
         graphs.from_networkx(nx.Graph([(0, 1)]), **options)
+
+
+@pytest.mark.parametrize("field", ["node_attributes", "edge_attributes"])
+@pytest.mark.parametrize(
+    ("make", "got"),
+    [
+        (set, r"\{'"),
+        (frozenset, r"frozenset\(\{'"),
+        (dict.fromkeys, r"\{'"),
+        (iter, "<list_iter"),
+        (lambda names: (name for name in names), "<generator"),
+        (lambda names: [names], r"\[\['v', 'w'\]\]"),
+        (lambda names: names[0], "'v'"),
+        (lambda names: None, "None"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_from_networkx_takes_names_in_an_order_alone(field, make, got):
+    source = nx.Graph()
+    source.add_nodes_from([0, 1], v=1.0, w=2.0)
+    source.add_edge(0, 1, v=1.0, w=2.0)
+    names = ["v", "w"]
+    with pytest.raises(ValueError, match=rf"^{field}: expected a list of names, got {got}"):
+        graphs.from_networkx(source, **{field: make(names)})
+    graph = graphs.from_networkx(source, **{field: tuple(names)})
+    found = graph.nodes if field == "node_attributes" else graph.edges
+    assert found.tolist() == [[1.0, 2.0]] * 2
+
+
+@pytest.mark.parametrize("num_rows", [0, 2, 4])
+@pytest.mark.parametrize("edges", [[], [(0, 1)], [(0, 1), (1, 2)]])
+def test_from_networkx_takes_one_row_of_features_for_each_node(num_rows, edges):
+    source = nx.empty_graph(3)
+    source.add_edges_from(edges)
+    with pytest.raises(ValueError, match=rf"^nodes: expected 3 rows, got {num_rows}$"):
+        graphs.from_networkx(source, nodes=np.ones((num_rows, 4)))
+
+
+@pytest.mark.parametrize("source", [[(0, 1)], None, {0: [1]}, np.eye(2), graphs.karate_club()])
+@pytest.mark.usefixtures("unchecked")
+def test_from_networkx_refuses_what_is_none_of_its_graphs(source):
+    kind = type(source).__name__
+    with pytest.raises(ValueError, match=f"^graph: expected one of networkx, got {kind}$"):
+        graphs.from_networkx(source)
+
+
+@pytest.mark.parametrize("form", ["coo", "dok", "dia"])
+def test_from_adjacency_converts_no_matrix_that_nodes_do_not_fit(form):
+    matrix = scipy.sparse.coo_array((10**10, 10**10)).asformat(form)
+    with pytest.raises(ValueError, match=r"^nodes: expected 10000000000 rows, got 3$"):
+        graphs.from_adjacency(matrix, nodes=NODES)
 
 
 def test_from_networkx_refuses_a_graph_without_nodes():

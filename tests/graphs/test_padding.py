@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import jraph
+import networkx as nx
 import numpy as np
 import pytest
 from helpers import edge_rows, messy_graph
@@ -57,8 +58,11 @@ def test_pad_appends_a_graph_of_its_own(num_nodes, num_edges):
     [
         ({"num_nodes": 8, "num_edges": 16}, "num_nodes: expected at least 9, got 8"),
         ({"num_nodes": 9, "num_edges": 15}, "num_edges: expected at least 16, got 15"),
+        ({"num_nodes": "9", "num_edges": 16}, "num_nodes: expected a whole number, got '9'"),
+        ({"num_nodes": 9, "num_edges": 16.0}, "num_edges: expected a whole number, got 16.0"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_pad_refuses_what_does_not_fit(sizes, message):
     with pytest.raises(ValueError, match=message):
         graphs.pad(messy_graph(0), **sizes)
@@ -87,8 +91,8 @@ def test_everything_is_real_without_padding(name):
     st.integers(0, 3),
     st.integers(0, 2),
 )
-def test_padding_is_told_apart_whatever_its_features_are(names, num_nodes, num_edges, num_empty):
-    # A graph with edges last: one without cannot be told from padding.
+def test_padding_is_told_apart_by_its_edges_and_zeros(names, num_nodes, num_edges, num_empty):
+    # A graph with edges last: one without looks like padding.
     batch = jraph.batch_np([*(GRAPHS[name] for name in names), one_graph()])
     total = len(batch.nodes), len(batch.senders)
     found = jraph.pad_with_graphs(
@@ -97,12 +101,16 @@ def test_padding_is_told_apart_whatever_its_features_are(names, num_nodes, num_e
         n_edge=total[1] + num_edges,
         n_graph=len(names) + 2 + num_empty,
     )
-    for nodes in (found.nodes, found.nodes + 1.0, jnp.asarray(found.nodes)):
+    changed = found.nodes + 1.0
+    for nodes in (found.nodes, jnp.asarray(found.nodes), *([changed] if num_edges > 1 else [])):
         masks = graphs.padding_masks(found._replace(nodes=nodes))
         assert [mask.sum() for mask in masks] == list(total)
         assert [len(mask) for mask in masks] == [len(found.nodes), len(found.senders)]
         np.testing.assert_array_equal(masks[0], jraph.get_node_padding_mask(found))
         np.testing.assert_array_equal(masks[1], jraph.get_edge_padding_mask(found))
+    if num_edges <= 1:
+        with pytest.raises(ValueError, match="graph: expected zeros as features of padding"):
+            graphs.padding_masks(found._replace(nodes=changed))
 
 
 def test_masks_need_no_features():
@@ -120,7 +128,9 @@ def test_masks_need_no_features():
 FUNCTIONS_OF_ONE_GRAPH = {
     "twin_classes": graphs.twin_classes,
     "inseparable_classes": graphs.inseparable_classes,
-    "output_classes": lambda graph: graphs.output_classes(graph, np.arange(len(graph.nodes))),
+    "output_classes": lambda graph: graphs.output_classes(
+        graph, np.arange(len(getattr(graph, "nodes", ())))
+    ),
 }
 
 
@@ -187,14 +197,6 @@ def test_add_self_loops_gives_padding_none(name, num_edges):
     graphs.validate(found)
 
 
-def test_add_self_loops_refuses_what_may_be_padding_or_a_graph():
-    batch = jraph.batch_np([one_graph(), GRAPHS["isolated nodes"]])
-    with pytest.raises(
-        ValueError, match="graph: expected zeros as features of padding, got others"
-    ):
-        graphs.add_self_loops(batch)
-
-
 def test_add_self_loops_keeps_globals():
     graph = one_graph()._replace(globals=np.ones((1, 2)))
     np.testing.assert_array_equal(graphs.add_self_loops(graph).globals, graph.globals)
@@ -223,6 +225,50 @@ TAKE_A_GRAPH = {
     "pad": lambda graph: graphs.pad(graph, num_nodes=20, num_edges=20),
     "padding_masks": graphs.padding_masks,
 }
+LOOP = graphs.from_edges([0], [0], nodes=[[1.0]])
+
+
+@pytest.mark.parametrize("function", sorted(set(TAKE_A_GRAPH) - {"validate"}))
+@pytest.mark.parametrize("last", [GRAPHS["one node"], GRAPHS["isolated nodes"], LOOP])
+def test_a_last_graph_that_may_be_padding_or_none_is_refused_everywhere(function, last):
+    batch = jraph.batch_np([one_graph(), last])
+    message = "^graph: expected zeros as features of padding, got others in a last graph without"
+    with pytest.raises(ValueError, match=message):
+        TAKE_A_GRAPH[function](batch)
+
+
+@pytest.mark.parametrize("function", TAKE_A_GRAPH)
+@pytest.mark.parametrize(
+    ("graph", "message"),
+    [
+        (None, "^graph: expected a jraph.GraphsTuple, got NoneType without nodes$"),
+        ({"nodes": [[1.0]]}, "^graph: expected a jraph.GraphsTuple, got dict without nodes$"),
+        (tuple(one_graph()), "^graph: expected a jraph.GraphsTuple, got tuple without nodes$"),
+        ("karate_club", "^graph: expected a jraph.GraphsTuple, got str without nodes$"),
+        (nx.path_graph(3), "^graph: expected a jraph.GraphsTuple, got Graph without senders$"),
+        (
+            one_graph()._replace(nodes=(np.ones((4, 1)), np.ones((3, 2)))),
+            "^nodes: expected one set of nodes, got two$",
+        ),
+        (
+            one_graph()._replace(nodes=(np.ones((2, 1)),) * 2, n_node=np.array([2])),
+            "^nodes: expected one set of nodes, got two$",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_no_graph_of_one_set_of_nodes_is_refused_everywhere(function, graph, message):
+    with pytest.raises(ValueError, match=message):
+        TAKE_A_GRAPH[function](graph)
+
+
+def test_masks_of_ids_that_are_none_are_refused():
+    for field, ids in (("senders", [0, 99]), ("receivers", [0.0, 1.0]), ("senders", [0])):
+        changed = BATCH._replace(**{field: np.resize(ids, 12 if len(ids) > 1 else 1)})
+        with pytest.raises(ValueError, match=f"^{field}"):
+            graphs.padding_masks(changed)
+
+
 BATCH = jraph.batch_np([one_graph(), one_graph()])
 
 

@@ -57,6 +57,13 @@ def test_standardise_takes_numbers_of_any_size(dtype, share):
     assert standard[:, 0].tolist() == [1.0, -1.0, 1.0, -1.0]
 
 
+@pytest.mark.parametrize(("dtype", "expected"), [(np.int8, np.float32), (np.float64, np.float64)])
+def test_standardise_of_no_rows_is_no_rows(dtype, expected):
+    for shape in ((0, 3), (0, 0), (3, 0)):
+        standard = graphs.standardise(np.zeros(shape, dtype))
+        assert (standard.shape, standard.dtype) == (shape, expected)
+
+
 def test_standardise_rounds_as_without_the_scaling():
     features = np.random.default_rng(0).normal(3.0, 2.0, size=(50, 4)).astype(np.float32)
     centred = features - features.mean(axis=0, keepdims=True)

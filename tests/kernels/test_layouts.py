@@ -173,17 +173,17 @@ def test_the_edge_list_of_a_traced_graph():
 
 
 @pytest.mark.parametrize("name", ["segment", "fused", "bucketed"])
-def test_check_fits_compares_nodes_and_edges(name):
+def test_check_layout_compares_nodes_and_edges(name):
     graph = random_graph(0, [3, 0, 20])
     layout = layouts.make_layout(graph, name)
-    layouts.check_fits(layout, graph)
-    layouts.check_fits(layout, graph._replace(senders=jnp.asarray(graph.senders)))
+    layouts.check_layout(layout, graph)
+    layouts.check_layout(layout, graph._replace(senders=jnp.asarray(graph.senders)))
     with pytest.raises(ValueError, match=r"^layout: expected one made of this graph's edges"):
-        layouts.check_fits(layout, random_graph(1, [20, 2, 1]))
+        layouts.check_layout(layout, random_graph(1, [20, 2, 1]))
     more_nodes, more_edges = random_graph(0, [3, 0, 20, 0]), random_graph(0, [3, 1, 20])
     for other in (more_nodes, more_edges):
         with pytest.raises(ValueError, match=r"^layout: expected one made for \d+ nodes and \d+"):
-            layouts.check_fits(layout, other)
+            layouts.check_layout(layout, other)
 
 
 def test_layouts_are_pytrees_of_arrays():
@@ -222,7 +222,7 @@ def test_make_layout_refuses_nodes_without_a_number(nodes):
     kind = type(nodes).__name__
     with pytest.raises(
         ValueError,
-        match=f"nodes: expected an array or SparseFeatures, or a pair of them, got {kind}",
+        match=f"nodes: expected an array of NumPy or JAX, SparseFeatures, .*, got {kind}",
     ):
         layouts.make_layout(graph._replace(nodes=nodes))
 
@@ -234,6 +234,6 @@ def test_choose_goes_by_the_default_device(monkeypatch):
         assert "CPU" in layouts.choose(1_000)[1]
 
 
-def test_check_fits_refuses_what_is_no_layout(unchecked):
+def test_check_layout_refuses_what_is_no_layout(unchecked):
     with pytest.raises(ValueError, match="layout: expected one of make_layout, or None, got str"):
-        layouts.check_fits("bucketed", random_graph(0, [1, 2]))
+        layouts.check_layout("bucketed", random_graph(0, [1, 2]))

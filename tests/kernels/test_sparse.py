@@ -11,6 +11,7 @@ from gat_jax import layers
 from gat_jax.kernels import make_layout, sparse
 from gat_jax.layers import LayerConfig, LayerSettings
 from gat_jax.layers import networks as models
+from gat_jax.runtime import devices
 
 
 def draw_features(num_nodes=30, num_features=50, seed=0):
@@ -123,6 +124,21 @@ def test_layers_take_sparse_features(layer, layout):
         params, graph._replace(nodes=sparse.from_dense(X[:8])), layout=make_layout(graph, layout)
     )[0]
     assert_close(found, expected, 1e-5)
+
+
+@pytest.mark.parametrize("form", ["coo", "csr", "dok"])
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((2, 2**31), r"expected at most 2147483647 rows and columns, got shape \(2, 2147483648\)"),
+        ((2, 2**31 - 1), "expected at most .* GiB, a quarter of the memory, got 96 GiB"),
+    ],
+)
+def test_features_of_a_shape_that_no_table_holds_are_refused(form, shape, message, monkeypatch):
+    monkeypatch.setattr(devices, "host_memory", lambda: 64 * 2**30)
+    matrix = scipy.sparse.coo_array(([1.0], ([0], [1])), shape=shape).asformat(form)
+    with pytest.raises(ValueError, match=f"^features: {message}$"):
+        sparse.from_scipy(matrix)
 
 
 def test_dropout_keeps_its_share_of_the_nonzeros():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gat_jax.graphs import datasets
+from gat_jax.graphs import TwinPairs, datasets
 from gat_jax.kernels import check_traced_ends, make_layout
 from gat_jax.layers import (
     LayerConfig,
@@ -23,7 +23,16 @@ from gat_jax.layers import (
     init_network,
     jraph_gat,
 )
-from gat_jax.symmetry import equal_nodes, normalised_entropy, row_signs
+from gat_jax.symmetry import (
+    equal_nodes,
+    normalised_entropy,
+    normalised_entropy_deficit,
+    pair_causes,
+    propagate_equality,
+    row_signs,
+)
+from gat_jax.training import TrainConfig, TrainTask, make_task, train_run
+from gat_jax.training.history import measure_layer
 
 # What users get wrong has to be refused in words: they have no checks of annotations.
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -34,6 +43,8 @@ WITH_EDGES = datasets.random_graph(
     0, num_nodes=6, num_edges=15, num_features=3, num_edge_features=2
 )
 PARAMS = {name: init_layer(jax.random.key(0), LayerConfig(layer=name), 3) for name in FUNCTIONS}
+INFO = gat(PARAMS["gat"], GRAPH)[1]
+PAIRS = TwinPairs(np.array([0], np.int32), np.array([2], np.int32), np.array([False]))
 LAYOUTS = {name: make_layout(GRAPH, name) for name in ("segment", "bucketed", "fused")}
 
 
@@ -68,21 +79,36 @@ def test_ids_out_of_range_are_refused_outside_of_jit(layer, field, value, as_jax
             shapes(lambda layout=layout: FUNCTIONS[layer](PARAMS[layer], graph, layout=layout))
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda graph: apply_network((PARAMS["gat"],), graph, (LayerConfig(),)),
-        lambda graph: equal_nodes(PARAMS["gat"], graph),
-        lambda graph: jraph_gat.gat(lambda x: x[:, None], lambda s, r, e: s[..., :1])(graph),
-        lambda graph: row_signs(gat(PARAMS["gat"], GRAPH)[1], graph),
-        lambda graph: normalised_entropy(jnp.ones((15, 1)), graph.receivers, 6),
-    ],
-    ids=["network", "equal_nodes", "jraph_gat", "row_signs", "entropy"],
-)
-def test_everything_that_sums_over_edges_refuses_ids_out_of_range(call):
-    call(GRAPH)
-    with pytest.raises(ValueError, match=r"receivers: expected ids in \[0, 6\), got 6"):
-        call(with_ids("receivers", -1, 6))
+SUMS_OVER_EDGES = {
+    "network": lambda graph: apply_network((PARAMS["gat"],), graph, (LayerConfig(),)),
+    "equal_nodes": lambda graph: equal_nodes(PARAMS["gat"], graph),
+    "propagate_equality": lambda graph: propagate_equality(INFO, graph, np.arange(6)),
+    "jraph_gat": lambda graph: jraph_gat.gat(lambda x: x[:, None], lambda s, r, e: s[..., :1])(
+        graph
+    ),
+    "row_signs": lambda graph: row_signs(INFO, graph),
+    "pair_causes": lambda graph: pair_causes(INFO, graph, PAIRS),
+    "measure_layer": lambda graph: measure_layer(INFO, graph, PAIRS, slope=0.2),
+    "entropy": lambda graph: normalised_entropy(INFO.attention, graph.receivers, 6),
+    "deficit": lambda graph: normalised_entropy_deficit(INFO.attention, graph.receivers, 6),
+    "training": lambda graph: train_run(
+        (PARAMS["gat"],),
+        task=TrainTask(graph, np.zeros(6, int), np.ones(6, bool), PAIRS),
+        configs=(LayerConfig(),),
+        config=TrainConfig("sgd", 1),
+    ),
+    "make_task": lambda graph: make_task(graph, np.zeros(6, int), np.ones(6, bool), PAIRS),
+}
+
+
+@pytest.mark.parametrize("field", ["senders", "receivers"])
+@pytest.mark.parametrize("name", SUMS_OVER_EDGES)
+def test_everything_that_sums_over_edges_refuses_ids_out_of_range(name, field):
+    call = SUMS_OVER_EDGES[name]
+    if field == "senders" and name in ("entropy", "deficit"):
+        return  # senders play no part
+    with pytest.raises(ValueError, match=rf"{field}: expected ids in \[0, 6\), got 6"):
+        call(with_ids(field, -1, 6))
 
 
 def test_ids_that_are_no_vectors_of_whole_numbers_are_refused_traced_too():
@@ -161,13 +187,18 @@ def test_a_network_may_use_edge_features_in_some_layers():
         ("attention_dropout", (1.5, -0.5, 1.0, np.nan, np.array([0.1, 1.1])), r"in \[0, 1\)"),
         ("feature_dropout", (1.5, -0.5, 1, jnp.float32(2.0), "0.5", None), r"in \[0, 1\)"),
         ("temperature", (0.0, -1.0, np.inf, np.nan, jnp.zeros(())), "above 0"),
-        ("slope", (np.nan, np.inf, -np.inf, "a", 1j), "of any size"),
+        ("slope", (np.nan, np.inf, -np.inf, "a", 1j, True, [0.2], 10**400), ""),
+        # What is in the range as it is written, and not in float32.
+        ("temperature", (1e-300, np.float64(1e-50)), "above 0 in float32, got 1e-"),
+        ("slope", (1e300, -1e39), "in float32, got "),
+        ("feature_dropout", (0.99999999,), r"in \[0, 1\) in float32"),
+        ("attention_dropout", (0.99999999,), r"in \[0, 1\) in float32"),
     ],
 )
 def test_settings_out_of_their_range_are_refused(name, values, range_in_words, key):
     for value in values:
         settings = LayerSettings(**{name: value})
-        with pytest.raises(ValueError, match=f"{name}: expected a finite number {range_in_words}"):
+        with pytest.raises(ValueError, match=f"{name}: expected a finite number ?{range_in_words}"):
             shapes(lambda settings=settings: gat(PARAMS["gat"], GRAPH, settings=settings, key=key))
 
 
@@ -230,9 +261,9 @@ def test_numbers_that_float32_does_not_hold_are_refused():
         whole = np.arange(18, dtype=dtype).reshape(6, 3)
         shapes(lambda whole=whole: gat(params, GRAPH._replace(nodes=whole)))
         whole[2, 1] = 2**24 + 1
-        with pytest.raises(ValueError, match="nodes: expected numbers that float32 holds, got 167"):
+        with pytest.raises(ValueError, match=r"nodes: expected whole numbers .*, got 167"):
             gat(params, GRAPH._replace(nodes=whole))
-    with pytest.raises(ValueError, match="nodes: expected real numbers, got dtype complex64"):
+    with pytest.raises(ValueError, match="nodes: expected an array of real numbers, got complex64"):
         gat(params, GRAPH._replace(nodes=GRAPH.nodes.astype(np.complex64)))
 
 
@@ -241,7 +272,7 @@ def test_what_float64_holds_is_taken_in_64_bit_mode():
     graph = GRAPH._replace(nodes=wide(GRAPH.nodes, 1e300))
     shapes(lambda: gat(PARAMS["gat"], graph))
     whole = np.full((6, 3), 2**24 + 1)  # JAX makes float32 of whole numbers in this mode too
-    with pytest.raises(ValueError, match="nodes: expected numbers that float32 holds"):
+    with pytest.raises(ValueError, match="nodes: expected whole numbers that float32 holds"):
         gat(PARAMS["gat"], GRAPH._replace(nodes=whole))
 
 

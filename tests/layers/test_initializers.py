@@ -260,7 +260,8 @@ def test_init_layer_has_the_parts_its_config_asks_for(layer):
     assert {k for k, v in params._asdict().items() if v is not None} == names[layer]
     options = {"use_output_bias": True, "use_residual": True, "concat": False}
     options |= {} if layer == "gcn" else {"num_edge_features": 2}
-    full = LayerConfig(layer, heads=heads, channels=C, share_weights=True, **options)
+    options["share_weights"] = layer == "gatv2"
+    full = LayerConfig(layer, heads=heads, channels=C, **options)
     params = shapes_of(full, batch_shape=(7, 2))
     kernel, bias = params[0], params.bias_send if layer == "gatv2" else params.bias
     chex.assert_shape(kernel, (7, 2, F, heads, C))

@@ -87,8 +87,12 @@ def test_gat_refuses_what_does_not_fit(unchecked):
     other = layouts.make_layout(messy_graph(1, num_nodes=9), "bucketed")
     with pytest.raises(ValueError, match=r"layout: expected one made for 8 nodes and 16 edges"):
         make_layer(jraph_gat.gat, weights, layout=other)(GRAPH)
-    with pytest.raises(ValueError, match=r"queries: expected shape \[N, H, C\], got \(8, 3\)"):
+    with pytest.raises(ValueError, match=r"queries: expected shape .* N = 8, got \(8, 3\)"):
         jraph_gat.gat(lambda x: x, lambda *_: None)(GRAPH)
+    for rows in (4, 12):  # which would be read as other nodes' queries
+        wrong = jraph_gat.gat(lambda x, rows=rows: jnp.ones((rows, 2, 3)), lambda *_: None)
+        with pytest.raises(ValueError, match=rf"queries: .* N = 8, got \({rows}, 2, 3\)"):
+            wrong(GRAPH)
     flat = jraph_gat.gat(lambda x: x[:, None], lambda sent, *_: sent[..., 0])
     with pytest.raises(ValueError, match=r"logits: expected shape \(16, 1, 1\), got \(16, 1\)"):
         flat(GRAPH)

@@ -175,7 +175,7 @@ def test_two_sets_that_do_not_fit_are_refused():
         r"nodes of senders: expected shape \[N, 3\], got \(7, 2\)": (SENT[:, :2], RECEIVED),
         r"senders: expected ids in \[0, 5\), got 6": (RECEIVED, RECEIVED),
         r"nodes of receivers: expected shape \[N, 4\], got \(7, 3\)": (SENT, SENT),
-        r"nodes: expected an array or .*, or a pair of them, got tuple": (SENT,),
+        r"nodes: expected an array of NumPy .*, or a pair of them, got tuple": (SENT,),
         r"nodes: expected a pair, .* num_receiver_features=4, got one array": SENT,
     }
     for message, nodes in cases.items():

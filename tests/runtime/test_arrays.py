@@ -2,9 +2,11 @@
 
 import datetime
 import fractions
+import types
 
 import jax
 import jax.numpy as jnp
+import jraph
 import numpy as np
 import pandas as pd
 import pytest
@@ -157,13 +159,13 @@ def test_is_number_of_float32(value, is_taken):
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint8, np.uint64, ">i8"])
 def test_ids_of_every_integer_dtype_are_taken(dtype):
-    found = arrays.check_ids("senders", np.array([0, 2], dtype), 3)
+    found = arrays.as_ids("senders", np.array([0, 2], dtype), 3)
     assert (found.tolist(), found.dtype) == ([0, 2], np.int32)
 
 
 @pytest.mark.parametrize("ids", [[], np.zeros(0), np.zeros(0, "U1")])
 def test_no_ids_are_ids(ids):
-    assert arrays.check_ids("senders", ids, 3).dtype == np.int32
+    assert arrays.as_ids("senders", ids, 3).dtype == np.int32
 
 
 @pytest.mark.parametrize(
@@ -183,7 +185,7 @@ def test_no_ids_are_ids(ids):
     ],
 )
 def test_ids_that_name_no_node_are_refused(ids, message):
-    refuses(arrays.check_ids, "senders", ids, 3, match=message)
+    refuses(arrays.as_ids, "senders", ids, 3, match=message)
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint64, np.float16, np.float64, np.bool_, ">f4"])
@@ -210,14 +212,40 @@ def test_labels_that_are_no_whole_numbers_are_refused(values, message):
     refuses(arrays.check_whole_numbers, "labels", values, match=message)
 
 
+# --- single numbers, and graphs -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [3, np.int8(3), np.uint64(3), np.array(3), jnp.int32(3)])
+def test_check_count_takes_whole_numbers(value):
+    count = arrays.check_count("size", value, 3)
+    assert (count, type(count)) == (3, int)
+    refuses(arrays.check_count, "size", value, 4, match=r"^size: expected at least 4, got 3$")
+
+
+@pytest.mark.parametrize(
+    "value", [True, np.True_, 3.0, np.float32(3), "3", b"3", None, [3], np.array([1, 2]), 3 + 0j]
+)
+def test_check_count_takes_nothing_else(value):
+    refuses(arrays.check_count, "size", value, match=r"^size: expected a whole number, got ")
+
+
+def test_check_graph_takes_whatever_has_the_fields():
+    arrays.check_graph(jraph.GraphsTuple(*[None] * 7))
+    arrays.check_graph(types.SimpleNamespace(**dict.fromkeys(arrays.GRAPH_FIELDS)))
+    for field in arrays.GRAPH_FIELDS:
+        others = types.SimpleNamespace(**dict.fromkeys(set(arrays.GRAPH_FIELDS) - {field}))
+        message = rf"^graph: expected a jraph.GraphsTuple, got SimpleNamespace without {field}$"
+        refuses(arrays.check_graph, others, match=message)
+
+
 # --- memory ---------------------------------------------------------------------------------------
 
 
 def test_what_fits_into_no_memory_is_refused_with_both_numbers(monkeypatch):
     monkeypatch.setattr(devices, "host_memory", lambda: 8 * 2**30)
-    arrays.check_fits("pairs", 2 * 2**30)
+    arrays.check_size("pairs", 2 * 2**30)
     refuses(
-        arrays.check_fits,
+        arrays.check_size,
         *("pairs", 2 * 2**30 + 1),
         match=r"^pairs: expected at most 2 GiB, a quarter of the memory, got 2 GiB$",
     )

@@ -22,12 +22,18 @@ class Options:
     kind: Literal["one", "other"] = "one"
     """which"""
 
+    def __post_init__(self):
+        """Refuse a negative size."""
+        if self.size < 0:
+            raise ValueError(f"size: expected at least 0, got {self.size}")
+
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
         (["--siz", "3"], "error: Unrecognized options: --siz, 3 (perhaps you meant --size)\n"),
         (["--size", "x"], "error: Error parsing --size: invalid literal for int() with base 10: "),
+        (["--size", "-3"], "error: size: expected at least 0, got -3\n"),
         (["--kind", "third"], "error: invalid choice 'third' for argument '--kind'"),
         (["--size"], "error: Missing value for argument '--size'. Expected 1 values.\n"),
     ],
@@ -184,3 +190,18 @@ def test_leave_ends_like_any_process_where_no_thread_computes(code):
     with pytest.raises(SystemExit) as stop:
         cli.leave(code)
     assert stop.value.code == code
+
+
+WARN = """
+import warnings
+from gat_jax.runtime import cli
+cli.begin()
+warnings.warn("one\\ntwo", UserWarning)
+cli.leave(0)
+"""
+
+
+def test_a_warning_costs_a_command_one_line():
+    argv = [sys.executable, "-c", WARN]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=25)
+    assert (done.returncode, done.stderr) == (0, "note: UserWarning: one\n")

@@ -49,6 +49,18 @@ cli.leave(cli.ended_by(stops.received()))
 """
 
 
+LOSING = """
+def run(argv):
+    with stops.patient(), stops.scratch(folder / "scratch"):
+        (folder / "scratch").mkdir()
+        print("on", flush=True)
+        while (folder / "scratch").exists():
+            pass
+        raise OSError("lost")
+cli.leave(cli.boundary(run, []))
+"""
+
+
 def begin(body: str, folder: Path) -> subprocess.Popen:
     """Start a command whose body is given, and wait until it is at it."""
     with signals_of_the_foreground():
@@ -102,6 +114,11 @@ def test_a_patient_part_that_does_not_finish_is_ended(tmp_path):
     code, errors, seconds = end(process, signal.SIGINT, signal.SIGINT)
     assert (code, errors) == (130, "error: interrupted\n")
     assert stops.GRACE <= seconds < 5
+
+
+def test_what_fails_because_its_scratch_is_removed_says_nothing(tmp_path):
+    code, errors, _ = end(begin(LOSING, tmp_path), signal.SIGTERM)
+    assert (code, errors) == (143, "error: terminated\n")
 
 
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path):

@@ -1,4 +1,7 @@
 import json
+import os
+import re
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +59,13 @@ def test_a_file_may_give_an_axis_one_value_without_a_list(tmp_path):
         ("seed = true", "seed: expected int, got True"),
         ('layer = "gta"', "layer: expected one of gat, gatv2, gcn, got gta"),
         ("seed = ", "Invalid value"),
+        ("heads = " + "[" * 3000 + "]" * 3000, "expected values, got lists of far too many levels"),
+        ("seed = " + "9" * 6000, "expected TOML, got what cannot be read .Exceeds the limit"),
+        ("seed = 0x" + "f" * 6000, "seed: expected 0 to 4294967295, got one of type int"),
+        ("num_inits = 0x" + "f" * 6000, r"num_inits: expected less than 2\^63, got one of"),
+        ("graph = 0x" + "f" * 6000, "graph: expected str, got one of type int"),
+        ("slope = 0x" + "f" * 6000, "slope: expected a number, got a far larger one"),
+        ('graph = ""', "graph: expected names that are valid text, got ''"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")
@@ -67,5 +77,18 @@ def test_a_bad_file_is_named_with_what_is_wrong(tmp_path, text, message):
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"spec: expected a readable file, got .*nothing\.toml"):
-        load_spec(tmp_path / "nothing.toml")
+    (tmp_path / "latin.toml").write_bytes(b"graph = '\xfc'")
+    (tmp_path / "large.toml").write_text("#" * 2**20 + "\n")
+    os.mkfifo(tmp_path / "pipe.toml")  # to open it would wait
+    for name, reason in (
+        ("nothing.toml", "no such file or directory"),
+        ("latin.toml", "'utf-8' codec can't decode .*"),
+        ("large.toml", "one of 1,048,577 bytes, more than 1,048,576"),
+        ("pipe.toml", "no regular file"),
+        (".", "a directory"),
+    ):
+        with pytest.raises(ValueError, match=r"^spec: expected a readable file, got ") as error:
+            load_spec(tmp_path / name)
+        assert re.search(rf"\({reason}\)$", str(error.value))
+    with pytest.raises(ValueError, match=r"got /dev/zero \(no regular file\)$"):
+        load_spec(Path("/dev/zero"))

@@ -121,3 +121,75 @@ def test_twin_gap_is_the_largest_difference_of_each_pair():
         np.testing.assert_array_equal(per_head[p], np.abs(values[i] - values[k]).max(-1))
     flat = twin_gap(jnp.asarray(values.reshape(5, 6)), first, second)
     np.testing.assert_array_equal(flat, per_head.max(-1))
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+VALUES = np.zeros((5, 2), np.float32)
+IDS = np.array([0, 1])
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("place", [0, 1], ids=["first", "second"])
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        (np.array([0, 5]), r"expected ids in \[0, 5\), got 5"),
+        (np.array([-1, 0]), r"expected ids in \[0, 5\), got -1"),
+        (jnp.array([0, 99]), r"expected ids in \[0, 5\), got 99"),
+        (np.array([0]), "first, second: expected two vectors of one length"),
+        (np.array([[0, 1]]), "first, second: expected two vectors of one length"),
+        ([0, 1], "expected an array of whole numbers, got list"),
+        (np.array([0.0, 1.0]), "expected an array of whole numbers, got float64"),
+        (np.array([True, False]), "expected an array of whole numbers, got bool"),
+    ],
+)
+def test_twin_gap_refuses_pairs_that_are_none(nodes, message, place):
+    pair = (nodes, IDS) if place == 0 else (IDS, nodes)
+    with pytest.raises(ValueError, match=message):
+        twin_gap(VALUES, *pair)
+
+
+def attention_of_rows():
+    """Uniform attention over RECEIVERS."""
+    return np.asarray(softmax_rows(np.zeros((16, 2)), RECEIVERS), np.float32)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mask": np.full(16, 2)}, "mask: expected an array of booleans, got int64"),
+        ({"mask": np.full(16, 0.5)}, "mask: expected an array of booleans, got float64"),
+        ({"mask": np.ones(1, bool)}, r"mask: expected an array of shape \(16,\), got \(1,\)"),
+        ({"attention": np.ones((1, 2))}, "attention: expected shape .* for 16 edges, got"),
+        ({"attention": np.ones(16)}, "attention: expected shape .* for 16 edges, got"),
+        ({"attention": None}, "attention: expected an array of real numbers, got NoneType"),
+        ({"num_nodes": 10**12}, "num_nodes: .* a quarter of the memory"),
+        ({"num_nodes": 7.0}, "num_nodes: expected a whole number, got 7.0"),
+        ({"layout": make_layout(messy_graph(1), "bucketed")}, "layout: .* with other receivers"),
+        (
+            {"layout": make_layout(messy_graph(0, num_edges=17), "fused")},
+            "layout: expected one made for 8 nodes and 16 edges",
+        ),
+        ({"layout": "bucketed"}, "layout: expected one of make_layout"),
+    ],
+)
+@pytest.mark.parametrize("function", [normalised_entropy, normalised_entropy_deficit])
+def test_entropy_refuses_what_does_not_fit(function, changes, message):
+    inputs = {"attention": attention_of_rows(), "receivers": RECEIVERS, "num_nodes": 8} | changes
+    with pytest.raises(ValueError, match=message):
+        function(
+            inputs.pop("attention"), inputs.pop("receivers"), inputs.pop("num_nodes"), **inputs
+        )
+
+
+@pytest.mark.parametrize("name", ["segment", "bucketed"])
+@pytest.mark.parametrize("value", [np.nan, -0.25, -np.inf])
+def test_entropy_of_what_is_no_attention_is_nan_in_its_row_alone(value, name):
+    attention = attention_of_rows()
+    expected = np.array(entropy(attention, RECEIVERS, 8))
+    attention[3, 1] = value
+    expected[RECEIVERS[3], 1] = np.nan
+    found = entropy(attention, RECEIVERS, 8, layout=make_layout(messy_graph(0), name))
+    np.testing.assert_allclose(found, expected, atol=1e-6)

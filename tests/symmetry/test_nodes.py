@@ -609,3 +609,102 @@ def test_pairs_of_nodes_that_do_not_exist_are_refused():
         wrong = pairs._replace(second=np.full_like(pairs.second, value))
         with pytest.raises(ValueError, match=rf"pairs.second: .* in \[0, 10\), got {value}"):
             pair_causes(info, graph, wrong)
+
+
+INPUTS = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 8])
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mask": np.ones(15, int)}, "mask: expected an array of booleans, got int64"),
+        ({"mask": np.full(15, 0.5)}, "mask: expected an array of booleans, got float64"),
+        ({"mask": np.ones(1, bool)}, "mask: expected an array of shape"),
+        ({"slope": np.nan}, "slope: expected a finite number, got nan"),
+        ({"slope": "0.2"}, "slope: expected a finite number, got '0.2' of type str"),
+        ({"slope": np.ones(3)}, r"slope: expected a number, or one for each of 2 heads, got .*3"),
+        ({"info": None}, "info: expected an AttentionInfo, got NoneType"),
+        ({"graph": None}, "graph: expected a jraph.GraphsTuple, got NoneType"),
+        ({"fewer_edges": 1}, "info: expected that of a layer on this graph, of 10 nodes and 14"),
+        ({"pairs": (INPUTS, INPUTS, INPUTS)}, "pairs: expected TwinPairs, got tuple"),
+        ({"first": 1}, "pairs.first, pairs.second: expected two vectors of one length"),
+        ({"second": 1}, "pairs.first, pairs.second: expected two vectors of one length"),
+        ({"is_trivial": 1}, r"pairs.is_trivial: expected shape \(\d,\), got \(1,\)"),
+        ({"is_whole": 1}, "pairs.is_trivial: expected an array of booleans, got int64"),
+    ],
+)
+def test_pair_causes_refuses_what_does_not_fit(changes, message):
+    graph = twin_graph()
+    pairs = all_pairs(graph)
+    _, info = apply(random_params(0, GAT, 3), graph)
+    for field in ("first", "second", "is_trivial"):
+        if field in changes:
+            pairs = pairs._replace(**{field: getattr(pairs, field)[:1]})
+    if "is_whole" in changes:
+        pairs = pairs._replace(is_trivial=pairs.is_trivial.astype(int))
+    if "fewer_edges" in changes:
+        graph = graph._replace(senders=graph.senders[:-1], receivers=graph.receivers[:-1])
+    inputs = {"info": info, "graph": graph, "pairs": pairs} | {
+        name: value
+        for name, value in changes.items()
+        if name in ("info", "graph", "pairs", "mask", "slope")
+    }
+    first = [inputs.pop(name) for name in ("info", "graph", "pairs")]
+    with pytest.raises(ValueError, match=message):
+        pair_causes(*first, **inputs)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (np.full(10, -1), r"inputs: expected ids in \[0, 10\), got -1"),
+        (np.full(10, 99), r"inputs: expected ids in \[0, 10\), got 99"),
+        (INPUTS[:9], r"inputs: expected shape \(10,\), got \(9,\)"),
+        (INPUTS * 1.0, "inputs: expected an integer dtype, got float64"),
+        (["a"] * 10, "inputs: expected an integer dtype, got <U1"),
+        (None, "inputs: expected an array of numbers, got dtype object"),
+        (np.full(10, 9), "inputs: expected the smallest id of each class, got 9 at node 0"),
+        (np.roll(INPUTS, 1), "inputs: expected the smallest id of each class, got"),
+    ],
+)
+def test_propagate_equality_refuses_inputs_that_name_no_classes(inputs, message):
+    graph = twin_graph()
+    _, info = apply(random_params(0, GAT, 3), graph)
+    with pytest.raises(ValueError, match=message):
+        symmetry.propagate_equality(info, graph, inputs)
+    for slope in (np.nan, "x"):
+        with pytest.raises(ValueError, match="slope: expected a finite number, got"):
+            symmetry.propagate_equality(info, graph, INPUTS, slope=slope)
+
+
+def test_equal_nodes_take_features_as_the_layer_does():
+    """Senders 0 and 1 differ beyond what float32 keeps, so that 2 and 3 hear the same."""
+    nodes = np.array([[1.0], [1 + 1e-12], [2.0], [2.0]])
+    graph = graphs.from_edges([0, 1], [2, 3], nodes=nodes)
+    params = random_params(0, LayerConfig("gat", heads=2, channels=3), 1)
+    np.testing.assert_array_equal(equal_nodes(params, graph)[2:], [2, 2])
+    assert twins.inseparable_classes(graph).tolist() == [0, 0, 2, 2]
+    out, _ = apply(params, graph)
+    np.testing.assert_array_equal(out[2], out[3])
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_equal_nodes_take_a_slope_for_each_head():
+    graph, config = twin_graph(), GAT
+    params = random_params(3, config, 3)
+    linear = LayerSettings(slope=np.array([1.0, 1.0], np.float32))
+    found = equal_nodes(params, graph, settings=linear)
+    np.testing.assert_array_equal(found, equal_nodes(params, graph, settings=LayerSettings(1.0)))
+    mixed = LayerSettings(slope=np.array([1.0, 0.2], np.float32))
+    alone = [
+        equal_nodes(
+            jax.tree.map(lambda x, h=h: x[..., h : h + 1, :], params),
+            graph,
+            settings=LayerSettings(slope),
+        )
+        for h, slope in enumerate((1.0, 0.2))
+    ]
+    expected = twins.equal_rows(np.stack(alone, axis=1))
+    np.testing.assert_array_equal(equal_nodes(params, graph, settings=mixed), expected)

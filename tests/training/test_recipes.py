@@ -91,11 +91,17 @@ def test_recipes_are_hashable_and_named():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_steps": 0}, "num_steps=0"),
+        ({"num_steps": 0}, "num_steps: expected at least 1, got 0"),
+        ({"num_steps": "3"}, "num_steps: expected a whole number, got '3'"),
+        ({"num_steps": 1.0}, "num_steps: expected a whole number, got 1.0"),
+        ({"num_steps": True}, "num_steps: expected a whole number, got True"),
+        ({"record_every": None}, "record_every: expected a whole number, got None"),
+        ({"optimizer": ["adam"]}, "optimizer: expected one of sgd, momentum, adam, got"),
         ({"num_steps": 10, "record_every": 3}, "expected a divisor of num_steps"),
         ({"optimizer": "adamw"}, "expected one of sgd, momentum, adam, got 'adamw'"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_train_config_refuses(options, message):
     with pytest.raises(ValueError, match=message):
         TrainConfig(**options)

@@ -238,6 +238,15 @@ NUM_NODES = len(TASK.graph.nodes)
         (changed(label_mask=np.ones(3, bool)), r"label_mask: expected shape \(4,\), got \(3,\)"),
         (changed(label_mask=np.ones(4)), "label_mask: expected an array of booleans, got float64"),
         (changed(label_mask=np.zeros(4, bool)), "label_mask: expected at least one node"),
+        (changed(pairs=None), "pairs: expected TwinPairs, got NoneType"),
+        (
+            changed(pairs=TASK.pairs._replace(first=np.array([2, 2]))),
+            "pairs.first, pairs.second: expected two vectors of one length",
+        ),
+        (
+            changed(pairs=TASK.pairs._replace(is_trivial=np.array([False, False]))),
+            r"pairs.is_trivial: expected shape \(1,\), got \(2,\)",
+        ),
         (
             changed(pairs=TASK.pairs._replace(second=np.array([4]))),
             r"pairs.second: expected ids in \[0, 4\), got 4",
@@ -328,3 +337,33 @@ def test_padding_counts_in_no_record(layout):
     assert np.isfinite(histories[1].entropy).all()
     with pytest.raises(ValueError, match="label_mask: expected real nodes alone, got padding at 4"):
         make_task(padded, labels, np.ones(7, bool), TASK.pairs)
+    # A task made by hand has no mask: it is the same, and so is one with a mask of its own.
+    made = make_task(padded, labels, mask, TASK.pairs, layout=layout)
+    for edge_mask in (None, np.ones(20, bool)):
+        by_hand = trainer._checked(made._replace(edge_mask=edge_mask))
+        np.testing.assert_array_equal(by_hand.edge_mask, made.edge_mask)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task": tuple(TASK)}, "task: expected one of make_task, got tuple"),
+        ({"task": None}, "task: expected one of make_task, got NoneType"),
+        ({"task": changed(graph={})}, "graph: expected a jraph.GraphsTuple, got dict"),
+        ({"task": changed(edge_mask=[True])}, "edge_mask: expected an array of booleans, got list"),
+        ({"configs": ()}, "configs: expected one for each layer, at least one, got none"),
+        ({"configs": LayerConfig()}, "configs: expected a tuple .*, got LayerConfig"),
+        ({"configs": ({},)}, "configs: expected a LayerConfig for layer 0, got dict"),
+        ({"config": {}}, "config: expected a TrainConfig, got dict"),
+        ({"settings": {}}, "settings: expected TrainSettings, got dict"),
+        ({"settings": LayerSettings()}, "settings: expected TrainSettings, got LayerSettings"),
+        ({"settings": TrainSettings(layer=None)}, "settings.layer: expected LayerSettings, got No"),
+        ({"key": 0}, "key: expected one key of jax.random.key, got int"),
+    ],
+)
+def test_what_is_no_part_of_a_run_is_refused(options, message):
+    configs, params = start(1, 1)
+    given = {"task": TASK, "configs": configs, "config": TrainConfig("sgd", 1)} | options
+    with pytest.raises(ValueError, match=message):
+        train_run(jax.tree.map(lambda x: x[0], params), **given)
