@@ -8,9 +8,13 @@ Neither the scheduler nor the client runs code that comes from the other, and a 
 it is before it is given work: it may lack the package, or be a machine whose results would differ.
 """
 
+import asyncio
+import concurrent.futures
 import contextlib
 import importlib.util
 import logging
+import os
+import signal
 import tempfile
 import time
 import uuid
@@ -85,14 +89,33 @@ def connected(scheduler: str, num_workers: int) -> Iterator[Any]:
         if scheduler == LOCAL:
             address = stack.enter_context(_local_cluster(num_workers)).scheduler_address
         try:
+            _knock(address)
             client = distributed.Client(address, timeout=CONNECT, set_as_default=False)
-        except (OSError, ValueError, TypeError) as error:
+        except Exception as error:  # whatever an address without a scheduler comes to
             raise ValueError(
                 f"scheduler: expected a Dask scheduler that answers within {CONNECT:.0f} s, "
                 f"got none at {address} ({_line(error)})"
             ) from error
         stack.callback(client.close, timeout=1)
         yield client
+
+
+def _knock(address: str) -> None:
+    """Shake hands with a scheduler: Dask's client would wait for ever for one that does not.
+
+    Raises:
+      TimeoutError: if there is none in time.
+    """
+    import distributed
+
+    async def shake_hands() -> None:
+        arguments = distributed.Security().get_connection_args("client")
+        comm = await distributed.comm.connect(address, timeout=CONNECT, **arguments)
+        comm.abort()
+
+    # In a thread, for this one may have a loop that runs, such as a notebook's.
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, asyncio.wait_for(shake_hands(), CONNECT)).result()
 
 
 @contextlib.contextmanager
@@ -117,8 +140,16 @@ def _local_cluster(num_workers: int) -> Iterator[Any]:
             raise WorkersLostError(
                 f"scheduler: expected a local cluster to start, got {_line(error)}"
             ) from error
-        with cluster:
+        try:
             yield cluster
+        finally:
+            # Closed politely, each worker would finish what it is computing for nobody.
+            for nanny in cluster.workers.values():
+                nanny.auto_restart = False
+                if nanny.pid is not None:
+                    with contextlib.suppress(ProcessLookupError):  # it has just died by itself
+                        os.kill(nanny.pid, signal.SIGKILL)
+            cluster.close()
 
 
 @contextlib.contextmanager
@@ -143,15 +174,31 @@ def _quiet() -> Iterator[None]:
 class Cluster:
     """Computes tasks with the workers of a cluster."""
 
-    def __init__(self, client: Any, job: Job, scheduler: str):
-        """Take a client, what is to be done, and the scheduler's name for messages."""
+    def __init__(self, client: Any, job: Job, scheduler: str, on_message: Callable[[str], None]):
+        """Take a client and what is to be done.
+
+        Args:
+          client: of `connected`.
+          job: of the workers.
+          scheduler: its name for messages.
+          on_message: told when there is no worker (any more).
+        """
         self._client = client
-        self._job = job
+        self.job = job
         self._scheduler = scheduler
+        self._on_message = on_message
         self._tasks: dict[int, Any] = {}  # those under way, by number, and below what becomes of it
         self._futures: dict[int, Any] = {}
         self._name = uuid.uuid4().hex  # no other sweep has tasks of these names
-        self._num_threads, self._looked = 0, float("-inf")
+        self._looked, self._num_threads = float("-inf"), -1  # not yet
+
+    @property
+    def dashboard(self) -> str | None:
+        """Address of the dashboard; None: the scheduler was started without one."""
+        try:
+            return self._client.dashboard_link
+        except KeyError:
+            return None
 
     def run(self, groups: Iterable[Group], should_stop: ShouldStop) -> Iterator[tuple[Any, Any]]:
         """Compute tasks; see `executors.Executor` and `executors.hand_out`."""
@@ -159,9 +206,7 @@ class Cluster:
 
     def capacity(self) -> int:
         """Return how many tasks there may be under way, for the workers that there are now."""
-        if time.monotonic() - self._looked > LOOK:
-            self._num_threads = sum(self._threads().values())
-            self._looked = time.monotonic()
+        self._look()
         return TASKS_OF_A_THREAD * max(1, self._num_threads)
 
     def submit(self, number: int, task: Any) -> None:
@@ -171,7 +216,7 @@ class Cluster:
         self._futures[number] = self._client.submit(
             eval,
             ATTEMPT,
-            {"packed": worker.request(self._job, task)},
+            {"packed": worker.request(self.job, task)},
             key=f"block-{self._name}-{number}",
             retries=FAILURES - 1,
             pure=False,
@@ -187,6 +232,7 @@ class Cluster:
         """
         import distributed
 
+        self._look()
         futures = list(self._futures.values())
         try:
             with self._client.as_current(), contextlib.suppress(TimeoutError):
@@ -197,14 +243,11 @@ class Cluster:
         done = [number for number, future in self._futures.items() if future.done()]
         return [(number, self._result(number)) for number in done]
 
-    def descriptions(
-        self, should_stop: ShouldStop, on_waiting: Callable[[], None]
-    ) -> dict[str, Mapping[str, str]]:
+    def descriptions(self, should_stop: ShouldStop) -> dict[str, Mapping[str, str]]:
         """Ask the workers what they are, and wait for the first one if there is none.
 
         Args:
           should_stop: whether to wait no longer.
-          on_waiting: called if there is none.
 
         Returns:
           What each worker is, by its address; none if the work is to stop.
@@ -213,13 +256,11 @@ class Cluster:
           ValueError: if a worker lacks the package.
           WorkersLostError: if the scheduler is gone.
         """
-        if not self._threads():
-            on_waiting()
-        while not self._threads():
+        while self._look() == 0:
             if should_stop():
                 return {}
             time.sleep(POLL)
-        packed = worker.request(self._job, None)
+        packed = worker.request(self.job, None)
         try:
             found = self._client.run(eval, DESCRIPTION, {"packed": packed}, on_error="return")
         except (OSError, CancelledError) as error:
@@ -257,7 +298,17 @@ class Cluster:
         return answer.value
 
     def _without_package(self, error: ModuleNotFoundError) -> str:
-        return f"workers: expected gat_jax {self._job.expected['gat_jax']}, got none ({error})"
+        return f"workers: expected gat_jax {self.job.expected['gat_jax']}, got none ({error})"
+
+    def _look(self) -> int:
+        """Return how many threads the workers have, as of lately; say it if there is none."""
+        before = self._num_threads
+        if before == 0 or time.monotonic() - self._looked > LOOK:
+            self._num_threads = sum(self._threads().values())
+            self._looked = time.monotonic()
+        if self._num_threads == 0 and before != 0:
+            self._on_message(f"The cluster at {self._scheduler} has no worker: waiting for one.")
+        return self._num_threads
 
     def _threads(self) -> Mapping[str, int]:
         """Return the number of threads of each worker, by its address."""

@@ -16,7 +16,7 @@ The last two are *remote*: what they share is here (`hand_out`), and what their 
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 FAILURES = 3  # so many times a task is begun that raises, or whose worker dies
 STOPPING = 1.0  # seconds that tasks under way are given once the work is to stop
@@ -34,6 +34,7 @@ class Job(NamedTuple):
     expected: Mapping[str, str]  # what it has to be, for its results to have the same bits
 
 
+@runtime_checkable
 class Executor(Protocol):
     """What computes tasks."""
 
@@ -72,6 +73,7 @@ class ThisProcess:
             yield from self._compute(iter(group))
 
 
+@runtime_checkable
 class Remote(Protocol):
     """What computes tasks elsewhere, by their numbers."""
 

@@ -105,8 +105,8 @@ def _described(describe: bytes) -> Mapping[str, str]:
     """Return what this worker is, which does not change while it lives."""
     try:
         function = unpack(describe)
-    except (ImportError, AttributeError):  # it has no such function
-        return {"gat_jax": "a version that has no such tasks"}
+    except (ImportError, AttributeError) as error:  # it is of another version, or lacks a package
+        return {"gat_jax": f"one that cannot do it ({type(error).__name__}: {error})"}
     return function()
 
 
@@ -147,9 +147,9 @@ def _listen(source: IO[bytes], messages: queue.SimpleQueue) -> None:
 
 def _configure(settings: Mapping[str, Any]) -> None:
     """Set JAX up as it is in the process that waits for the answers."""
-    import jax
-
     for name, value in settings.items():
+        import jax  # takes a while
+
         jax.config.update(name, value)
 
 

@@ -39,7 +39,7 @@ def workers_of(
     Args:
       machine: says which cluster.
       should_stop: whether to wait no longer for the first worker.
-      on_message: told that there is none yet.
+      on_message: told when there is none.
       on_dashboard: told the address of the cluster's dashboard.
 
     Yields:
@@ -54,17 +54,14 @@ def workers_of(
         return
     _check_alone("scheduler", machine.scheduler)
     here = tasks.describe()
-    job = Job(tasks.measure_block, tasks.describe, here)
     with cluster.connected(machine.scheduler, len(machine.devices)) as client:
-        on_dashboard(client.dashboard_link)
-        asked = Cluster(client, job, machine.scheduler)
-        found = asked.descriptions(
-            should_stop,
-            lambda: on_message(f"The cluster at {machine.scheduler} has no worker yet: waiting."),
-        )
-        expected = expected_of(here, found)
-        workers = Cluster(client, job._replace(expected=expected), machine.scheduler)
-        yield Workers(workers, expected["device"], asked.num_workers_of_a_machine())
+        job = Job(tasks.measure_block, tasks.describe, here)
+        workers = Cluster(client, job, machine.scheduler, on_message)
+        if workers.dashboard is not None:
+            on_dashboard(workers.dashboard)
+        expected = expected_of(here, workers.descriptions(should_stop))
+        workers.job = job._replace(expected=expected)
+        yield Workers(workers, expected["device"], workers.num_workers_of_a_machine())
 
 
 def expected_of(
