@@ -1,6 +1,7 @@
 """What the sweep command prints: tables, the plan of a dry run, and the progress bar."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -41,7 +42,7 @@ def progress_bar() -> Iterator[Callable[[sweeps.Progress], None]]:
 
 def print_plan(plans: list[sweeps.CellPlan], spec: SweepSpec, machine: Machine) -> None:
     """Print what a sweep would do: a line for each cell, and a sentence on all of them."""
-    seconds = sum(cell.seconds for cell in plans)
+    seconds = math.fsum(cell.seconds for cell in plans)
     title = f"Sweep on {_computed_on(machine.chosen(seconds))}"
     table = Table(title=title, title_justify="left")
     for name in ("cell", "blocks", "stored", "of", "chunk", "memory", "compiling", "estimate"):

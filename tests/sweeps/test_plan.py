@@ -32,15 +32,3 @@ def test_a_plan_refuses_what_the_sweep_would_refuse(tmp_path):
         next(plan_sweep(cells, Machine(), tmp_path / "sweep.zarr"))
     with pytest.raises(ValueError, match="memory: expected at least"):
         next(plan_sweep(cells, Machine(memory=1000), tmp_path / "new.zarr"))
-
-
-def test_chunks_are_whole_tiles_of_every_device():
-    (prepared,) = prepare(signs_spec()).prepared.values()
-    tile = prepared.shape.tile_size
-    devices = jax.local_devices()[:1]
-    for chunk, calls in ((1, 1), (tile, 1), (3 * tile - 1, 2), (10 * tile, 10)):
-        machine = Machine(tuple(devices), chunk_size=chunk)
-        assert machine.calls_under_way(prepared) == calls
-    two = Machine(tuple(devices) * 2, chunk_size=10 * tile)
-    assert two.call_size(prepared) == 2 * tile
-    assert two.calls_under_way(prepared) == 5
