@@ -160,3 +160,26 @@ def test_the_citation_is_of_this_version():
     assert version is not None
     assert citation["version"] == version[1]
     assert all(set(author) == {"name"} for author in citation["authors"])
+
+
+@pytest.mark.filterwarnings("ignore:Port 8787 is already in use")
+def test_the_script_for_slurm_makes_jobs_of_one_worker_with_one_gpu(monkeypatch):
+    from dask_jobqueue import SLURMCluster
+
+    (script,) = re.findall(r"```python slurm\n(.*?)```", PAGES["docs/sweeps.md"], re.DOTALL)
+    jobs, machines = [], []
+    monkeypatch.setattr(SLURMCluster, "scale", lambda cluster, **wanted: jobs.append(wanted))
+    monkeypatch.setattr(
+        gat_jax, "run_sweep", lambda spec, path, machine: machines.append(machine), raising=False
+    )
+    names = {"__name__": "__main__"}
+    exec(script, names)
+    cluster = names["cluster"]
+    text = cluster.job_script()
+    cluster.close()
+    assert jobs == [{"jobs": 8}]
+    assert [machine.scheduler for machine in machines] == [cluster.scheduler_address]
+    assert "#SBATCH --gres=gpu:1" in text
+    assert f"dask_worker {cluster.scheduler_address} " in text
+    assert "--nthreads 1 " in text
+    assert "--nworkers" not in text or "--nworkers 1 " in text

@@ -306,7 +306,8 @@ class Cluster:
         if before == 0 or time.monotonic() - self._looked > LOOK:
             self._num_threads = sum(self._threads().values())
             self._looked = time.monotonic()
-        if self._num_threads == 0 and before != 0:
+        # Those of a local cluster are started again by themselves.
+        if self._num_threads == 0 and before != 0 and self._scheduler != LOCAL:
             self._on_message(f"The cluster at {self._scheduler} has no worker: waiting for one.")
         return self._num_threads
 

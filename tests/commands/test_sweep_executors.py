@@ -147,7 +147,7 @@ def test_every_executor_writes_the_same_blocks(reference, tmp_path, executor):
     "executor", [[*PROCESS, "--devices", 2], [*LOCAL, "--devices", 2], [*LOCAL, "--devices", 3]]
 )
 def test_workers_killed_at_five_random_moments_change_no_bit(tmp_path, executor):
-    options = ["--num-inits", 30_000_000, "--block-size", 131072]
+    options = [*SIGNS[:-1], 20_000_000]
     whole, path, mark = tmp_path / "whole.zarr", tmp_path / "sweep.zarr", uuid.uuid4().hex
     code, _, err = finish(start("", *options, "--executor", "thread", "--out", whole))
     assert code == 0, err
