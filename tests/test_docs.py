@@ -14,6 +14,7 @@ from test_architecture import ALLOWED
 import gat_jax
 from gat_jax.commands import sweep
 from gat_jax.sweeps import SweepSpec
+from gat_jax.sweeps.machine import WORTH_PROCESSES
 
 # What commands write: it is named in the pages and is in no checkout.
 WRITTEN = {"claims.json", "figures/", "summary.csv", "report.html"}
@@ -160,6 +161,10 @@ def test_the_citation_is_of_this_version():
     assert version is not None
     assert citation["version"] == version[1]
     assert all(set(author) == {"name"} for author in citation["authors"])
+
+
+def test_the_page_on_sweeps_says_when_processes_are_worth_their_start():
+    assert f"more\nthan {WORTH_PROCESSES:.0f} seconds." in PAGES["docs/sweeps.md"]
 
 
 @pytest.mark.filterwarnings("ignore:Port 8787 is already in use")

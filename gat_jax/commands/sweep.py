@@ -50,7 +50,7 @@ class Options:
     memory: str | None = None
     """to compile and to compute, such as 500M or 8G; default: a quarter of what there is"""
     devices: int | None = None
-    """how many to use; default: all accelerators, or one for each CPU core"""
+    """how many to use, and processes to start; default: all accelerators, or one per CPU core"""
     executor: sweeps.ExecutorName = "auto"
     """who computes: this process (thread), one process per CPU core, or whichever is sooner done"""
     scheduler: str | None = None
