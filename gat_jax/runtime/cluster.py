@@ -21,6 +21,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from gat_jax.runtime.text import visible
 
 LOCAL = "local"
 CONNECT = 5.0  # seconds to wait for a scheduler
+START = 120.0  # and for the workers of a local cluster
 TASKS_OF_A_THREAD = 2  # one that it computes, and one that it goes on with without waiting
 LOOK = 2.0  # seconds between two looks at the workers
 # Expressions and not functions: a scheduler without this package, or with another Python, can
@@ -124,10 +126,10 @@ def _local_cluster(num_workers: int) -> Iterator[Any]:
 
     # Dask leaves its folder behind where this process is ended at once.
     folder = Path(tempfile.mkdtemp(prefix="gat-jax-dask-"))
-    with stops.scratch(folder):
+    with stops.scratch(folder), _without_warnings():
         try:
             cluster = distributed.LocalCluster(
-                n_workers=num_workers,
+                n_workers=0,
                 threads_per_worker=1,
                 processes=True,
                 host="127.0.0.1",
@@ -136,6 +138,9 @@ def _local_cluster(num_workers: int) -> Iterator[Any]:
                 local_directory=str(folder),
                 silence_logs=logging.CRITICAL + 1,
             )
+            cluster.sync(_shelter)
+            cluster.scale(num_workers)
+            cluster.wait_for_workers(num_workers, timeout=START)
         except Exception as error:  # whatever kept it from starting
             raise WorkersLostError(
                 f"scheduler: expected a local cluster to start, got {_line(error)}"
@@ -150,6 +155,32 @@ def _local_cluster(num_workers: int) -> Iterator[Any]:
                     with contextlib.suppress(ProcessLookupError):  # it has just died by itself
                         os.kill(nanny.pid, signal.SIGKILL)
             cluster.close()
+
+
+async def _shelter() -> None:
+    """Keep Ctrl-C from workers: started by this thread, they inherit that it is blocked.
+
+    A terminal sends it to all of its processes, and each would show how it was interrupted.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        resource_tracker.ensure_running()  # as it starts, it would take the block away
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Have processes that are started in the body show no warnings.
+
+    One of them is `multiprocessing`'s own, which misses its semaphores where this process is ended
+    at once; the system frees them all the same.
+    """
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONWARNINGS")
+        os.environ.update({} if before is None else {"PYTHONWARNINGS": before})
 
 
 @contextlib.contextmanager
@@ -285,7 +316,7 @@ class Cluster:
         try:
             # It is computed once more if the worker that has it is lost just now.
             answer = worker.Answer(*worker.unpack(future.result()))
-        except CancelledError as error:
+        except (OSError, CancelledError) as error:  # it cannot be fetched any more
             raise self._lost() from error
         except ModuleNotFoundError as error:
             raise ValueError(self._without_package(error)) from error
