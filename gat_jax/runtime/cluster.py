@@ -108,11 +108,12 @@ def _knock(address: str) -> None:
     Raises:
       TimeoutError: if there is none in time.
     """
-    import distributed
+    from distributed import Security
+    from distributed.comm import connect
 
     async def shake_hands() -> None:
-        arguments = distributed.Security().get_connection_args("client")
-        comm = await distributed.comm.connect(address, timeout=CONNECT, **arguments)
+        arguments = Security().get_connection_args("client")
+        comm = await connect(address, timeout=CONNECT, **arguments)
         comm.abort()
 
     # In a thread, for this one may have a loop that runs, such as a notebook's.
