@@ -14,6 +14,7 @@ from test_architecture import ALLOWED
 import gat_jax
 from gat_jax.commands import sweep
 from gat_jax.sweeps import SweepSpec
+from gat_jax.sweeps.machine import WORTH_PROCESSES
 
 # What commands write: it is named in the pages and is in no checkout.
 WRITTEN = {"claims.json", "figures/", "summary.csv", "report.html"}
@@ -160,3 +161,31 @@ def test_the_citation_is_of_this_version():
     assert version is not None
     assert citation["version"] == version[1]
     assert all(set(author) == {"name"} for author in citation["authors"])
+
+
+def test_the_page_on_sweeps_says_when_processes_are_worth_their_start():
+    assert f"more\nthan {WORTH_PROCESSES:.0f} seconds." in PAGES["docs/sweeps.md"]
+
+
+@pytest.mark.filterwarnings("ignore:Port 8787 is already in use")
+def test_the_script_for_slurm_makes_jobs_of_one_worker_with_one_gpu(monkeypatch):
+    from dask_jobqueue import SLURMCluster
+
+    (script,) = re.findall(r"```python slurm\n(.*?)```", PAGES["docs/sweeps.md"], re.DOTALL)
+    jobs, machines = [], []
+    # As it ends, Dask scales a cluster to 0.
+    monkeypatch.setattr(SLURMCluster, "scale", lambda _, n=1, **wanted: jobs.append(wanted or n))
+    monkeypatch.setattr(
+        gat_jax, "run_sweep", lambda spec, path, machine: machines.append(machine), raising=False
+    )
+    names = {"__name__": "__main__"}
+    exec(script, names)
+    cluster = names["cluster"]
+    text = cluster.job_script()
+    cluster.close()
+    assert jobs == [{"jobs": 8}, 0]
+    assert [machine.scheduler for machine in machines] == [cluster.scheduler_address]
+    assert "#SBATCH --gres=gpu:1" in text
+    assert f"dask_worker {cluster.scheduler_address} " in text
+    assert "--nthreads 1 " in text
+    assert "--nworkers" not in text or "--nworkers 1 " in text

@@ -24,8 +24,9 @@ import xarray as xr
 from gat_jax import report, sweeps
 from gat_jax.commands import sweep_text
 from gat_jax.commands.printing import print_line, print_table
-from gat_jax.runtime import cli, compile_cache, devices, stops, store
+from gat_jax.runtime import cli, cluster, compile_cache, devices, stops, store
 from gat_jax.runtime.arrays import shown
+from gat_jax.runtime.executors import TaskError, WorkersLostError
 from gat_jax.runtime.text import shell_words
 from gat_jax.sweeps import Machine, SweepSpec
 
@@ -51,7 +52,11 @@ class Options:
     memory: str | None = None
     """to compile and to compute, such as 500M or 8G; default: a quarter of what there is"""
     devices: int | None = None
-    """how many to use; default: all accelerators, or one for each CPU core"""
+    """how many to use, and processes to start; default: all accelerators, or one per CPU core"""
+    executor: sweeps.ExecutorName = "auto"
+    """who computes: this process (thread), one process per CPU core, or whichever is sooner done"""
+    scheduler: str | None = None
+    """address of a Dask scheduler whose workers compute, or "local" for a cluster made here"""
     compile_cache: bool = True
     """keep compiled programs in the user's cache folder, and use those that are there"""
     distributed: bool = False
@@ -144,13 +149,15 @@ def run(options: Options, arguments: Sequence[str]) -> int:
         def report(state: sweeps.Progress) -> None:
             if state.done:
                 stops.keep("finished blocks are kept")
+            if state.dashboard is not None:
+                print_line(f"Dashboard of the cluster: {state.dashboard}")
             tell(state)
 
         try:
             dataset = sweeps.run_sweep(
                 spec, options.out, machine=machine, should_stop=should_stop, on_progress=report
             )
-        except sweeps.SummaryError as error:
+        except (sweeps.SummaryError, TaskError, WorkersLostError) as error:
             raise cli.IncompleteError(str(error)) from error
     number = stops.received()
     if number is not None:
@@ -171,6 +178,8 @@ def _start_machine(options: Options) -> Machine:
     if options.devices is not None and options.devices < 1:
         raise ValueError(f"devices: expected at least 1, got {options.devices}")
     memory = None if options.memory is None else _bytes(options.memory)
+    if options.scheduler is not None:
+        cluster.check_installed()
     devices.use_cores(options.devices)
     cli.note(compile_cache.use_compile_cache(options.compile_cache))
     _start_processes(options)
@@ -181,7 +190,13 @@ def _start_machine(options: Options) -> Machine:
     if options.devices is not None and options.devices > len(found):
         raise ValueError(f"devices: expected at most {len(found)}, got {options.devices}")
     chunk_size = None if options.chunk_size == "auto" else options.chunk_size
-    return Machine(found[: options.devices], chunk_size=chunk_size, memory=memory)
+    return Machine(
+        found[: options.devices],
+        chunk_size=chunk_size,
+        memory=memory,
+        executor=options.executor,
+        scheduler=options.scheduler,
+    )
 
 
 def _bytes(text: str) -> int:

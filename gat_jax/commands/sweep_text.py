@@ -1,6 +1,7 @@
 """What the sweep command prints: tables, the plan of a dry run, and the progress bar."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -41,7 +42,8 @@ def progress_bar() -> Iterator[Callable[[sweeps.Progress], None]]:
 
 def print_plan(plans: list[sweeps.CellPlan], spec: SweepSpec, machine: Machine) -> None:
     """Print what a sweep would do: a line for each cell, and a sentence on all of them."""
-    title = f"Sweep on {len(machine.devices)} x {machine.devices[0].device_kind}"
+    seconds = math.fsum(cell.seconds for cell in plans)
+    title = f"Sweep on {_computed_on(machine.chosen(seconds))}"
     table = Table(title=title, title_justify="left")
     names = ("blocks", "stored", "of", "at once", "chunk", "memory", "compiling", "estimate")
     for name in ("cell", *names):
@@ -62,11 +64,23 @@ def print_plan(plans: list[sweeps.CellPlan], spec: SweepSpec, machine: Machine) 
     print_line(
         f"{len(plans)} cells, {short(len(plans) * spec.num_inits)} initialisations, "
         f"{len({cell.program for cell in plans})} programs; about "
-        f"{sum(cell.seconds for cell in plans):.0f} s, by one timed call of each program, "
+        f"{seconds:.0f} s, by one timed call of each program, "
         "and compiling."
     )
     if spec.precision is not None:
         print_line("Cells that reach the precision earlier stop earlier.")
+
+
+def _computed_on(machine: Machine) -> str:
+    """Return who computes a sweep, and on what."""
+    devices = f"{len(machine.devices)} x {machine.devices[0].device_kind}"
+    if machine.scheduler == "local":
+        return f"a local Dask cluster of {len(machine.devices)} workers"
+    if machine.scheduler is not None:
+        return f"the Dask cluster at {machine.scheduler} (memory and times: {devices} here)"
+    if machine.executor == "process":
+        return f"{devices}, executor process: {machine.num_processes} processes"
+    return f"{devices}, executor thread: this process"
 
 
 def table_of(dataset: xr.Dataset) -> Table:

@@ -5,12 +5,15 @@ from gat_jax.sweeps.grid import (
     Grid,
     prepare,
 )
+from gat_jax.sweeps.machine import (
+    ExecutorName,
+    Machine,
+)
 from gat_jax.sweeps.plan import (
     CellPlan,
     plan_sweep,
 )
 from gat_jax.sweeps.runner import (
-    Machine,
     Progress,
     SummaryError,
     is_complete,
@@ -33,6 +36,7 @@ __all__ = [
     "AXES",
     "CellPlan",
     "Entry",
+    "ExecutorName",
     "Grid",
     "Machine",
     "Progress",

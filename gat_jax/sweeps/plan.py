@@ -1,20 +1,16 @@
 """What a sweep would do and how long it would take, cell by cell."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-
 from gat_jax import sampling
 from gat_jax.runtime import engine
 from gat_jax.runtime.blocks import Blocks
-from gat_jax.sampling import PreparedCell
 from gat_jax.sweeps import records
 from gat_jax.sweeps.grid import Grid
 from gat_jax.sweeps.header import check_enlarges, header_from
-from gat_jax.sweeps.runner import Machine
+from gat_jax.sweeps.machine import Machine
 
 
 class CellPlan(NamedTuple):
@@ -52,11 +48,13 @@ def plan_sweep(cells: Grid, machine: Machine, path: Path) -> Iterator[CellPlan]:
         blocks = Blocks(path, schema=records.SCHEMA, is_read_only=True)
         check_enlarges(header_from(blocks.header, path), cells.header)
     seconds: dict[engine.Program, float] = {}
+    one, number = machine.of_one_process(), machine.num_processes
     for entry in cells.entries:
         prepared = cells.prepared[entry.key]
-        program, tiles_at_once, calls, size = machine.load_of(prepared, entry.num_inits)
+        load = one.load_of(prepared, entry.num_inits)
+        program, size, calls = load.program, load.call_size, load.calls_under_way
         if program not in seconds:
-            seconds[program] = _time_call(program, prepared)
+            seconds[program] = load.seconds_of_call(prepared)
         stored = {} if blocks is None else records.read_blocks(blocks, entry)[0]
         missing = entry.num_inits - sum(int(counts.num_inits) for counts in stored.values())
         yield CellPlan(
@@ -64,22 +62,10 @@ def plan_sweep(cells: Grid, machine: Machine, path: Path) -> Iterator[CellPlan]:
             num_blocks=entry.num_blocks,
             num_stored=len(stored),
             block_size=min(entry.block_size, entry.num_inits),
-            at_once=tiles_at_once * prepared.shape.batch_size,
-            chunk_size=min(calls * size, -(-entry.num_inits // size) * size),
-            memory=program.memory.running + calls * program.memory.results,
-            compiling=sampling.compile_memory(prepared.shape),
-            seconds=seconds[program] * -(-missing // size),
+            at_once=load.tiles_at_once * prepared.shape.batch_size,
+            chunk_size=min(number * calls * size, -(-entry.num_inits // size) * size),
+            memory=number * (program.memory.running + calls * program.memory.results),
+            compiling=number * sampling.compile_memory(prepared.shape),
+            seconds=seconds[program] * -(-missing // (number * size)),
             program=program,
         )
-
-
-def _time_call(program: engine.Program, prepared: PreparedCell) -> float:
-    """Return the seconds that one call takes."""
-    shape = prepared.shape
-    (tile,) = sampling.split_into_tiles(0, shape.tile_size, shape)
-    seconds = 0.0
-    for _ in range(2):  # the first call also allocates
-        start = time.perf_counter()
-        jax.block_until_ready(program(prepared.inputs, [tile] * program.tiles_per_call))
-        seconds = time.perf_counter() - start
-    return seconds

@@ -183,18 +183,6 @@ def test_precision_stops_at_the_same_block_whatever_the_chunk(tmp_path):
     assert 2 * 1.96 * np.sqrt(0.78 * 0.22 / (131072 * (blocks - 1))) > 0.003
 
 
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"devices": ()}, "devices: expected at least 1, got none"),
-        ({"chunk_size": 0}, "chunk_size: expected at least 1, got 0"),
-    ],
-)
-def test_a_machine_that_computes_nothing_is_refused(fields, message):
-    with pytest.raises(ValueError, match=message):
-        Machine(**fields)
-
-
 # --- what can go wrong --------------------------------------------------------------------------
 
 
