@@ -12,11 +12,21 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from gat_jax.sampling.cells import Shape
+from gat_jax.sampling.class_facts import (
+    NUM_LIMBS,
+    ClassFacts,
+    Wide,
+    from_limbs,
+    to_float,
+    to_limbs,
+    wide_sum,
+)
 from gat_jax.sampling.pair_facts import PairFacts
 from gat_jax.sampling.twin_layout import TwinLayout
+from gat_jax.sampling.wide_rows import block_sum
 from gat_jax.symmetry import CAUSES, NUM_EXACT_CAUSES
 
 # An attention row counts as uniform when its normalised entropy is above one minus this.
@@ -34,33 +44,34 @@ class Counts(NamedTuple):
     """Numbers of initialisations (I), of initialisations and pairs (I P), and the like.
 
     H heads, K causes, R twins (rows). "Collided" means equal by signs in every head. Counts of
-    pairs and rows are exact integers; sums are float64 sums of each tile's float32 sums.
+    pairs and rows are exact integers; sums are float64 sums of each tile's float32 sums. P are all
+    pairs, and P' those that are compared: all of them, or a sample (`pair_sample`).
     """
 
     num_inits: Int[np.ndarray, ""]  # I
     collisions: Int[np.ndarray, ""]  # of I P
-    joint_causes: Int[np.ndarray, " joint_causes"]  # of I P, in the order of JOINT_CAUSES
-    regime_collisions: Int[np.ndarray, ""]  # of I P: each head in one linear regime
-    head_causes: Int[np.ndarray, "heads causes"]  # of I P, by primary cause
+    joint_causes: Int[np.ndarray, " joint_causes"]  # of I P', in the order of JOINT_CAUSES
+    regime_collisions: Int[np.ndarray, ""]  # of I P': each head in one linear regime
+    head_causes: Int[np.ndarray, "heads causes"]  # of I P', by primary cause
     all_pairs_collided: Int[np.ndarray, ""]  # of I
     class_collisions: Int[np.ndarray, ""]  # of I x classes: all twins of the class equal
-    uniform_attention: Int[np.ndarray, ""]  # of I P: in both rows, every head
-    equal_outputs: Int[np.ndarray, ""]  # of I P: merged outputs equal to the last bit
-    matching_outputs: Int[np.ndarray, ""]  # of I P: equal when rounded to 4 decimals
+    uniform_attention: Int[np.ndarray, ""]  # of I P': in both rows, every head
+    equal_outputs: Int[np.ndarray, ""]  # of I P': merged outputs equal to the last bit
+    matching_outputs: Int[np.ndarray, ""]  # of I P': equal when rounded to 4 decimals
     entropy_histogram: Int[np.ndarray, " entropy_bins"]  # of I R H: normalised entropy of a row
-    gap_histogram: Int[np.ndarray, " gap_bins"]  # of I P: log10 of the merged outputs' gap
+    gap_histogram: Int[np.ndarray, " gap_bins"]  # of I P': log10 of the merged outputs' gap
     # Pairs of one initialisation are not independent: the sum over I of squared shares of pairs
     # collided gives the mean share its interval.
     squared_shares: Float[np.ndarray, ""]
     # The deficit is 1 - normalised entropy: near uniform attention it keeps more digits.
     deficit_sum: Float[np.ndarray, ""]  # over I R H
     deficit_squares: Float[np.ndarray, ""]
-    log_gap_sum: Float[np.ndarray, ""]  # over the I P with a gap above 0
+    log_gap_sum: Float[np.ndarray, ""]  # over the I P' with a gap above 0
     log_gap_squares: Float[np.ndarray, ""]
 
     @property
     def head_collisions(self) -> Int[np.ndarray, " heads"]:
-        """Of I P, each head for itself."""
+        """Of I P', each head for itself."""
         return self.head_causes[:, :NUM_EXACT_CAUSES].sum(axis=1)
 
 
@@ -108,9 +119,23 @@ def dim_sizes(heads: int) -> dict[str, int]:
 class InitValues(NamedTuple):
     """What is kept of each initialisation of a tile, on request."""
 
-    collided_pairs: Int[Array | np.ndarray, " inits"]
-    mean_entropy: Float[Array | np.ndarray, " inits"]  # normalised, over rows and heads
-    largest_gap: Float[Array | np.ndarray, " inits"]  # over pairs
+    collided_pairs: Int[np.ndarray, " inits"]  # of all pairs
+    mean_entropy: Float[np.ndarray, " inits"]  # normalised, over rows and heads
+    largest_gap: Float[np.ndarray, " inits"]  # over the pairs that are compared
+
+
+class DeviceValues(NamedTuple):
+    """`InitValues` as a device has them."""
+
+    collided_high: UInt32[Array | np.ndarray, " inits"]
+    collided_low: UInt32[Array | np.ndarray, " inits"]
+    mean_entropy: Float[Array | np.ndarray, " inits"]
+    largest_gap: Float[Array | np.ndarray, " inits"]
+
+    def first(self, num_inits: int | np.integer) -> InitValues:
+        """Return those of the first initialisations, on the host."""
+        high, low, entropy, gap = (np.asarray(x)[:num_inits] for x in self)
+        return InitValues((high.astype(np.int64) << 32) + low, entropy, gap)
 
 
 # --- on the device ------------------------------------------------------------------------------
@@ -140,12 +165,16 @@ class Tally(NamedTuple):
     deficit_squares: Float[Array | np.ndarray, ""]
     log_gap_sum: Float[Array | np.ndarray, ""]
     log_gap_squares: Float[Array | np.ndarray, ""]
+    # Limbs of how many of all pairs collide, which outgrows int32. None where all are compared, and
+    # counted in `bins`.
+    collided_pairs: Int[Array | np.ndarray, " limbs"] | None
 
 
 def empty_tally(shape: Shape) -> Tally:
     """Return the tally of nothing."""
     bins = jnp.zeros(sum(_bin_sizes(shape).values()), jnp.int32)
-    return Tally(bins, *[jnp.int32(0)] * 2, *[jnp.float32(0.0)] * 5)
+    collided = jnp.zeros(NUM_LIMBS, jnp.int32) if shape.layout.is_by_class else None
+    return Tally(bins, *[jnp.int32(0)] * 2, *[jnp.float32(0.0)] * 5, collided_pairs=collided)
 
 
 def tally(facts: PairFacts, is_counted: Bool[Array, " inits"], shape: Shape) -> Tally:
@@ -179,16 +208,17 @@ def tally(facts: PairFacts, is_counted: Bool[Array, " inits"], shape: Shape) -> 
         bins["gap_histogram"] = _gap_bin(gap, log_gap)
         counted_deficit = jnp.where(is_counted[None, None], facts.deficit, 0.0)
         counted_gap = jnp.where(is_counted[None] & (gap > 0), log_gap, 0.0)
-        moments = [jnp.sum(x) for x in (counted_deficit, counted_deficit**2)]
+        total = _sum_of_rows if shape.layout.is_by_class else jnp.sum
+        moments = [total(x) for x in (counted_deficit, counted_deficit**2)]
         moments += [jnp.sum(x) for x in (counted_gap, counted_gap**2)]
     for name, flag in flags.items():
         joint += flag * (len(JOINT_CAUSES) << FLAGS.index(name))
     bins["joint_causes"] = joint
-    return Tally(
-        _count_bins(bins, is_counted, _bin_sizes(shape)),
-        *_by_init(is_collided_pt & is_counted[None], shape.layout),
-        *moments,
-    )
+    by_init, collided = _by_init(is_collided_pt & is_counted[None], shape.layout), None
+    if facts.by_class is not None:
+        by_init, collided = _by_class(facts.by_class, is_counted, shape.layout)
+    counted_bins = _count_bins(bins, is_counted, _bin_sizes(shape))
+    return Tally(counted_bins, *by_init, *moments, collided_pairs=collided)
 
 
 def _bin_sizes(shape: Shape) -> dict[str, int]:
@@ -255,14 +285,42 @@ def _by_init(is_collided_pt: Array, layout: TwinLayout) -> tuple[Array, Array, A
     )
 
 
-def keep_values(facts: PairFacts) -> InitValues:
+def _by_class(
+    facts: ClassFacts, is_counted: Array, layout: TwinLayout
+) -> tuple[tuple[Array, Array, Array], Array]:
+    """Return what `_by_init` does, and the limbs of how many pairs are collided."""
+    pairs = Wide(*(jnp.where(is_counted, word, np.uint32(0)) for word in facts.collided_pairs))
+    classes = jnp.where(is_counted, facts.collided_classes, 0)
+    shares = to_float(pairs) / np.float32(layout.num_pairs)
+    by_init = (
+        jnp.sum((classes == layout.num_classes).astype(jnp.float32)).astype(jnp.int32),
+        jnp.sum(classes),
+        jnp.sum(shares**2),
+    )
+    return by_init, to_limbs(wide_sum(pairs, axis=0))
+
+
+def _sum_of_rows(values: Float[Array, "receivers heads inits"]) -> Float[Array, ""]:
+    """Return the sum of all, of many rows with the error of a sum of few."""
+    return jnp.sum(block_sum(values))
+
+
+def keep_values(facts: PairFacts) -> DeviceValues:
     """Return values of every initialisation of a batch; NaN for what was not measured."""
     is_collided_pt = over_heads(jnp.maximum, facts.causes) < NUM_EXACT_CAUSES
     nothing = jnp.full(is_collided_pt.shape[-1], jnp.nan)
-    return InitValues(
-        jnp.sum(is_collided_pt.astype(jnp.float32), axis=0).astype(jnp.int32),
-        nothing if facts.deficit is None else 1.0 - jnp.mean(facts.deficit, axis=(0, 1)),
-        nothing if facts.gap is None else jnp.max(facts.gap, axis=(0, 1)),
+    low = jnp.sum(is_collided_pt.astype(jnp.float32), axis=0).astype(jnp.uint32)
+    collided = Wide(jnp.zeros_like(low), low)
+    if facts.by_class is not None:
+        collided = facts.by_class.collided_pairs
+    entropy = nothing
+    if facts.deficit is not None and facts.by_class is not None:
+        rows, heads, _ = facts.deficit.shape
+        entropy = 1.0 - jnp.sum(block_sum(facts.deficit), axis=(0, 1)) / np.float32(rows * heads)
+    elif facts.deficit is not None:
+        entropy = 1.0 - jnp.mean(facts.deficit, axis=(0, 1))
+    return DeviceValues(
+        *collided, entropy, nothing if facts.gap is None else jnp.max(facts.gap, axis=(0, 1))
     )
 
 
@@ -293,10 +351,16 @@ def decode(total: Tally, num_inits: int, shape: Shape) -> Counts:
             ("gap_histogram", NUM_GAP_BINS),
         )
     }
-    sums = {name: np.asarray(value) for name, value in total._asdict().items() if name != "bins"}
+    others = ("bins", "collided_pairs")
+    sums = {
+        name: np.asarray(value) for name, value in total._asdict().items() if name not in others
+    }
+    collisions = joint[:NUM_EXACT_CAUSES].sum() + joint[JOINT_CAUSES.index("mixed")]
+    if total.collided_pairs is not None:
+        collisions = from_limbs(total.collided_pairs)
     return Counts(
         num_inits=np.array(num_inits, np.int64),
-        collisions=joint[:NUM_EXACT_CAUSES].sum() + joint[JOINT_CAUSES.index("mixed")],
+        collisions=collisions,
         joint_causes=joint,
         head_causes=parts["head_causes"].reshape(shape.layer.heads, len(CAUSES)),
         **set_flags,

@@ -16,7 +16,7 @@ import jraph
 import numpy as np
 
 from gat_jax import sampling
-from gat_jax.graphs import TwinPairs, load_graph, twins
+from gat_jax.graphs import TwinClasses, load_graph, twins
 from gat_jax.layers import LayerConfig
 from gat_jax.runtime.devices import device_name
 from gat_jax.sampling import Cell, PreparedCell, prepare_cell
@@ -49,6 +49,11 @@ class Entry(NamedTuple):
         return self.graph.num_pairs
 
     @property
+    def num_compared_pairs(self) -> int:
+        """Pairs of its graph that are compared one by one: all of them, or a sample."""
+        return self.graph.num_compared_pairs
+
+    @property
     def num_classes(self) -> int:
         """Classes of twins of its graph, those of one node left out."""
         return self.graph.num_classes
@@ -77,7 +82,7 @@ class NamedGraph(NamedTuple):
 
     graph: jraph.GraphsTuple
     digest: str  # of its contents
-    pairs: TwinPairs
+    classes: TwinClasses
     facts: GraphFacts
 
 
@@ -92,7 +97,7 @@ def prepare(spec: SweepSpec, *, memory: int | None = None) -> Grid:
       ValueError: if a graph cannot be used, a cell cannot be sampled, or the memory does not
         suffice.
     """
-    graphs = _load_graphs(spec, sampling.memory_limit(memory))
+    graphs = _load_graphs(spec)
     digests = {name: graph.digest for name, graph in graphs.items()}
     facts = {name: graph.facts for name, graph in graphs.items()}
     prepared, sizes = {}, {}
@@ -157,7 +162,7 @@ def _labels(spec: SweepSpec) -> list[dict[str, Any]]:
     return [labels for labels in cells if labels["layer"] != "gcn" or labels["heads"] == 1]
 
 
-def _load_graphs(spec: SweepSpec, memory: int) -> dict[str, NamedGraph]:
+def _load_graphs(spec: SweepSpec) -> dict[str, NamedGraph]:
     found: dict[str, NamedGraph] = {}
     for name in spec.graph:
         graph = load_graph(name)
@@ -171,12 +176,16 @@ def _load_graphs(spec: SweepSpec, memory: int) -> dict[str, NamedGraph]:
         counts = twins.count_twins(classes)
         if counts.pairs == 0:
             raise ValueError(f"graph: expected non-trivial twins, got none in {name}")
-        sampling.check_pairs(counts.pairs, memory, name)  # before they are listed
         num_nodes, num_features = np.shape(graph.nodes)
         facts = GraphFacts(
-            num_nodes, len(graph.senders), num_features, counts.pairs, counts.classes
+            num_nodes=num_nodes,
+            num_edges=len(graph.senders),
+            num_features=num_features,
+            num_pairs=counts.pairs,
+            num_classes=counts.classes,
+            num_compared_pairs=sampling.num_compared_pairs(classes),
         )
-        found[name] = NamedGraph(graph, digest, twins.twin_pairs(classes), facts)
+        found[name] = NamedGraph(graph, digest, classes, facts)
     return found
 
 
@@ -207,7 +216,7 @@ def _prepare(spec: SweepSpec, labels: dict[str, Any], graph: NamedGraph) -> Prep
     return prepare_cell(
         cell,
         graph.graph,
-        graph.pairs,
+        graph.classes,
         seed=spec.seed,
         only_signs=spec.measure == "collisions",
         keep_values=spec.keep == "raw",
