@@ -213,7 +213,7 @@ def to_limbs(value: Wide) -> Int[Array, "limbs ..."]:
 def from_limbs(limbs: Int[Array | np.ndarray, "limbs ..."]) -> Int[np.ndarray, "..."]:
     """Put int64 numbers together from sums of limbs."""
     shifts = LIMB_BITS * np.arange(NUM_LIMBS).reshape(-1, *[1] * (limbs.ndim - 1))
-    return (np.asarray(limbs, np.int64) << shifts).sum(axis=0)
+    return np.asarray((np.asarray(limbs, np.int64) << shifts).sum(axis=0))
 
 
 def to_float(value: Wide) -> Array:

@@ -77,11 +77,11 @@ class TwinLayout:
         """Number of places in the supports of all receivers."""
         return int(self.degrees.sum())
 
-    def support(self, receiver: int) -> Int[np.ndarray, " places"]:
+    def support(self, receiver: int | np.integer) -> Int[np.ndarray, " places"]:
         """Return the senders of a receiver, by its position in `receivers`."""
         return self.senders[self._places(self.classes[receiver])]
 
-    def gcn_weights_of(self, receiver: int) -> Float[np.ndarray, " places"]:
+    def gcn_weights_of(self, receiver: int | np.integer) -> Float[np.ndarray, " places"]:
         """Return the weights of a receiver's support, by its position in `receivers`."""
         return self.gcn_weights[self._places(self.classes[receiver])]
 
