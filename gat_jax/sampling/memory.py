@@ -14,7 +14,7 @@ from gat_jax.sampling.wide_rows import max_spelled_degree, spelled_bytes, wide_g
 # One operation of a program, of those that grow with heads, channels and features alone.
 BYTES_PER_OPERATION = 20e3
 # Measured as those of `wide_rows`: what a group of wide rows takes, and counting by class.
-BYTES_WIDE, BYTES_BY_CLASS = 20e6, 20e6
+BYTES_WIDE, BYTES_BY_CLASS = 20e6, 70e6
 
 
 def memory_limit(memory: int | None) -> int:

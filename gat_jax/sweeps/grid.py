@@ -24,6 +24,7 @@ from gat_jax.sweeps.header import GraphFacts, Header, graph_id
 from gat_jax.sweeps.spec import SweepSpec
 
 MAX_BLOCK_TILES = 64
+MAX_COUNT = 2**62  # of pairs in all initialisations of a cell
 
 
 class Entry(NamedTuple):
@@ -110,6 +111,12 @@ def prepare(spec: SweepSpec, *, memory: int | None = None) -> Grid:
         last = 2**32 * shape.batch_size  # a batch has a number of 32 bits
         if spec.num_inits > last:
             raise ValueError(f"num_inits: expected at most {last}, got {spec.num_inits}")
+        countable = MAX_COUNT // graph.facts.num_pairs
+        if spec.num_inits > countable:
+            raise ValueError(
+                f"num_inits: expected at most {countable}, so that counts of the pairs of "
+                f"{labels['graph']} fit into 64 bits, got {spec.num_inits}"
+            )
         num_tiles = max(1, min(spec.block_size // shape.tile_size, MAX_BLOCK_TILES))
         sizes[key] = num_tiles * shape.tile_size
     if not prepared:
