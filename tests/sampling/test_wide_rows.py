@@ -15,7 +15,8 @@ from gat_jax.sampling import Cell, Tile, prepare_cell, wide_rows
 from gat_jax.sampling.pair_facts import measure_pairs
 from gat_jax.sampling.sampler import run_tile
 from gat_jax.sampling.twin_layout import make_twin_layout
-from gat_jax.sampling.wide_rows import block_sum, max_spelled_degree, wide_groups
+from gat_jax.sampling.twin_rows import _average
+from gat_jax.sampling.wide_rows import AllPlaces, block_sum, max_spelled_degree, wide_groups
 
 
 def twins_of_degrees(*degrees: int):
@@ -113,6 +114,23 @@ def test_sums_of_very_many_numbers_keep_their_digits(number):
     assert found == pytest.approx(values.astype(np.float64).sum(), rel=1e-6)
     same = float(jax.jit(block_sum)(np.full((number, 1), 0.1, np.float32))[0, 0])
     assert same == pytest.approx(number * float(np.float32(0.1)), rel=2e-6)
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e-3])
+def test_a_softmax_over_a_hundred_thousand_senders_is_accurate(spread):
+    """Its average and its entropy, near uniform attention too, against float64."""
+    rng = np.random.default_rng(0)
+    degree, width = 100_000, 131_072
+    shifted, z = rng.normal(size=(2, width, 1, 2)).astype(np.float32)
+    shifted = np.minimum(np.float32(spread) * (shifted - 4.0), 0.0)
+    is_place = jnp.arange(width)[:, None, None] < degree
+    places = AllPlaces(is_place, jnp.full((1, 1, 1), degree, jnp.float32))
+    outputs, deficit = jax.jit(lambda s, z: _average(places, [s], [[z]]))(shifted, z)
+    weights = np.exp(shifted[:degree].astype(np.float64))
+    weights /= weights.sum(axis=0)
+    exact = 1.0 + np.sum(weights * np.log(weights), axis=0) / np.log(degree)
+    np.testing.assert_allclose(outputs[0][0], np.sum(weights * z[:degree], axis=0), atol=1e-6)
+    np.testing.assert_allclose(deficit[0], exact, rtol=1e-3, atol=2e-7)
 
 
 def test_programs_do_not_grow_with_the_degree():
