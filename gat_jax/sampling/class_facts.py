@@ -66,7 +66,7 @@ def measure_classes(
     order = _group(codes, classes)
     is_new = _differs_from_last(codes, classes, order)
     finite = jnp.take_along_axis(is_finite, order, axis=1, mode="promise_in_bounds")
-    is_new |= ~finite | ~_shift(finite, True)
+    is_new |= ~finite  # a finite one after it differs, by its code
     # As many twins of its group stand before a twin as it makes pairs that are counted with it.
     place = jnp.arange(order.shape[1], dtype=jnp.int32)[None]
     before = place - jax.lax.cummax(jnp.where(is_new, place, 0), axis=1)
@@ -156,7 +156,7 @@ def _differs_from_last(
     return jax.lax.scan(step, differs(classes), codes)[0] | is_first[None]
 
 
-def _shift(values: Array, first: int | bool) -> Array:
+def _shift(values: Array, first: int) -> Array:
     """Return the value of the twin before, [T, R]."""
     start = jnp.full_like(values[:, :1], first)
     return jnp.concatenate([start, values[:, :-1]], axis=1)
