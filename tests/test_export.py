@@ -68,15 +68,19 @@ def test_a_training_run_exports():
 
 
 @pytest.mark.few(1)
-@pytest.mark.parametrize("graph", ["unrolled", "gathered"])
+@pytest.mark.parametrize("graph", ["unrolled", "gathered", "by class"])
 def test_a_tile_of_initialisations_exports(graph):
     cell = Cell("any", LayerConfig(heads=2, initializer="tutorial"))
-    source, pairs = GRAPH, PAIRS
+    source = GRAPH
     if graph == "gathered":
         source = graphs.karate_club()
-        pairs = twins.twin_pairs(twins.twin_classes(source))
-    prepared = prepare_cell(cell, source, pairs, seed=0)
+    elif graph == "by class":
+        ends = np.array([(user, item) for item in range(2) for user in 2 + np.arange(60)])
+        ends = np.concatenate([ends, ends[:, ::-1]])
+        source = graphs.from_edges(*ends.T, nodes=np.arange(124.0, dtype=np.float32).reshape(62, 2))
+    prepared = prepare_cell(cell, source, twins.twin_classes(source), seed=0)
     shape = prepared.shape
+    assert shape.layout.is_by_class == (graph == "by class")
     assert shape.layout.is_unrolled(shape.num_features, 2) == (graph == "unrolled")
     leaves, structure = jax.tree.flatten(prepared.inputs)
 

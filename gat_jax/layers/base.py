@@ -1,11 +1,9 @@
 """What all layers share: shapes, settings, what they report; `frame` has what they all do."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
@@ -110,21 +108,30 @@ class RowScores(NamedTuple):
 class RowFormula(NamedTuple):
     """A kind of layer once more, elementwise: one row of one head, for millions of initialisations.
 
-    `sampling.row_forms` says what a form is: it projects features and multiplies vectors, however
-    nodes lie in a program. Parameters are those of one head, with a last axis of initialisations.
+    `sampling.row_forms` says what forms and places are: a form projects features and multiplies
+    vectors, however nodes lie in a program. Parameters are those of one head, with a last axis of
+    initialisations.
     """
 
     scores: Callable  # of (params, nodes, form), returns RowScores
-    # Of (params, form, query, keys, slope, is_monotone): the parts of one row, keys by place of the
-    # support too. Returns by place what the softmax is taken of, less the largest.
+    # Of (params, places, query, keys, slope, is_monotone): the parts of one row, keys by place of
+    # the support too. Returns by place what the softmax is taken of, less the largest. A list by
+    # place has an entry for each place or one for all, so what is reduced over places is reduced by
+    # `places.largest`.
     shifted: Callable | None
-    # In place of a softmax: of (config, the support's 1 / sqrt(d_i d_j)), returns weights by place.
+    # In place of a softmax: of (config, 1 / sqrt(d_i d_j) by place of the support, its number of
+    # places), returns weights by place.
     given_weights: Callable | None = None
 
 
-def less_largest(scores: list[Array]) -> list[Array]:
-    """Return scores by place of the support, less their largest."""
-    largest = functools.reduce(jnp.maximum, scores)
+def less_largest(places, scores: list[Array]) -> list[Array]:
+    """Return scores by place of the support, less their largest.
+
+    Args:
+      places: of the support, as `sampling.row_forms` has them.
+      scores: by place.
+    """
+    largest = places.largest(scores)
     return [score - largest for score in scores]
 
 

@@ -1,9 +1,7 @@
 """GAT: graph attention whose score is a sum. Velickovic et al. 2018, arXiv:1710.10903."""
 
-import functools
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float
 
@@ -153,12 +151,12 @@ def _row_scores(params: GATParams, nodes, form) -> RowScores:
     return RowScores(values, [query], [keys], weights=[])
 
 
-def _shifted_row(params: GATParams, form, query, keys, slope: Scalar, is_monotone: bool) -> list:
-    del params, form  # they are in the scores
+def _shifted_row(params: GATParams, places, query, keys, slope: Scalar, is_monotone: bool) -> list:
+    del params  # they are in the scores
     [c], [t] = query, keys
     if not is_monotone:
-        return less_largest([leaky_relu(c + t_j, slope) for t_j in t])
-    m = functools.reduce(jnp.maximum, t)
+        return less_largest(places, [leaky_relu(c + t_j, slope) for t_j in t])
+    m = places.largest(t)
     scale, bend = row_pieces(c, m, slope)
     return [shifted_logit(c, t_j, m, scale, bend) for t_j in t]
 

@@ -119,14 +119,16 @@ def _row_scores(params: GATv2Params, nodes, form) -> RowScores:
     return RowScores(values, query, values, form.channels(params.a))
 
 
-def _shifted_row(params: GATv2Params, form, query, keys, slope: Scalar, is_monotone: bool) -> list:
+def _shifted_row(
+    params: GATv2Params, places, query, keys, slope: Scalar, is_monotone: bool
+) -> list:
     del is_monotone
-    weights, scores = form.channels(params.a), []
+    weights, scores = places.channels(params.a), []
     for sender in zip(*keys, strict=True):
         activated = [leaky_relu(r + t_j, slope) for r, t_j in zip(query, sender, strict=True)]
         terms = [a * f for a, f in zip(weights, activated, strict=True)]
         scores.append(functools.reduce(operator.add, terms))
-    return less_largest(scores)
+    return less_largest(places, scores)
 
 
 GATV2 = LayerKind(GATv2Params, gatv2, specs, RowFormula(_row_scores, _shifted_row))

@@ -118,9 +118,9 @@ def _row_scores(params: GCNParams, nodes, form) -> RowScores:
     return RowScores(values, zeros, zeros, weights=[])
 
 
-def _given_weights(config: LayerShape, symmetric: list) -> list:
+def _given_weights(config: LayerShape, symmetric: list, degree) -> list:
     if config.gcn_normalization == "mean":
-        return [1.0 / len(symmetric)] * len(symmetric)
+        return [1.0 / degree] * len(symmetric)
     return symmetric
 
 

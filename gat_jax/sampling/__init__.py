@@ -22,10 +22,12 @@ from gat_jax.sampling.counts import (
 )
 from gat_jax.sampling.memory import (
     check_memory,
-    check_pairs,
     compile_memory,
     memory_limit,
     tiles_at_once,
+)
+from gat_jax.sampling.pair_sample import (
+    num_compared_pairs,
 )
 from gat_jax.sampling.random_bits import (
     draw_bits,
@@ -63,7 +65,6 @@ __all__ = [
     "PreparedCell",
     "Tile",
     "check_memory",
-    "check_pairs",
     "compile_memory",
     "decode",
     "dim_sizes",
@@ -71,6 +72,7 @@ __all__ = [
     "measure_tiles",
     "memory_limit",
     "named_key",
+    "num_compared_pairs",
     "params_of",
     "prepare_cell",
     "sample",

@@ -102,12 +102,13 @@ class Shape:
 def batch_size(layer: LayerConfig, layout: TwinLayout, num_numbers: int) -> int:
     """Return T, the initialisations drawn in bulk: a power of two, for the cache of one core.
 
+    It is 1 where one initialisation alone has more numbers than that.
+
     Args:
       layer: with all its heads.
       layout: of the twins.
       num_numbers: random numbers of one initialisation.
     """
-    edges = sum(map(len, layout.supports))
     outputs = layout.num_nodes * layer.heads * layer.channels
-    total = num_numbers + outputs + edges * layer.heads
-    return int(2 ** np.clip(np.floor(np.log2(NUMBERS_PER_BATCH / total)), 4, 14))
+    total = num_numbers + outputs + layout.num_edges * layer.heads
+    return int(2 ** np.clip(np.floor(np.log2(NUMBERS_PER_BATCH / total)), 0, 14))

@@ -12,9 +12,18 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from gat_jax.sampling.cells import Shape
+from gat_jax.sampling.class_facts import (
+    NUM_LIMBS,
+    ClassFacts,
+    Wide,
+    from_limbs,
+    to_float,
+    to_limbs,
+    wide_sum,
+)
 from gat_jax.sampling.counting import Bins, FlaggedBins, add_up_inits, add_up_rows, count
 from gat_jax.sampling.pair_facts import PairFacts
 from gat_jax.sampling.twin_layout import TwinLayout
@@ -35,33 +44,34 @@ class Counts(NamedTuple):
     """Numbers of initialisations (I), of initialisations and pairs (I P), and the like.
 
     H heads, K causes, R twins (rows). "Collided" means equal by signs in every head. Counts of
-    pairs and rows are exact integers; sums are float64 sums of each tile's float32 sums.
+    pairs and rows are exact integers; sums are float64 sums of each tile's float32 sums. P are all
+    pairs, and P' those that are compared: all of them, or a sample (`pair_sample`).
     """
 
     num_inits: Int[np.ndarray, ""]  # I
     collisions: Int[np.ndarray, ""]  # of I P
-    joint_causes: Int[np.ndarray, " joint_causes"]  # of I P, in the order of JOINT_CAUSES
-    regime_collisions: Int[np.ndarray, ""]  # of I P: each head in one linear regime
-    head_causes: Int[np.ndarray, "heads causes"]  # of I P, by primary cause
+    joint_causes: Int[np.ndarray, " joint_causes"]  # of I P', in the order of JOINT_CAUSES
+    regime_collisions: Int[np.ndarray, ""]  # of I P': each head in one linear regime
+    head_causes: Int[np.ndarray, "heads causes"]  # of I P', by primary cause
     all_pairs_collided: Int[np.ndarray, ""]  # of I
     class_collisions: Int[np.ndarray, ""]  # of I x classes: all twins of the class equal
-    uniform_attention: Int[np.ndarray, ""]  # of I P: in both rows, every head
-    equal_outputs: Int[np.ndarray, ""]  # of I P: merged outputs equal to the last bit
-    matching_outputs: Int[np.ndarray, ""]  # of I P: equal when rounded to 4 decimals
+    uniform_attention: Int[np.ndarray, ""]  # of I P': in both rows, every head
+    equal_outputs: Int[np.ndarray, ""]  # of I P': merged outputs equal to the last bit
+    matching_outputs: Int[np.ndarray, ""]  # of I P': equal when rounded to 4 decimals
     entropy_histogram: Int[np.ndarray, " entropy_bins"]  # of I R H: normalised entropy of a row
-    gap_histogram: Int[np.ndarray, " gap_bins"]  # of I P: log10 of the merged outputs' gap
+    gap_histogram: Int[np.ndarray, " gap_bins"]  # of I P': log10 of the merged outputs' gap
     # Pairs of one initialisation are not independent: the sum over I of squared shares of pairs
     # collided gives the mean share its interval.
     squared_shares: Float[np.ndarray, ""]
     # The deficit is 1 - normalised entropy: near uniform attention it keeps more digits.
     deficit_sum: Float[np.ndarray, ""]  # over I R H
     deficit_squares: Float[np.ndarray, ""]
-    log_gap_sum: Float[np.ndarray, ""]  # over the I P with a gap above 0
+    log_gap_sum: Float[np.ndarray, ""]  # over the I P' with a gap above 0
     log_gap_squares: Float[np.ndarray, ""]
 
     @property
     def head_collisions(self) -> Int[np.ndarray, " heads"]:
-        """Of I P, each head for itself."""
+        """Of I P', each head for itself."""
         return self.head_causes[:, :NUM_EXACT_CAUSES].sum(axis=1)
 
 
@@ -109,9 +119,23 @@ def dim_sizes(heads: int) -> dict[str, int]:
 class InitValues(NamedTuple):
     """What is kept of each initialisation of a tile, on request."""
 
-    collided_pairs: Int[Array | np.ndarray, " inits"]
-    mean_entropy: Float[Array | np.ndarray, " inits"]  # normalised, over rows and heads
-    largest_gap: Float[Array | np.ndarray, " inits"]  # over pairs
+    collided_pairs: Int[np.ndarray, " inits"]  # of all pairs
+    mean_entropy: Float[np.ndarray, " inits"]  # normalised, over rows and heads
+    largest_gap: Float[np.ndarray, " inits"]  # over the pairs that are compared
+
+
+class DeviceValues(NamedTuple):
+    """`InitValues` as a device has them."""
+
+    collided_high: UInt32[Array | np.ndarray, " inits"]
+    collided_low: UInt32[Array | np.ndarray, " inits"]
+    mean_entropy: Float[Array | np.ndarray, " inits"]
+    largest_gap: Float[Array | np.ndarray, " inits"]
+
+    def first(self, num_inits: int | np.integer) -> InitValues:
+        """Return those of the first initialisations, on the host."""
+        high, low, entropy, gap = (np.asarray(x)[:num_inits] for x in self)
+        return InitValues((high.astype(np.int64) << 32) + low, entropy, gap)
 
 
 # --- on the device ------------------------------------------------------------------------------
@@ -139,6 +163,9 @@ class Tally(NamedTuple):
     deficit_squares: Float[Array | np.ndarray, ""]
     log_gap_sum: Float[Array | np.ndarray, ""]
     log_gap_squares: Float[Array | np.ndarray, ""]
+    # Limbs of how many of all pairs collide, which outgrows int32. None where all are compared, and
+    # counted by their joint causes.
+    collided_pairs: Int[Array | np.ndarray, " limbs"] | None
 
 
 def empty_tally(shape: Shape) -> Tally:
@@ -149,7 +176,9 @@ def empty_tally(shape: Shape) -> Tally:
         dtype = jnp.int32 if field.dtype is np.int64 else jnp.float32
         return jnp.zeros([sizes[dim] for dim in field.dims], dtype)
 
-    return Tally(**{name: zeros(COUNT_FIELDS[name]) for name in Tally._fields})
+    named = {name: zeros(COUNT_FIELDS[name]) for name in Tally._fields if name in COUNT_FIELDS}
+    limbs = jnp.zeros(NUM_LIMBS, jnp.int32) if shape.layout.is_by_class else None
+    return Tally(**named, collided_pairs=limbs)
 
 
 def tally(facts: PairFacts, is_counted: Bool[Array, " inits"], shape: Shape) -> Tally:
@@ -191,12 +220,11 @@ def tally(facts: PairFacts, is_counted: Bool[Array, " inits"], shape: Shape) -> 
         }
     counted = count(FlaggedBins(joint, len(JOINT_CAUSES), flags), bins, is_counted)
     head_causes = jnp.stack([counted.pop(f"head {h}") for h in heads])
-    return empty_tally(shape)._replace(
-        head_causes=head_causes,
-        **counted,
-        **_by_init(is_collided_pt & is_counted[None], shape.layout),
-        **sums,
-    )
+    if facts.by_class is None:
+        by_init = _by_init(is_collided_pt & is_counted[None], shape.layout)
+    else:
+        by_init = _by_class(facts.by_class, is_counted, shape.layout)
+    return empty_tally(shape)._replace(head_causes=head_causes, **counted, **by_init, **sums)
 
 
 def _entropy_bin(deficit: Array) -> Array:
@@ -243,12 +271,30 @@ def _by_init(is_collided_pt: Array, layout: TwinLayout) -> dict[str, Array]:
     return dict(zip(names, values, strict=True))
 
 
-def keep_values(facts: PairFacts) -> InitValues:
+def _by_class(facts: ClassFacts, is_counted: Array, layout: TwinLayout) -> dict[str, Array]:
+    """Return what `_by_init` does, and the limbs of how many pairs are collided."""
+    pairs = Wide(*(jnp.where(is_counted, word, np.uint32(0)) for word in facts.collided_pairs))
+    classes = jnp.where(is_counted, facts.collided_classes, 0)
+    shares = to_float(pairs) / np.float32(layout.num_pairs)
+    is_whole = classes == layout.num_classes
+    return {
+        "all_pairs_collided": add_up_inits(is_whole.astype(jnp.float32)).astype(jnp.int32),
+        "class_collisions": jnp.sum(classes),
+        "squared_shares": add_up_inits(shares**2),
+        "collided_pairs": to_limbs(wide_sum(pairs, axis=0)),
+    }
+
+
+def keep_values(facts: PairFacts) -> DeviceValues:
     """Return values of every initialisation of a batch; NaN for what was not measured."""
     is_collided_pt = over_heads(jnp.maximum, facts.causes) < NUM_EXACT_CAUSES
     nothing = jnp.full(is_collided_pt.shape[-1], jnp.nan)
-    return InitValues(
-        jnp.sum(is_collided_pt.astype(jnp.float32), axis=0).astype(jnp.int32),
+    low = jnp.sum(is_collided_pt.astype(jnp.float32), axis=0).astype(jnp.uint32)
+    collided = Wide(jnp.zeros_like(low), low)
+    if facts.by_class is not None:
+        collided = facts.by_class.collided_pairs
+    return DeviceValues(
+        *collided,
         nothing if facts.deficit is None else 1.0 - _mean_row(facts.deficit),
         nothing if facts.gap is None else jnp.max(facts.gap, axis=(0, 1)),
     )
@@ -268,9 +314,11 @@ def decode(total: Tally, num_inits: int) -> Counts:
       total: of `engine.add_up`, as int64 and float64.
       num_inits: how many initialisations it is of.
     """
-    joint = np.asarray(total.joint_causes)
+    joint, limbs = np.asarray(total.joint_causes), total.collided_pairs
+    collisions = joint[:NUM_EXACT_CAUSES].sum() + joint[JOINT_CAUSES.index("mixed")]
+    named = {name: np.asarray(x) for name, x in total._asdict().items() if name in COUNT_FIELDS}
     return Counts(
         num_inits=np.array(num_inits, np.int64),
-        collisions=joint[:NUM_EXACT_CAUSES].sum() + joint[JOINT_CAUSES.index("mixed")],
-        **{name: np.asarray(value) for name, value in total._asdict().items()},
+        collisions=collisions if limbs is None else from_limbs(limbs),
+        **named,
     )

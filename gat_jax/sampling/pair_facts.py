@@ -1,4 +1,8 @@
-"""What holds of each pair of twins in each of many initialisations: causes, gaps, entropies."""
+"""What holds of each pair of twins in each of many initialisations: causes, gaps, entropies.
+
+The pairs are those that a layout compares, which may be a sample; then it also holds what is known
+of all pairs together.
+"""
 
 import functools
 import operator
@@ -10,14 +14,15 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gat_jax.kernels import Scalar
 from gat_jax.layers import LayerConfig, LayerParams
+from gat_jax.sampling.class_facts import ClassFacts, measure_classes
 from gat_jax.sampling.row_forms import choose_form
 from gat_jax.sampling.twin_layout import TwinLayout
-from gat_jax.sampling.twin_rows import Flags, RowFacts, Values, measure_rows, pick_rows
+from gat_jax.sampling.twin_rows import Flags, RowFacts, Values, all_signs, measure_rows, pick_rows
 from gat_jax.symmetry import CAUSES, exact_causes, is_within_rounding, primary_of
 
 
 class PairFacts(NamedTuple):
-    """What holds of each pair: P pairs, R twins, H heads, T initialisations.
+    """What holds of each compared pair: P pairs, R twins, H heads, T initialisations.
 
     Averaged heads (`concat=False`) have one gap and one match for all heads: there H is 1.
     """
@@ -28,6 +33,7 @@ class PairFacts(NamedTuple):
     gap: Float[Array, "pairs heads_or_1 inits"] | None  # of the merged outputs, largest by head
     is_matching: Bool[Array, "pairs heads_or_1 inits"] | None  # outputs equal to 4 decimals
     deficit: Float[Array, "receivers heads inits"] | None  # 1 - normalised entropy, by row
+    by_class: ClassFacts | None = None  # of all pairs, where not all are compared
 
 
 def measure_pairs(
@@ -81,12 +87,16 @@ def measure_pairs(
     assert causes is not None
     assert in_regime is not None
     num_inits = causes.shape[-1] // config.heads
+    by_class = None
+    if layout.is_by_class:
+        by_class = measure_classes(all_signs(rows), layout, heads=config.heads, slope=slope)
     return PairFacts(
         causes.reshape(len(causes), -1, num_inits),
         in_regime.reshape(len(causes), -1, num_inits),
         by_head(gap),
         by_head(is_matching),
         by_head(deficit),
+        by_class,
     )
 
 

@@ -53,15 +53,15 @@ def params_of(
     """
     if index < 0:
         raise ValueError(f"index: expected at least 0, got {index}")
-    pairs = twins.twin_pairs(twins.twin_classes(graph))
-    prepared = prepare_cell(cell, graph, pairs, seed=seed)
+    classes = twins.twin_classes(graph)
+    prepared = prepare_cell(cell, graph, classes, seed=seed)
     features = all_features(cell, graph)
     distribution = prepared.shape.drawn_features
     if distribution is not None:
         # Batches of one: what other nodes get depends on no layout.
         others = key_data(seed, "features of other nodes of " + cell.identity)
         features = _features(others, index, distribution, features.shape, batch_size=1)
-        ids = make_twin_layout(graph, pairs)[1]
+        ids = make_twin_layout(graph, classes)[1]
         features[ids] = _features(
             prepared.inputs.feature_key,
             index,

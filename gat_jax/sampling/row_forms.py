@@ -7,6 +7,9 @@ batch; for small supports.
 *Gathered*: nodes are the first axis of an array, an index is a vector of node ids, and all
 receivers of one degree are handled together; for everything else.
 
+Both spell out every place of a support. Compiling takes more than the square of their number, so
+the supports of many senders are not theirs: `wide_rows` has a third form for these.
+
 The formulas (`twin_rows`, `pair_facts`) are written once, on the arrays that `pick` returns: [B] of
 one node, or [K, B] of K nodes. B is the batch axis: every head of every initialisation.
 """
@@ -38,11 +41,41 @@ class Group(NamedTuple):
 
 
 @runtime_checkable  # for tests, which check annotations as they run
+class Places(Protocol):
+    """What the formula of a row needs to know of the places of its support.
+
+    Quantities of the places are a list: an entry for each of them, or one entry for all, with an
+    axis of places of its own.
+    """
+
+    @property
+    def degree(self) -> int | Array:
+        """Number of places."""
+        ...
+
+    def channels(self, weights: Float[Array, "1 channels batch"]) -> list[Array]:
+        """Return weights, a list over channels, that multiply quantities of the row."""
+        ...
+
+    def largest(self, values: Sequence[Array]) -> Array:
+        """Return the largest of a quantity of the places."""
+        ...
+
+    def smallest(self, values: Sequence[Array]) -> Array:
+        """Return the smallest of a quantity of the places."""
+        ...
+
+    def total(self, values: Sequence[Array]) -> Array:
+        """Return the sum of a quantity of the places."""
+        ...
+
+
+@runtime_checkable
 class RowForm(Protocol):
     """What the formulas need to know of how nodes lie in a program."""
 
-    def groups(self, layout: TwinLayout) -> list[Group]:
-        """Return the receivers, in the order of `layout.receivers`, with their supports."""
+    def groups(self, layout: TwinLayout, max_degree: int) -> list[Group]:
+        """Return the receivers of at most that degree, in their order, with their supports."""
         ...
 
     def pairs(self, layout: TwinLayout) -> list[tuple[Index, Index]]:
@@ -66,7 +99,7 @@ class RowForm(Protocol):
         """Return sum_c w_c z_c of every node, for a list z over channels."""
         ...
 
-    def pick(self, by_node: ByNode, index: Index) -> Array:
+    def pick(self, by_node: ByNode, index: Index | Array) -> Array:
         """Return the entries of one node, [B], or of several, [K, B]."""
         ...
 
@@ -82,14 +115,17 @@ class RowForm(Protocol):
 class Unrolled:
     """Every node and every receiver by itself."""
 
-    def groups(self, layout: TwinLayout) -> list[Group]:
+    def groups(self, layout: TwinLayout, max_degree: int) -> list[Group]:
         """Return one group for each receiver."""
-        parts = zip(layout.receivers, layout.supports, layout.gcn_weights, strict=True)
-        return [Group(i, list(senders), list(weights)) for i, senders, weights in parts]
+        return [
+            Group(int(i), layout.support(k).tolist(), layout.gcn_weights_of(k).tolist())
+            for k, i in enumerate(layout.receivers)
+            if layout.degrees[k] <= max_degree
+        ]
 
     def pairs(self, layout: TwinLayout) -> list[tuple[Index, Index]]:
         """Return every pair by itself."""
-        return list(layout.pairs)
+        return [(int(i), int(k)) for i, k in layout.pairs]
 
     def project(
         self,
@@ -115,7 +151,7 @@ class Unrolled:
         by_channel = self.channels(weights)
         return [weighted_sum(by_channel, node) for node in zip(*values, strict=True)]
 
-    def pick(self, by_node: ByNode, index: Index) -> Array:
+    def pick(self, by_node: ByNode, index: Index | Array) -> Array:
         """Return the entry of one node."""
         return by_node[operator.index(index)]
 
@@ -131,22 +167,21 @@ class Unrolled:
 class Gathered:
     """All nodes in one array, all receivers of one degree together."""
 
-    def groups(self, layout: TwinLayout) -> list[Group]:
+    def groups(self, layout: TwinLayout, max_degree: int) -> list[Group]:
         """Return one group for each degree; the receivers are sorted by it."""
-        degrees = np.array([len(support) for support in layout.supports])
         groups = []
-        for degree in np.unique(degrees):
-            members = np.flatnonzero(degrees == degree)
-            senders = np.array([layout.supports[k] for k in members]).T
-            weights = np.array([layout.gcn_weights[k] for k in members], np.float32).T
-            receivers = np.array([layout.receivers[k] for k in members])
+        for degree in np.unique(layout.degrees[layout.degrees <= max_degree]):
+            members = np.flatnonzero(layout.degrees == degree)
+            places = layout.starts[layout.classes[members]] + np.arange(degree)[:, None]
+            senders = layout.senders[places]
+            weights = layout.gcn_weights[places].astype(np.float32)
+            receivers = layout.receivers[members]
             groups.append(Group(receivers, list(senders), list(weights[..., None])))
         return groups
 
     def pairs(self, layout: TwinLayout) -> list[tuple[Index, Index]]:
         """Return all pairs at once."""
-        first, second = np.array(layout.pairs).T
-        return [(first, second)]
+        return [(layout.pairs[:, 0], layout.pairs[:, 1])]
 
     def project(
         self,
@@ -179,7 +214,7 @@ class Gathered:
         """Return [N, B]."""
         return weighted_sum(self.channels(weights), [jnp.asarray(z) for z in values])
 
-    def pick(self, by_node: ByNode, index: Index) -> Array:
+    def pick(self, by_node: ByNode, index: Index | Array) -> Array:
         """Return the rows of a vector of nodes."""
         return jnp.asarray(by_node).at[index].get(mode="promise_in_bounds")
 
@@ -201,3 +236,28 @@ def weighted_sum(weights: Sequence, values: Sequence) -> Array:
     """Return sum_k w_k v_k, from the first to the last; the factors are arrays or numbers."""
     products = [w * v for w, v in zip(weights, values, strict=True)]
     return functools.reduce(operator.add, products)
+
+
+class EachPlace:
+    """Places of a support that are spelled out: lists have an entry for each."""
+
+    def __init__(self, form: RowForm, degree: int):
+        """Take the form of the program, and the number of places."""
+        self.degree = degree
+        self._form = form
+
+    def channels(self, weights: Float[Array, "1 channels batch"]) -> list[Array]:
+        """Return weights as the form has them."""
+        return self._form.channels(weights)
+
+    def largest(self, values: Sequence[Array]) -> Array:
+        """Return the largest, place by place."""
+        return functools.reduce(jnp.maximum, values)
+
+    def smallest(self, values: Sequence[Array]) -> Array:
+        """Return the smallest, place by place."""
+        return functools.reduce(jnp.minimum, values)
+
+    def total(self, values: Sequence[Array]) -> Array:
+        """Return the sum from the first to the last."""
+        return functools.reduce(operator.add, values)

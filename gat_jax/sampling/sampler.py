@@ -17,13 +17,14 @@ import numpy as np
 from jaxtyping import Array, Float, UInt32
 
 from gat_jax import graphs
-from gat_jax.graphs import TwinPairs
+from gat_jax.graphs import TwinClasses, TwinPairs
 from gat_jax.layers import SCHEMES, assemble, check_drawable, draw_scales, num_draws
 from gat_jax.runtime import engine
 from gat_jax.runtime.devices import Devices, default_devices
 from gat_jax.sampling.cells import BATCHES_PER_TILE, DRAWN_FEATURES, Cell, Shape, batch_size
 from gat_jax.sampling.counts import (
     Counts,
+    DeviceValues,
     InitValues,
     Tally,
     decode,
@@ -78,7 +79,7 @@ class MeasuredTile(NamedTuple):
 def prepare_cell(
     cell: Cell,
     graph: jraph.GraphsTuple,
-    pairs: TwinPairs,
+    members: TwinPairs | TwinClasses,
     *,
     seed: int,
     only_signs: bool = False,
@@ -89,7 +90,7 @@ def prepare_cell(
     Args:
       cell: what is drawn.
       graph: with raw features, which `cell.features` may replace.
-      pairs: all pairs of non-trivial twins of the graph, at least one.
+      members: the twins of the graph, as `twin_layout.make_twin_layout` takes them.
       seed: root of all random numbers.
       only_signs: count collisions and nothing that needs attention weights: no `rounding`, no
         entropies, gaps or outputs.
@@ -98,7 +99,7 @@ def prepare_cell(
     Raises:
       ValueError: without pairs, or when cell and graph do not fit.
     """
-    layout, ids = make_twin_layout(graph, pairs)
+    layout, ids = make_twin_layout(graph, members)
     nodes = all_features(cell, graph)
     num_features = nodes.shape[1]
     check_drawable(cell.layer, num_features)
@@ -140,7 +141,7 @@ def key_data(seed: int, name: str) -> UInt32[np.ndarray, "2"]:
 # --- on the device --------------------------------------------------------------------------------
 
 
-def run_tile(shape: Shape, inputs: Inputs, tile: Tile) -> tuple[Tally, InitValues | None]:
+def run_tile(shape: Shape, inputs: Inputs, tile: Tile) -> tuple[Tally, DeviceValues | None]:
     """Draw and measure one tile.
 
     Args:
@@ -151,7 +152,7 @@ def run_tile(shape: Shape, inputs: Inputs, tile: Tile) -> tuple[Tally, InitValue
     size = shape.batch_size
     first_batch = jnp.asarray(tile.first_batch, jnp.uint32)
 
-    def step(total: Tally, k: Array) -> tuple[Tally, InitValues | None]:
+    def step(total: Tally, k: Array) -> tuple[Tally, DeviceValues | None]:
         facts = _measure_batch(inputs, first_batch + k.astype(jnp.uint32), shape)
         is_counted = jnp.arange(size) < tile.num_inits - k * size
         added = tally(facts, is_counted, shape)
@@ -159,7 +160,7 @@ def run_tile(shape: Shape, inputs: Inputs, tile: Tile) -> tuple[Tally, InitValue
         return jax.tree.map(jnp.add, total, added), kept
 
     total, kept = jax.lax.scan(step, empty_tally(shape), jnp.arange(BATCHES_PER_TILE))
-    return total, None if kept is None else InitValues(*(x.reshape(-1) for x in kept))
+    return total, None if kept is None else DeviceValues(*(x.reshape(-1) for x in kept))
 
 
 def _measure_batch(inputs: Inputs, batch: Array, shape: Shape) -> PairFacts:
@@ -231,15 +232,14 @@ def measure_tiles(
         calls_under_way=calls_under_way,
     )
     for tile, (counted, values) in results:
-        if values is not None:
-            values = InitValues(*(x[: tile.num_inits] for x in values))
-        yield MeasuredTile(tile.num_inits, counted, values)
+        kept = None if values is None else values.first(tile.num_inits)
+        yield MeasuredTile(tile.num_inits, counted, kept)
 
 
 def sample(
     cell: Cell,
     graph: jraph.GraphsTuple,
-    pairs: TwinPairs,
+    members: TwinPairs | TwinClasses,
     *,
     num_inits: int,
     seed: int,
@@ -250,7 +250,7 @@ def sample(
     Args:
       cell: what is drawn.
       graph: with raw features, which `cell.features` may replace.
-      pairs: all pairs of non-trivial twins of the graph, at least one.
+      members: the twins of the graph, as `twin_layout.make_twin_layout` takes them.
       num_inits: at least 1.
       seed: root of all random numbers.
       only_signs: leave out what needs attention weights; see `prepare_cell`.
@@ -260,7 +260,7 @@ def sample(
     """
     if num_inits < 1:
         raise ValueError(f"num_inits: expected at least 1, got {num_inits}")
-    prepared = prepare_cell(cell, graph, pairs, seed=seed, only_signs=only_signs)
+    prepared = prepare_cell(cell, graph, members, seed=seed, only_signs=only_signs)
     tiles = list(split_into_tiles(0, num_inits, prepared.shape))
     devices = default_devices()[:1]
     most = tiles_at_once(devices[0].platform, memory_limit(None))

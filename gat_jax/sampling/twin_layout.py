@@ -1,46 +1,109 @@
 """Twins and the supports of their rows, as static data that a program is built from."""
 
 import dataclasses
+import functools
+import hashlib
 
 import jraph
 import numpy as np
+from jaxtyping import Float, Int
 
-from gat_jax.graphs import TwinPairs
+from gat_jax.graphs import TwinClasses, TwinPairs, twins
+from gat_jax.sampling.pair_sample import NUM_SAMPLED_PAIRS, are_all_compared, sample_pairs
 
 # More operations than this in a program, and unrolling costs more in compiling than it saves.
 MAX_UNROLLED = 800
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class TwinLayout:
-    """Twins and their supports, as static data: what a program is built from."""
+    """Twins and their supports, as static data: what a program is built from.
+
+    Twins of one class share a support, which stands here once. Layouts are equal if their arrays
+    are, and are compared by a digest: a program's key holds one, and is looked up at every call.
+    """
 
     num_nodes: int
-    receivers: tuple[int, ...]  # every twin, by ascending degree
-    supports: tuple[tuple[int, ...], ...]  # its senders, with multiplicity, in the graph's order
-    gcn_weights: tuple[tuple[float, ...], ...]  # 1 / sqrt(d_i d_j), by place in the support
-    pairs: tuple[tuple[int, int], ...]  # positions in `receivers`
-    pair_classes: tuple[int, ...]  # number of each pair's class
+    receivers: Int[np.ndarray, " receivers"]  # every twin, by ascending degree
+    classes: Int[np.ndarray, " receivers"]  # number of its class
+    starts: Int[np.ndarray, " classes_and_one"]  # where the support of each class begins below
+    senders: Int[np.ndarray, " entries"]  # of each class, with multiplicity, in the graph's order
+    gcn_weights: Float[np.ndarray, " entries"]  # 1 / sqrt(d_i d_j), float64
+    pairs: Int[np.ndarray, "pairs 2"]  # those that are compared, as positions in `receivers`
+    num_pairs: int  # how many there are
+    digest: str = dataclasses.field(init=False)
+
+    def __post_init__(self):
+        """Take the digest, and let nobody change an array behind its back."""
+        digest = hashlib.sha256(f"{self.num_nodes} {self.num_pairs}".encode())
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name, None)
+            if isinstance(value, np.ndarray):
+                digest.update(f"{field.name}{value.dtype.str}{value.shape}".encode())
+                digest.update(np.ascontiguousarray(value).tobytes())
+                value.setflags(write=False)
+        object.__setattr__(self, "digest", digest.hexdigest())
+
+    def __eq__(self, other: object) -> bool:
+        """Whether another layout has the same arrays."""
+        return isinstance(other, TwinLayout) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        """Return a hash that equal layouts share."""
+        return hash(self.digest)
+
+    @property
+    def is_by_class(self) -> bool:
+        """Whether collisions are counted by class, since but a sample of the pairs is compared."""
+        return len(self.pairs) < self.num_pairs
 
     @property
     def num_classes(self) -> int:
         """Number of twin classes."""
-        return max(self.pair_classes) + 1
+        return len(self.starts) - 1
+
+    @property
+    def pair_classes(self) -> Int[np.ndarray, " pairs"]:
+        """Number of each compared pair's class."""
+        return self.classes[self.pairs[:, 0]]
+
+    @functools.cached_property
+    def degrees(self) -> Int[np.ndarray, " receivers"]:
+        """Number of places in the support of every receiver."""
+        return np.diff(self.starts)[self.classes]
+
+    @property
+    def num_edges(self) -> int:
+        """Number of places in the supports of all receivers."""
+        return int(self.degrees.sum())
+
+    def support(self, receiver: int | np.integer) -> Int[np.ndarray, " places"]:
+        """Return the senders of a receiver, by its position in `receivers`."""
+        return self.senders[self._places(self.classes[receiver])]
+
+    def gcn_weights_of(self, receiver: int | np.integer) -> Float[np.ndarray, " places"]:
+        """Return the weights of a receiver's support, by its position in `receivers`."""
+        return self.gcn_weights[self._places(self.classes[receiver])]
+
+    def _places(self, number: int | np.integer) -> slice:
+        return slice(self.starts[number], self.starts[number + 1])
 
     def is_unrolled(self, num_features: int, channels: int) -> bool:
         """Whether the program is small enough to spell out every node."""
-        num_edges = sum(map(len, self.supports))
         projections = self.num_nodes * num_features * channels
-        operations = projections + num_edges * (10 + 2 * channels) + len(self.pairs) * 20
-        return operations <= MAX_UNROLLED
+        operations = projections + self.num_edges * (10 + 2 * channels) + len(self.pairs) * 20
+        return operations <= MAX_UNROLLED and not self.is_by_class
 
 
-def make_twin_layout(graph: jraph.GraphsTuple, pairs: TwinPairs) -> tuple[TwinLayout, np.ndarray]:
+def make_twin_layout(
+    graph: jraph.GraphsTuple, members: TwinPairs | TwinClasses
+) -> tuple[TwinLayout, np.ndarray]:
     """Describe what the rows of the twins need; no other row is measured.
 
     Args:
       graph: one graph, without edge features.
-      pairs: all pairs of non-trivial twins of that graph, at least one.
+      members: the twins of that graph, at least one pair of them non-trivial. Classes: pairs are
+        compared as `pair_sample` says. Pairs, all of the non-trivial ones: each is compared.
 
     Returns:
       The layout, and the ids of the nodes it speaks of: its node k is node ids[k] of the graph.
@@ -48,38 +111,54 @@ def make_twin_layout(graph: jraph.GraphsTuple, pairs: TwinPairs) -> tuple[TwinLa
     Raises:
       ValueError: without pairs, with trivial ones, or with edge features.
     """
-    if len(pairs.first) == 0:
-        raise ValueError("pairs: expected at least one pair of non-trivial twins, got none")
-    if np.any(pairs.is_trivial):
+    classes = members if isinstance(members, TwinClasses) else twins.twin_classes(graph)
+    if isinstance(members, TwinPairs) and np.any(members.is_trivial):
         raise ValueError("pairs: expected non-trivial twins, got trivial ones, equal by definition")
+    nodes = _twins_of(members)
+    if len(nodes) == 0:
+        raise ValueError("pairs: expected at least one pair of non-trivial twins, got none")
     if graph.edges is not None:
         raise ValueError("edges: expected no edge features when initialisations are sampled")
-    senders, receivers = np.asarray(graph.senders), np.asarray(graph.receivers)
-    degree = np.maximum(np.bincount(receivers, minlength=len(graph.nodes)), 1)
-    starts = np.searchsorted(receivers, np.arange(len(graph.nodes) + 1))
-    twins = np.union1d(pairs.first, pairs.second)
-    twins = twins[np.argsort(degree[twins], kind="stable")]
-    supports = [senders[starts[i] : starts[i + 1]] for i in twins]
-    ids = np.union1d(twins, np.concatenate(supports))
-    position = {int(node): k for k, node in enumerate(twins)}
-    # Twins of one class share a support, and only they do.
-    classes: dict[bytes, int] = {}
-    for support in supports:
-        classes.setdefault(support.tobytes(), len(classes))
-    first = [position[int(i)] for i in pairs.first]
+    senders = np.asarray(graph.senders)
+    degree = np.maximum(np.bincount(graph.receivers, minlength=len(graph.nodes)), 1)
+    first_edge = np.searchsorted(graph.receivers, np.arange(len(graph.nodes) + 1))
+    nodes = nodes[np.argsort(degree[nodes], kind="stable")]
+    names, first, number = np.unique(classes.twin[nodes], return_index=True, return_inverse=True)
+    # Classes are numbered as they come among the receivers.
+    order = np.argsort(first)
+    place = np.empty(len(names), np.int64)
+    place[order] = np.arange(len(names))
+    spokesmen = nodes[first[order]]  # one member of each class, whose support is the class's
+    starts = np.concatenate([[0], np.cumsum(degree[spokesmen])])
+    edges = np.repeat(first_edge[spokesmen] - starts[:-1], degree[spokesmen])
+    support = senders[edges + np.arange(starts[-1])]
+    ids = np.union1d(nodes, support)
+    numbers = place[number.reshape(-1)]
+    if isinstance(members, TwinPairs) or are_all_compared(members):
+        pairs = members if isinstance(members, TwinPairs) else twins.twin_pairs(members)
+        position = np.empty(len(graph.nodes), np.int64)
+        position[nodes] = np.arange(len(nodes))
+        compared = position[np.stack([pairs.first, pairs.second], axis=1)]
+        num_pairs = len(compared)
+    else:
+        num_pairs = twins.count_twins(members).pairs
+        compared = sample_pairs(numbers, NUM_SAMPLED_PAIRS)
     layout = TwinLayout(
         num_nodes=len(ids),
-        receivers=_as_ints(np.searchsorted(ids, twins)),
-        supports=tuple(_as_ints(np.searchsorted(ids, s)) for s in supports),
-        gcn_weights=tuple(
-            tuple(map(float, 1.0 / np.sqrt(degree[i] * degree[s])))
-            for i, s in zip(twins, supports, strict=True)
-        ),
-        pairs=tuple(zip(first, (position[int(k)] for k in pairs.second), strict=True)),
-        pair_classes=tuple(classes[supports[k].tobytes()] for k in first),
+        receivers=np.searchsorted(ids, nodes).astype(np.int32),
+        classes=numbers.astype(np.int32),
+        starts=starts.astype(np.int64),
+        senders=np.searchsorted(ids, support).astype(np.int32),
+        gcn_weights=1.0 / np.sqrt(np.repeat(degree[spokesmen], np.diff(starts)) * degree[support]),
+        pairs=compared.astype(np.int32),
+        num_pairs=num_pairs,
     )
     return layout, ids
 
 
-def _as_ints(values: np.ndarray) -> tuple[int, ...]:
-    return tuple(map(int, values))
+def _twins_of(members: TwinPairs | TwinClasses) -> Int[np.ndarray, " receivers"]:
+    """Return the ids of all non-trivial twins, ascending."""
+    if isinstance(members, TwinPairs):
+        return np.union1d(members.first, members.second)
+    sizes = np.bincount(members.twin, minlength=len(members.twin))[members.twin]
+    return np.flatnonzero((sizes >= 2) & ~members.is_trivial)

@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 
 from gat_jax import graphs
-from gat_jax.graphs import NodeTask, TwinCounts, TwinPairs, twins
+from gat_jax.graphs import NodeTask, TwinClasses, TwinCounts, twins
 from gat_jax.layers import LayerConfig
 from gat_jax.report import count as count_of
 from gat_jax.runtime.stats import mean_share_interval
-from gat_jax.sampling import Cell, Counts, check_memory, check_pairs, prepare_cell, sample
+from gat_jax.sampling import Cell, Counts, check_memory, prepare_cell, sample
 from gat_jax.studies import claim_ids
 from gat_jax.studies.claims import FEW_PAIRS, Claim, Measurement, deterministic
 
@@ -40,15 +40,15 @@ class PreparedRow(NamedTuple):
 
     row: GraphRow  # without counts
     graph: jraph.GraphsTuple
-    pairs: TwinPairs
+    classes: TwinClasses
 
 
 def prepare(task: NodeTask) -> list[PreparedRow]:
     """Look at one graph without and with self-loops, and do all that may find fault with it.
 
     Raises:
-      ValueError: names the graph, if it has self-loops already, labels that do not fit, or so many
-        twins, or twins of so many neighbours, that the machine's memory would not do.
+      ValueError: names the graph, if it has self-loops already, labels that do not fit, or
+        twins of so many neighbours that the machine's memory would not do.
     """
     try:
         return [_prepare_row(task, loops) for loops in LOOPS]
@@ -61,17 +61,15 @@ def _prepare_row(task: NodeTask, loops: str) -> PreparedRow:
     looped = graphs.add_self_loops(task.graph)
     graph = task.graph if loops == "without" else looped
     classes = twins.twin_classes(graph)
-    check_pairs(twins.count_twins(classes).pairs, None, task.name)  # before they are listed
-    pairs = twins.twin_pairs(classes)
     is_node, is_edge = graphs.padding_masks(graph)
     floor = unavoidable_floor = None
     if task.labels is not None:
         floor = twins.loss_floor(task.labels, classes.smallest)
         unavoidable_floor = twins.loss_floor(task.labels, twins.inseparable_classes(graph))
-    if len(pairs.first):
+    if twins.count_twins(classes).pairs:
         for heads in HEADS:
             cell = _cell(task.name, loops, heads)
-            check_memory(prepare_cell(cell, graph, pairs, seed=0, only_signs=True).shape, None)
+            check_memory(prepare_cell(cell, graph, classes, seed=0, only_signs=True).shape, None)
     row = GraphRow(
         graph=task.name,
         loops=loops,
@@ -82,7 +80,7 @@ def _prepare_row(task: NodeTask, loops: str) -> PreparedRow:
         unavoidable_loss_floor=unavoidable_floor,
         counts={},
     )
-    return PreparedRow(row, graph, pairs)
+    return PreparedRow(row, graph, classes)
 
 
 def _cell(graph: str, loops: str, heads: int) -> Cell:
@@ -114,16 +112,16 @@ def count_equal_twins(prepared: list[PreparedRow], *, num_inits: int, seed: int)
                 heads: sample(
                     _cell(row.graph, row.loops, heads),
                     graph,
-                    pairs,
+                    classes,
                     num_inits=num_inits,
                     seed=seed,
                     only_signs=True,
                 )
                 for heads in HEADS
-                if len(pairs.first)
+                if row.twins.pairs
             }
         )
-        for row, graph, pairs in prepared
+        for row, graph, classes in prepared
     ]
 
 

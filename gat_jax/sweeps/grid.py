@@ -16,7 +16,7 @@ import jraph
 import numpy as np
 
 from gat_jax import sampling
-from gat_jax.graphs import TwinPairs, load_graph, twins
+from gat_jax.graphs import TwinClasses, load_graph, twins
 from gat_jax.layers import LayerConfig
 from gat_jax.runtime.devices import device_name
 from gat_jax.sampling import Cell, PreparedCell, prepare_cell
@@ -24,6 +24,7 @@ from gat_jax.sweeps.header import GraphFacts, Header, graph_id
 from gat_jax.sweeps.spec import SweepSpec
 
 MAX_BLOCK_TILES = 64
+MAX_COUNT = 2**62  # of pairs in all initialisations of a cell
 
 
 class Entry(NamedTuple):
@@ -47,6 +48,11 @@ class Entry(NamedTuple):
     def num_pairs(self) -> int:
         """Pairs of twins of its graph."""
         return self.graph.num_pairs
+
+    @property
+    def num_compared_pairs(self) -> int:
+        """Pairs of its graph that are compared one by one: all of them, or a sample."""
+        return self.graph.num_compared_pairs
 
     @property
     def num_classes(self) -> int:
@@ -77,7 +83,7 @@ class NamedGraph(NamedTuple):
 
     graph: jraph.GraphsTuple
     digest: str  # of its contents
-    pairs: TwinPairs
+    classes: TwinClasses
     facts: GraphFacts
 
 
@@ -92,7 +98,7 @@ def prepare(spec: SweepSpec, *, memory: int | None = None) -> Grid:
       ValueError: if a graph cannot be used, a cell cannot be sampled, or the memory does not
         suffice.
     """
-    graphs = _load_graphs(spec, sampling.memory_limit(memory))
+    graphs = _load_graphs(spec)
     digests = {name: graph.digest for name, graph in graphs.items()}
     facts = {name: graph.facts for name, graph in graphs.items()}
     prepared, sizes = {}, {}
@@ -105,6 +111,12 @@ def prepare(spec: SweepSpec, *, memory: int | None = None) -> Grid:
         last = 2**32 * shape.batch_size  # a batch has a number of 32 bits
         if spec.num_inits > last:
             raise ValueError(f"num_inits: expected at most {last}, got {spec.num_inits}")
+        countable = MAX_COUNT // graph.facts.num_pairs
+        if spec.num_inits > countable:
+            raise ValueError(
+                f"num_inits: expected at most {countable}, so that counts of the pairs of "
+                f"{labels['graph']} fit into 64 bits, got {spec.num_inits}"
+            )
         num_tiles = max(1, min(spec.block_size // shape.tile_size, MAX_BLOCK_TILES))
         sizes[key] = num_tiles * shape.tile_size
     if not prepared:
@@ -157,7 +169,7 @@ def _labels(spec: SweepSpec) -> list[dict[str, Any]]:
     return [labels for labels in cells if labels["layer"] != "gcn" or labels["heads"] == 1]
 
 
-def _load_graphs(spec: SweepSpec, memory: int) -> dict[str, NamedGraph]:
+def _load_graphs(spec: SweepSpec) -> dict[str, NamedGraph]:
     found: dict[str, NamedGraph] = {}
     for name in spec.graph:
         graph = load_graph(name)
@@ -171,12 +183,16 @@ def _load_graphs(spec: SweepSpec, memory: int) -> dict[str, NamedGraph]:
         counts = twins.count_twins(classes)
         if counts.pairs == 0:
             raise ValueError(f"graph: expected non-trivial twins, got none in {name}")
-        sampling.check_pairs(counts.pairs, memory, name)  # before they are listed
         num_nodes, num_features = np.shape(graph.nodes)
         facts = GraphFacts(
-            num_nodes, len(graph.senders), num_features, counts.pairs, counts.classes
+            num_nodes=num_nodes,
+            num_edges=len(graph.senders),
+            num_features=num_features,
+            num_pairs=counts.pairs,
+            num_classes=counts.classes,
+            num_compared_pairs=sampling.num_compared_pairs(classes),
         )
-        found[name] = NamedGraph(graph, digest, twins.twin_pairs(classes), facts)
+        found[name] = NamedGraph(graph, digest, classes, facts)
     return found
 
 
@@ -207,7 +223,7 @@ def _prepare(spec: SweepSpec, labels: dict[str, Any], graph: NamedGraph) -> Prep
     return prepare_cell(
         cell,
         graph.graph,
-        graph.pairs,
+        graph.classes,
         seed=spec.seed,
         only_signs=spec.measure == "collisions",
         keep_values=spec.keep == "raw",

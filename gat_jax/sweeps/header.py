@@ -23,6 +23,7 @@ class GraphFacts(NamedTuple):
     num_features: int
     num_pairs: int  # of non-trivial twins
     num_classes: int  # of non-trivial twins
+    num_compared_pairs: int  # of which gaps and causes are counted: all pairs, or a sample
 
 
 class Header(NamedTuple):

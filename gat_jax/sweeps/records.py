@@ -18,10 +18,10 @@ from gat_jax.runtime.stats import mean_share_interval
 from gat_jax.sampling import COUNT_FIELDS, Counts, InitValues, dim_sizes
 from gat_jax.sweeps.grid import Entry
 
-SCHEMA = 2
+SCHEMA = 3
 
 # What `keep="raw"` stores of every initialisation.
-INIT_VALUES = dict.fromkeys(InitValues._fields, np.float32) | {"collided_pairs": np.int32}
+INIT_VALUES = dict.fromkeys(InitValues._fields, np.float32) | {"collided_pairs": np.int64}
 
 
 class Field(NamedTuple):

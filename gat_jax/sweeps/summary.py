@@ -129,6 +129,7 @@ def _summary(cells: Grid, entry: Entry | None, prefix: Prefix | None) -> dict[st
     variables: dict[str, tuple] = {
         "num_inits": ((), count("num_inits")),
         "num_pairs": ((), num_pairs),
+        "num_compared_pairs": ((), entry.num_compared_pairs if entry is not None else 0),
         "num_classes": ((), entry.num_classes if entry is not None else 0),
         "is_complete": ((), prefix is not None and prefix.is_done),
         "collisions": ((), count("collisions")),

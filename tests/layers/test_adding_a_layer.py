@@ -88,9 +88,9 @@ def warm_gat(
     return merge(out_nhc, params, inputs), info
 
 
-def _shifted_row(params, form, query, keys, slope, is_monotone) -> list:
-    [scale] = form.channels(jnp.exp(-params.log_temperature))
-    rows = gat_layer.GAT.rows.shifted(params, form, query, keys, slope, is_monotone)
+def _shifted_row(params, places, query, keys, slope, is_monotone) -> list:
+    [scale] = places.channels(jnp.exp(-params.log_temperature))
+    rows = gat_layer.GAT.rows.shifted(params, places, query, keys, slope, is_monotone)
     return [scale * x for x in rows]
 
 

@@ -37,7 +37,7 @@ def test_batch_size_bounds_memory():
     layout = prepare_cell(CELL, GRAPH, PAIRS, seed=0).shape.layout
     assert batch_size(CELL.layer, layout, 10) == 2**14
     assert batch_size(CELL.layer, layout, 10_000) == 32
-    assert batch_size(CELL.layer, layout, 10**9) == 16
+    assert batch_size(CELL.layer, layout, 10**9) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,18 @@
 """The rows of twins against the layers: two implementations with the same words for a cause."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from row_params import NUM_INITS, QUICKLY, draw_params
 
 from gat_jax import graphs, layers, symmetry
 from gat_jax.graphs import twins
-from gat_jax.layers import LayerConfig, LayerSettings, initializers
+from gat_jax.layers import LayerConfig, LayerSettings
 from gat_jax.sampling.pair_facts import measure_pairs
 from gat_jax.sampling.twin_layout import make_twin_layout
 from gat_jax.studies import tutorial_init
 from gat_jax.symmetry import CAUSES, metrics
-
-NUM_INITS = 64
-# Sixty-four initialisations run in no time: what takes time is optimising the programs.
-QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 def twins_of(graph):
@@ -26,33 +21,6 @@ def twins_of(graph):
 
 TUTORIAL = tutorial_init.tutorial_twins()
 RANDOM = twins_of(graphs.random_graph(3, num_nodes=24, num_edges=60, num_features=3, num_twins=10))
-
-
-def draw_params(config, num_features, seed=0):
-    """Return parameters with the batch on the last axis, and as a batch of ordinary ones."""
-    head = dataclasses.replace(config, heads=1)
-    scales = initializers.draw_scales(config, num_features)
-    num = initializers.num_draws(scales, head, num_features)
-    numbers = jax.random.uniform(
-        jax.random.key(seed), (num, config.heads * NUM_INITS), minval=-1.7, maxval=1.7
-    )
-    params = initializers.assemble(numbers, scales, head, num_features, axis=0)
-
-    def ordinary(name, leaf):
-        if leaf is None:
-            return None
-        by_head = np.moveaxis(np.asarray(leaf).reshape(*leaf.shape[:-1], config.heads, -1), -1, 0)
-        # [T, ..., H]: to [T, ..., H, C] in place of the single head.
-        if name == "residual_kernel":
-            if not config.concat:
-                return by_head[..., 0]
-            return np.moveaxis(by_head, -1, -2).reshape(NUM_INITS, num_features, -1)
-        if name == "output_bias":
-            return np.zeros((NUM_INITS, config.num_outputs), np.float32)  # never random
-        return np.moveaxis(by_head, -1, -3)[..., 0, :]
-
-    batch = type(params)(*(ordinary(n, x) for n, x in params._asdict().items()))
-    return params, batch
 
 
 def measure(params, nodes, layout, config, **options):
@@ -119,7 +87,7 @@ def test_measure_pairs_finds_what_the_layers_find(graph, options, slope):
         assert len(np.unique(causes)) >= 3
     scale = np.abs(out).max()
     np.testing.assert_allclose(np.asarray(found.gap).max(axis=1), gap, atol=2e-5 * scale, rtol=1e-4)
-    twin_ids = ids[np.array(layout.receivers)]
+    twin_ids = ids[layout.receivers]
     if config.layer != "gcn":
         np.testing.assert_allclose(found.deficit, deficit[twin_ids], atol=2e-5)
     is_regime = np.isin(causes, [CAUSES.index("positive"), CAUSES.index("negative")])

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from gat_jax.graphs import NodeTask, TwinCounts, from_edges, pad
-from gat_jax.runtime import devices
 from gat_jax.runtime.stats import binomial_interval
 from gat_jax.sampling import Counts
 from gat_jax.studies import StudyConfig, prepare_study, real_graphs
@@ -101,12 +100,6 @@ def test_a_batch_is_found_before_the_study():
     batch = task._replace(graph=jraph.batch_np([task.graph, task.graph]))
     with pytest.raises(ValueError, match=r"^mine: graph: expected one graph, got a batch of 2"):
         prepare_study(StudyConfig(), [batch])
-
-
-def test_too_many_twins_are_found_before_the_study(monkeypatch):
-    monkeypatch.setattr(devices, "host_memory", lambda: 4 * 64 * 2 - 1)
-    with pytest.raises(ValueError, match=r"^mine: memory: expected at least .* 2 pairs of twins"):
-        real_graphs.prepare(make_task())
 
 
 def test_labels_of_one_class_have_a_floor_of_0():

@@ -1,5 +1,8 @@
+import dataclasses
+
 import numpy as np
 import pytest
+from sweep_runs import save_twins
 
 from gat_jax.graphs import datasets
 from gat_jax.sweeps import SweepSpec, prepare
@@ -34,6 +37,19 @@ def test_cells_know_the_twins_of_their_graphs():
     club, tutorial = prepare(SweepSpec(graph=("karate_club", "tutorial"))).entries
     assert (club.num_pairs, club.num_classes) == (11, 2)
     assert (tutorial.num_pairs, tutorial.num_classes) == (1, 1)
+    assert (club.num_compared_pairs, tutorial.num_compared_pairs) == (11, 1)
+
+
+def test_pairs_of_large_classes_are_not_listed(tmp_path):
+    save_twins(tmp_path / "g.npz", twins=60_000)
+    (entry,) = (cells := prepare(SweepSpec(graph=(str(tmp_path / "g.npz"),)))).entries
+    assert entry.num_pairs == 60_000 * 59_999 // 2 + 1
+    assert (entry.num_classes, entry.num_compared_pairs) == (2, 1024)
+    layout = cells.prepared[entry.key].shape.layout
+    assert len(layout.pairs) == 1024
+    too_many = dataclasses.replace(cells.spec, num_inits=2**32)
+    with pytest.raises(ValueError, match=r"num_inits: expected at most 256\d{7}, so that counts"):
+        prepare(too_many)
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,7 @@ def test_a_store_says_what_its_cells_are_where_the_graph_is_not(tmp_path, monkey
     found, _ = load_blocks(tmp_path)
     assert found == cells._replace(prepared={})
     assert [entry.num_pairs for entry in found.entries] == [7, 7, 7]  # 6 twins, and the hubs
+    assert [entry.num_compared_pairs for entry in found.entries] == [7, 7, 7]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Sweeps from start to summary: the same bits whichever way, and going on."""
 
+import dataclasses
 import random
 import signal
 import socket
@@ -18,6 +19,7 @@ from sweep_runs import (
     finish,
     number_of_blocks,
     run,
+    save_twins,
     signs_spec,
     start,
     wait_for_blocks,
@@ -57,6 +59,32 @@ def test_four_devices_and_the_largest_chunk_give_the_same_bits(reference, tmp_pa
     code, _, err = finish(start(*GRID, "--devices", 4, "--chunk-size", 10**9, "--out", path))
     assert code == 0, err
     assert_identical(reference, path)
+
+
+@pytest.mark.slow
+def test_many_twins_go_on_and_have_the_same_bits_whatever_the_chunk(tmp_path):
+    save_twins(tmp_path / "g.npz", twins=300)
+    graph, one_tile = str(tmp_path / "g.npz"), 1
+    spec = SweepSpec(graph=(graph,), heads=(2,), block_size=one_tile, keep="raw", num_inits=5000)
+    (entry,) = grid.prepare(spec).entries
+    assert entry.num_blocks >= 3
+    assert entry.num_compared_pairs == 1024 < entry.num_pairs
+    device = jax.local_devices()[0]
+    whole = run_sweep(spec, tmp_path / "1.zarr", machine=Machine((device,), chunk_size=1))
+    fewer = dataclasses.replace(spec, num_inits=entry.block_size + 1)
+    run_sweep(fewer, tmp_path / "2.zarr", machine=Machine((device,), chunk_size=10**6))
+    run_sweep(spec, tmp_path / "2.zarr", machine=Machine((device,)))
+    assert_identical(tmp_path / "1.zarr", tmp_path / "2.zarr")
+    cell, kept = whole.squeeze(), load_raw(tmp_path / "2.zarr")
+    assert int(cell.num_compared_pairs) == 1024
+    assert kept.collided_pairs.dtype == np.int64
+    assert int(kept.collided_pairs.sum()) == int(cell.collisions)
+    assert int((kept.collided_pairs == entry.num_pairs).sum()) == int(cell.all_pairs_equal)
+    assert int(cell.joint_collisions_by_cause.sum()) == 1024 * 5000
+    # The sample tells of the causes what all pairs tell of the collisions.
+    exact = np.isin(cell.joint_cause, ["separated", "rounding", "undefined"], invert=True)
+    share = float(cell.joint_collisions_by_cause[exact].sum()) / (1024 * 5000)
+    assert share == pytest.approx(float(cell.collision_probability), abs=0.01)
 
 
 @pytest.mark.slow
