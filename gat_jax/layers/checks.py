@@ -164,10 +164,9 @@ def check_kernels(params: Any) -> None:
       ValueError: names the first that is no array of three axes.
     """
     first = params._fields[0]
-    for name in (first, "kernel_recv", "edge_kernel"):
-        kernel: Any = getattr(params, name, None)
-        if kernel is None and name != first:
-            continue
+    others = (x for x in ("kernel_recv", "edge_kernel") if getattr(params, x, None) is not None)
+    for name in (first, *others):
+        kernel = getattr(params, name)
         check_array(name, kernel, "real numbers")
         if kernel.ndim != 3:
             raise ValueError(f"{name}: expected shape [F, H, C], got {kernel.shape}")
