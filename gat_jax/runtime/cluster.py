@@ -109,7 +109,7 @@ def _knock(address: str) -> None:
       TimeoutError: if there is none in time.
     """
     from distributed import Security
-    from distributed.comm import connect
+    from distributed.comm.core import connect
 
     async def shake_hands() -> None:
         arguments = Security().get_connection_args("client")
