@@ -144,6 +144,7 @@ def test_the_floors_of_the_rooms_are_those_of_the_imports():
 
 def test_options_of_sweeps_that_the_pages_name_exist():
     known = {field.name for kind in (sweep.Options, SweepSpec) for field in fields(kind)}
+    known |= {f"no_{field.name}" for field in fields(sweep.Options) if field.type is bool}
     for page in ("README.md", "docs/sweeps.md"):
         lines = [line for line in PAGES[page].split("\n") if "gat-jax sweep" in line]
         assert lines

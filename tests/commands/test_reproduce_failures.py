@@ -212,7 +212,7 @@ def test_a_checkout_without_metadata_and_cache_and_with_a_broken_figure(tmp_path
     out = tmp_path / "out"
     (tmp_path / "file").touch()
     program = BROKEN.format(root=str(ROOT), script=str(ROOT / "scripts" / "reproduce.py"))
-    sizes = ["--num-inits", "2000", "--num-graph-inits", "200", "--num-runs", "50"]
+    sizes = ["--num-inits", "512", "--num-graph-inits", "16", "--num-runs", "16"]
     argv = [sys.executable, "-c", program, "--out", str(out), *sizes]
     environment = {name: value for name, value in os.environ.items() if name != "HOME"}
     environment["MPLCONFIGDIR"] = str(tmp_path / "file" / "below")
