@@ -31,8 +31,8 @@ LONGEST = [
 
 
 # Half of the time goes into compiling. By default programs are hardly optimised, which halves that;
-# the slow tests, and all that is run with XLA_FLAGS in the environment (in CI the tests on the
-# newest Python), have the programs of users.
+# the slow tests, and all that is run with XLA_FLAGS in the environment (an empty value will do),
+# have the programs of users.
 QUICK_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 

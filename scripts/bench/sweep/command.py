@@ -117,13 +117,15 @@ def _engine_sampler(case: str, graph, pairs, layer: LayerConfig) -> Sampler:
     cell = Cell(case, layer)
     task = sampling.prepare_cell(cell, graph, pairs, seed=0)
     devices = default_devices()
-    # About a second's work.
+    # About a second's work on two CPU cores.
     num_inits = 2**24 if task.shape.layout.is_unrolled(task.shape.num_features, 2) else 2**16
+    num_inits *= _times_as_much(devices)
 
     def counts(seed: int) -> Counts:
         task = sampling.prepare_cell(cell, graph, pairs, seed=seed)
         tiles = sampling.split_into_tiles(0, num_inits, task.shape)
-        results = sampling.measure_tiles(task, tiles, devices=devices)
+        at_once = _tiles_at_once(devices)
+        results = sampling.measure_tiles(task, tiles, devices=devices, tiles_at_once=at_once)
         return sampling.decode(add_up(x.tally for x in results), num_inits)
 
     def check() -> tuple[float, float]:
@@ -136,6 +138,17 @@ def _engine_sampler(case: str, graph, pairs, layer: LayerConfig) -> Sampler:
         return num_inits
 
     return Sampler("gat_jax", run, check)
+
+
+def _tiles_at_once(devices) -> int:
+    """Return how many tiles a sweep would give to each device at once."""
+    memory = sampling.memory_limit(None) // len(devices)
+    return sampling.tiles_at_once(devices[0].platform, memory)
+
+
+def _times_as_much(devices) -> int:
+    """Return how many times as much as a CPU an accelerator is given to do."""
+    return 1 if devices[0].platform == "cpu" else 2 * _tiles_at_once(devices)
 
 
 def _fastest(candidates: list[Sampler]) -> Sampler:
@@ -205,12 +218,12 @@ def compare_with_bound(twins_of, options: Options) -> list[dict[str, Any]]:
     cell = Cell("tutorial", LayerConfig(initializer="tutorial"))
     task = sampling.prepare_cell(cell, *twins_of, seed=0, only_signs=True)
     whole = sampling.prepare_cell(cell, *twins_of, seed=0)
-    devices, num_inits = default_devices(), 2**25
+    devices = default_devices()
+    num_inits, at_once = 2**25 * _times_as_much(devices), _tiles_at_once(devices)
 
     def run(task) -> int:
-        for _ in sampling.measure_tiles(
-            task, sampling.split_into_tiles(0, num_inits, task.shape), devices=devices
-        ):
+        tiles = sampling.split_into_tiles(0, num_inits, task.shape)
+        for _ in sampling.measure_tiles(task, tiles, devices=devices, tiles_at_once=at_once):
             pass
         return num_inits
 
