@@ -242,7 +242,7 @@ def test_a_scheduler_that_dies_costs_no_finished_block(tmp_path):
             "from gat_jax.runtime import devices; devices.device_name = lambda: 'Abacus 1'",
             "expected device ",
         ),
-        ("from gat_jax.sweeps import records; records.SCHEMA = 1", "expected schema "),
+        ("from gat_jax.sweeps import tasks; tasks.SCHEMA = 1", "expected schema "),
     ],
     ids=["none", "version", "jax", "device", "schema"],
 )
