@@ -14,9 +14,10 @@ from gat_jax.sampling import PreparedCell
 
 ExecutorName = Literal["auto", "thread", "process"]
 
-# Processes of their own are worth their start where this process alone would take longer.
-# Measured; see docs/sweeps.md.
-WORTH_PROCESSES = 20.0  # seconds
+# Processes of their own are taken where this process alone would take longer. On two threads of one
+# core they take 1.2 times as long as two devices in this process, their start included (3e8
+# initialisations: 31 s and 25 s); cores of their own may gain. So a long sweep alone takes them.
+WORTH_PROCESSES = 600.0  # seconds
 FEW_TILES = 64  # take less time than that on any machine, and are not timed
 
 
