@@ -38,7 +38,7 @@ def test_the_header_is_replaced_and_keeps_the_schema(tmp_path):
 def test_a_store_of_another_schema_is_refused_and_left_alone(tmp_path):
     Blocks(tmp_path, schema=1).write("cell", 0, np.zeros(2), ATTRIBUTES, {})
     files = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
-    with pytest.raises(ValueError, match=r"out: expected a store of schema 3, got schema 1 in"):
+    with pytest.raises(ValueError, match=r"out: expected a store of schema 2, got schema 1 in"):
         Blocks(tmp_path, schema=2)
     assert {file: file.read_bytes() for file in files} == files
 
