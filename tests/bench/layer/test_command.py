@@ -46,13 +46,12 @@ def test_main_writes_entries_a_figure_and_tables(tmp_path, monkeypatch, capsys):
 def test_a_small_run_measures_every_system_in_processes_of_their_own(tmp_path):
     write_cora(tmp_path)
     path = tmp_path / "layer.json"
-    options = ["--small", "--repeats", "1", "--only", "Cora", "--no-huge-pages"]
-    options += ["--data-dir", str(tmp_path)]
+    options = ["--small", "--repeats", "1", "--only", "Cora", "--data-dir", str(tmp_path)]
     command = [sys.executable, benchmark.__file__, "layer", *options, "--json", str(path)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     document = json.loads(path.read_text())
     tunables = {name: x["GLIBC_TUNABLES"] for name, x in document["environments"].items()}
-    assert tunables == {"default": ""}
+    assert tunables == {"default": "", "huge pages": "glibc.malloc.hugetlb=1"}
     entries = [e for e in document["entries"] if e["case"] != report.TRAINING]
     assert {e["system"] for e in entries} == set(measure.SETTINGS)
     for entry in entries:
