@@ -255,9 +255,7 @@ def summarise(options: SummariseOptions) -> int:
     beside = options.store if options.store.name else options.store.resolve()
     out = options.out or beside.with_name(f"{beside.stem}_summary")
     store.check_writable(out)
-    dataset = sweeps.summarise(
-        cells, blocks, devices.provenance(), on_damage=lambda text: cli.print_error(text, "note")
-    )
+    dataset = sweeps.summarise(cells, blocks, devices.provenance(), on_damage=cli.note)
     if not (dataset["num_inits"] > 0).any():
         raise ValueError(f"store: expected finished blocks, got none in {options.store}")
     print_table(sweep_text.table_of(dataset))

@@ -192,7 +192,7 @@ def twin_pairs(classes: TwinClasses, *, include_trivial: bool = False) -> TwinPa
     counts = count_twins(classes)
     num_pairs = counts.pairs + (counts.trivial_pairs if include_trivial else 0)
     check_size(f"the list of {num_pairs:,} pairs of twins", num_pairs * BYTES_OF_A_PAIR)
-    sizes = np.bincount(classes.twin, minlength=len(classes.twin))[classes.twin]
+    sizes = class_sizes(classes)
     is_listed = (sizes >= 2) & (include_trivial | ~classes.is_trivial)
     pairs = [np.empty((0, 2), np.int64)]
     for size in np.unique(sizes[is_listed]):
@@ -203,6 +203,11 @@ def twin_pairs(classes: TwinClasses, *, include_trivial: bool = False) -> TwinPa
     order = np.lexsort((second, first, classes.twin[first]))
     first, second = first[order].astype(np.int32), second[order].astype(np.int32)
     return TwinPairs(first, second, classes.is_trivial[first])
+
+
+def class_sizes(classes: TwinClasses) -> Int[np.ndarray, " nodes"]:
+    """Return for every node how many nodes its class of twins has, itself among them."""
+    return np.bincount(classes.twin, minlength=len(classes.twin))[classes.twin]
 
 
 def count_twins(classes: TwinClasses) -> TwinCounts:

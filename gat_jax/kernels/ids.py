@@ -57,6 +57,21 @@ def check_vectors(**vectors: Any) -> None:
         raise ValueError(f"{fields}: expected two vectors of one length, got {found}")
 
 
+def check_pairs(num_nodes: int, **vectors: Any) -> None:
+    """Check that things are vectors of one length of ids of one set of nodes, unless traced.
+
+    Args:
+      num_nodes: ids are in [0, num_nodes).
+      **vectors: by the names that errors call them.
+
+    Raises:
+      ValueError: if they are not.
+    """
+    check_vectors(**vectors)
+    for field, array in vectors.items():
+        _check_range(field, array, num_nodes)
+
+
 def check_node_ids(field: str, array: Any, num_nodes: int) -> None:
     """Check that something is a vector of ids in [0, num_nodes); of a traced one not the range.
 

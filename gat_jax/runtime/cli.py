@@ -119,7 +119,7 @@ def _show_warning(
 ) -> None:
     """Say what a library warns of in one line: where in it that is helps no user of a command."""
     if file is None:
-        print_error(first_line(category(str(message))), "note")
+        note(first_line(category(str(message))))
     else:
         file.write(warnings.formatwarning(message, category, filename, lineno, line))
 

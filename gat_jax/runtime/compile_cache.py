@@ -14,6 +14,8 @@ from pathlib import Path
 
 import jax
 
+from gat_jax.runtime.devices import cpu_lines
+
 VARIABLE = "GAT_JAX_COMPILE_CACHE"  # a folder, or one of OFF
 OFF = ("off", "0")
 # What compiles faster is not worth a file.
@@ -75,10 +77,5 @@ def _usual_folder() -> Path:
 
 def _cpu_id() -> str:
     """Return letters that tell CPUs of other instructions apart; the same where none are listed."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:  # only Linux has the file
-        text = ""
-    names = "flags", "Features", "model name"
-    lines = {x for x in text.splitlines() if x.startswith(names)}
+    lines = {x for x in cpu_lines() if x.startswith(("flags", "Features", "model name"))}
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:8]

@@ -191,12 +191,17 @@ def device_name() -> str:
     device = jax.local_devices()[0]
     if device.platform != "cpu":
         return device.device_kind
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # only Linux has the file
-        lines = []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    models = [x.split(":")[1].strip() for x in cpu_lines() if x.startswith("model name")]
     return models[0] if models else platform.processor() or platform.machine() or UNKNOWN
+
+
+def cpu_lines() -> list[str]:
+    """Return what Linux says of the CPUs, a line for each fact of each; nothing elsewhere."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # only Linux has the file
+        return []
+    return text.splitlines()
 
 
 def _describe_device() -> dict[str, str]:

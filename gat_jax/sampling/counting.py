@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-FAN_IN = 16  # terms of `add_up_inits` that are added in one pass
+FAN_IN = 16  # terms of `add_up` that are added in one pass
 
 
 class Bins(NamedTuple):

@@ -248,13 +248,16 @@ def over_heads(operation, x: Array) -> Array:
 
 def _by_init(is_collided_pt: Array, layout: TwinLayout) -> dict[str, Array]:
     """Return how often all pairs are collided and all of a class, and the sum of squared shares."""
-    names = "all_pairs_collided", "class_collisions", "squared_shares"
     num_pairs = len(layout.pairs)
     collided_t = jnp.sum(is_collided_pt.astype(jnp.float32), axis=0)
     if num_pairs == 1:
         collided = add_up_inits(collided_t)
         number = collided.astype(jnp.int32)
-        return dict(zip(names, (number, number, collided), strict=True))
+        return {
+            "all_pairs_collided": number,
+            "class_collisions": number,
+            "squared_shares": collided,
+        }
     # Counts below 2^24 are exact in float32.
     members = np.equal.outer(np.arange(layout.num_classes), layout.pair_classes)
     by_class = jnp.matmul(
@@ -263,12 +266,12 @@ def _by_init(is_collided_pt: Array, layout: TwinLayout) -> dict[str, Array]:
         precision=jax.lax.Precision.HIGHEST,
     )
     is_whole = by_class == members.sum(axis=1).astype(np.float32)[:, None]
-    values = (
-        add_up_inits((collided_t == num_pairs).astype(jnp.float32)).astype(jnp.int32),
-        add_up_inits(is_whole.astype(jnp.float32)).astype(jnp.int32),
-        add_up_inits((collided_t / num_pairs) ** 2),
-    )
-    return dict(zip(names, values, strict=True))
+    is_all = collided_t == num_pairs
+    return {
+        "all_pairs_collided": add_up_inits(is_all.astype(jnp.float32)).astype(jnp.int32),
+        "class_collisions": add_up_inits(is_whole.astype(jnp.float32)).astype(jnp.int32),
+        "squared_shares": add_up_inits((collided_t / num_pairs) ** 2),
+    }
 
 
 def _by_class(facts: ClassFacts, is_counted: Array, layout: TwinLayout) -> dict[str, Array]:

@@ -160,5 +160,4 @@ def _twins_of(members: TwinPairs | TwinClasses) -> Int[np.ndarray, " receivers"]
     """Return the ids of all non-trivial twins, ascending."""
     if isinstance(members, TwinPairs):
         return np.union1d(members.first, members.second)
-    sizes = np.bincount(members.twin, minlength=len(members.twin))[members.twin]
-    return np.flatnonzero((sizes >= 2) & ~members.is_trivial)
+    return np.flatnonzero((twins.class_sizes(members) >= 2) & ~members.is_trivial)

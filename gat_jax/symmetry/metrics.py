@@ -158,7 +158,5 @@ def twin_gap(
     check_array("values", values, "real numbers")
     if values.ndim < 2:
         raise ValueError(f"values: expected shape [N, C] or [N, H, C], got {values.shape}")
-    ids.check_vectors(first=first, second=second)
-    for field, nodes in (("first", first), ("second", second)):
-        ids.check_node_ids(field, nodes, len(values))
+    ids.check_pairs(len(values), first=first, second=second)
     return jnp.max(jnp.abs(values[first] - values[second]), axis=-1)

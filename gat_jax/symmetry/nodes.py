@@ -63,7 +63,11 @@ def row_signs(
       ValueError: if `info`, graph, mask and layout do not fit each other, or edges are of nodes
         that do not exist, unless they are traced.
     """
-    layout = _checked_layout(info, graph, mask, layout)
+    return _signs_on(_checked_layout(info, graph, mask, layout), info, mask)
+
+
+def _signs_on(layout: Layout, info: AttentionInfo, mask: EdgeMask | None) -> RowSigns:
+    """Be `row_signs` on a layout that has been checked."""
     query_nhd, sent_nhd = (_by_part(info, x) for x in (info.receiver_scores, info.sender_scores))
     highest, minus_lowest = (
         _largest_part(layout, info, sent_nhd, mask, sign=sign) for sign in (1.0, -1.0)
@@ -136,9 +140,7 @@ def check_pairs_exist(pairs: TwinPairs, num_nodes: int) -> None:
     if not isinstance(pairs, TwinPairs):
         raise ValueError(f"pairs: expected TwinPairs, got {type(pairs).__name__}")
     ends = {"pairs.first": pairs.first, "pairs.second": pairs.second}
-    ids.check_vectors(**ends)
-    for field, nodes in ends.items():
-        ids.check_node_ids(field, nodes, num_nodes)
+    ids.check_pairs(num_nodes, **ends)
     check_array("pairs.is_trivial", pairs.is_trivial, "booleans")
     if pairs.is_trivial.shape != pairs.first.shape:
         raise ValueError(
@@ -176,7 +178,7 @@ def pair_causes(
     check_pairs_exist(pairs, len(info.head_outputs))
     check_number("slope", slope)
     check_by_head("slope", slope, info.head_outputs.shape[1])
-    rows = row_signs(info, graph, mask=mask, layout=layout)
+    rows = _signs_on(layout, info, mask)
     first, second = (RowSigns(*(x[i] for x in rows)) for i in (pairs.first, pairs.second))
     causes = exact_causes(first, second, slope=slope, all_parts=_all_last)
     is_trivial = jnp.asarray(pairs.is_trivial)[:, None]
