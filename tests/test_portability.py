@@ -14,7 +14,11 @@ ROOT = Path(__file__).parents[1]
 
 # Windows lacks all of this, macOS the first of the functions.
 HIDE = """
-import asyncio, builtins, os, signal, sys, warnings  # asyncio for this system uses what goes below
+# asyncio, and psutil where dask has brought it, use what goes below: elsewhere they have other modules.
+import asyncio, builtins, contextlib, os, signal, sys, warnings
+
+with contextlib.suppress(ImportError):
+    import psutil
 
 for name in ("sched_getaffinity", "sysconf", "fork", "getloadavg"):
     delattr(os, name)
