@@ -28,9 +28,12 @@ HEADINGS = {EDGE_LIST: "our edge list", JRAPH: "`jraph.GAT`"}
 LARGE = "arxiv-like, GAT 8x16"
 SOFTMAX = "arxiv-like, softmax and sum 8x16"
 TRAINING = "Cora, training of many seeds"
+# By how their names begin. "torch.func.vmap, batch" is eager.
 SWEEP_SYSTEMS = {
     OURS: "gat_jax",
-    "torch.func.vmap": "`torch.func.vmap`, compiled, at its best batch",
+    "torch.func.vmap, compiled": "`torch.func.vmap`, compiled, at its best batch",
+    "torch.func.vmap, batch": "the same, eager",
+    "torch, rows": "torch, rows spelled out for this graph, compiled",
     "loop": "a loop over a torch layer",
 }
 
@@ -200,38 +203,40 @@ def softmax_gpu() -> str:
     return table(heading, rows)
 
 
-def sweep_table() -> str:
+def sweep_table(name: str) -> str:
     """Return initialisations a second of the systems that measure the same."""
-    entries = _entries("sweep.json")
+    entries = _entries(name)
     ending = ", everything measured"
     cases = list(dict.fromkeys(case for case, _ in entries if case.endswith(ending)))
+    starts = [x for x in SWEEP_SYSTEMS if any(system.startswith(x) for _, system in entries)]
     rows = []
     for case in cases:
         row = [case.removesuffix(ending)]
-        for start in SWEEP_SYSTEMS:
-            (entry,) = [e for (c, s), e in entries.items() if c == case and s.startswith(start)]
-            text = rate(entry["throughput"])
-            ratio = digits(entry["ratio_to_peer"], 2)
-            row.append(text if start == OURS else f"{text} ({ratio})")
+        for start in starts:
+            found = [e for (c, s), e in entries.items() if c == case and s.startswith(start)]
+            text = rate(found[0]["throughput"]) if found else NOT_MEASURED
+            if found and start != OURS:
+                text += f" ({digits(found[0]['ratio_to_peer'], 2)})"
+            row.append(text)
         rows.append(row)
-    return table(["initialisations a second", *SWEEP_SYSTEMS.values()], rows)
+    return table(["initialisations a second", *(SWEEP_SYSTEMS[x] for x in starts)], rows)
 
 
-def collisions_table() -> str:
+def collisions_table(name: str) -> str:
     """Return what counting collisions alone costs, beside the random numbers it needs."""
     rows = [
         [system.removeprefix("gat_jax, "), rate(entry["throughput"])]
-        for (case, system), entry in _entries("sweep.json").items()
+        for (case, system), entry in _entries(name).items()
         if case.endswith("collisions only")
     ]
     return table(["what", "initialisations a second"], rows)
 
 
-def whole_sweep_table() -> str:
+def whole_sweep_table(name: str) -> str:
     """Return the command from its start to its summary."""
     rows = [
         [case.split(", ")[1], duration(entry["median_seconds"]), _peak(entry)]
-        for (case, _), entry in _entries("sweep.json").items()
+        for (case, _), entry in _entries(name).items()
         if case.startswith("sweep.py")
     ]
     return table(["size", "seconds from start to summary", "peak, MiB"], rows)
@@ -284,9 +289,13 @@ PARTS: dict[str, Callable[[], str]] = {
     "GPU, others": lambda: layer_table("layer_h200_others.json", BOTH, _time_and_ratio),
     "GPU, others, memory": lambda: layer_table("layer_h200_others.json", BOTH, _peak),
     "machine of sweeps": lambda: machine("sweep.json"),
-    "sweeps": sweep_table,
-    "collisions": collisions_table,
-    "whole sweeps": whole_sweep_table,
+    "sweeps": lambda: sweep_table("sweep.json"),
+    "collisions": lambda: collisions_table("sweep.json"),
+    "whole sweeps": lambda: whole_sweep_table("sweep.json"),
+    "machine of sweeps on a GPU": lambda: machine("sweep_h200.json"),
+    "GPU, sweeps": lambda: sweep_table("sweep_h200.json"),
+    "GPU, collisions": lambda: collisions_table("sweep_h200.json"),
+    "GPU, whole sweeps": lambda: whole_sweep_table("sweep_h200.json"),
     "layer, one sentence": layer_headline,
     "sweep, one sentence": sweep_headline,
 }

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 
 # Windows lacks all of this, macOS the first of the functions.
 HIDE = """
-# asyncio, and psutil where dask has brought it, use what goes below: elsewhere they have other modules.
+# asyncio, and psutil where dask has brought it, use what goes below; elsewhere they have other
+# modules.
 import asyncio, builtins, contextlib, os, signal, sys, warnings
 
 with contextlib.suppress(ImportError):

@@ -34,6 +34,7 @@ from gat_jax.kernels.tables import (
 )
 from gat_jax.kernels.xla.loops import platform
 from gat_jax.runtime.arrays import check_graph
+from gat_jax.runtime.devices import is_cuda
 
 LayoutName = Literal["auto", "segment", "bucketed", "fused"]
 
@@ -302,7 +303,7 @@ def choose_tables(device: str | None = None) -> tuple[LayoutName, str]:
 
 def _default_device() -> str:
     device = platform()
-    if device == "gpu" and "cuda" not in jax.local_devices()[0].client.platform_version.lower():
+    if device == "gpu" and not is_cuda(jax.local_devices()[0]):
         return "rocm"
     return device
 

@@ -1,5 +1,6 @@
 """GCN: graph convolution, which has no query. Kipf and Welling 2017, arXiv:1609.02907."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -118,7 +119,7 @@ def _row_scores(params: GCNParams, nodes, form) -> RowScores:
     return RowScores(values, zeros, zeros, weights=[])
 
 
-def _given_weights(config: LayerShape, symmetric: list, degree) -> list:
+def _given_weights(config: LayerShape, symmetric: Sequence, degree) -> Sequence:
     if config.gcn_normalization == "mean":
         return [1.0 / degree] * len(symmetric)
     return symmetric

@@ -183,6 +183,11 @@ def package_version(name: str) -> str:
     return version or UNKNOWN  # metadata without the field gives None
 
 
+def is_cuda(device: Any) -> bool:
+    """Whether a device is a GPU of NVIDIA: kernels for Triton run there."""
+    return device.platform == "gpu" and "cuda" in device.client.platform_version.lower()
+
+
 def device_name() -> str:
     """Return the kind of device that JAX computes on, such as "NVIDIA H200".
 

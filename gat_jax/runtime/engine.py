@@ -61,6 +61,13 @@ class Result(NamedTuple):
     values: Any  # the function's pytree, of NumPy arrays on the host
 
 
+class Results(NamedTuple):
+    """What came back of the tiles of one call: K of them."""
+
+    tiles: list[Any]
+    values: Any  # the function's pytree, of NumPy arrays [K, ...] on the host
+
+
 class Memory(NamedTuple):
     """Bytes that a program needs on all its devices together."""
 
@@ -196,6 +203,25 @@ def run_tiles(
     Raises:
       ValueError: if no call may be under way.
     """
+    options = {"tiles_at_once": tiles_at_once, "calls_under_way": calls_under_way}
+    for group, values in run_calls(work, tiles, devices=devices, **options):
+        for k, tile in enumerate(group):
+            yield Result(tile, jax.tree.map(lambda x, k=k: x[k], values))
+
+
+def run_calls(
+    work: Work,
+    tiles: Iterable[Any],
+    *,
+    devices: Devices,
+    tiles_at_once: int = 1,
+    calls_under_way: int = MAX_CALLS_UNDER_WAY,
+) -> Iterator[Results]:
+    """Do what `run_tiles` does, and yield together what was computed in one call.
+
+    To look at each of thousands of tiles a second takes the host longer than an accelerator takes
+    to compute them. Arguments and errors as of `run_tiles`.
+    """
     if calls_under_way < 1:
         raise ValueError(f"calls_under_way: expected at least 1, got {calls_under_way}")
     program = Program.of(work, devices, tiles_at_once)
@@ -210,9 +236,9 @@ def run_tiles(
         if not under_way:
             return
         group, values = under_way.popleft()
-        values = jax.tree.map(np.asarray, values)  # waits for the devices
-        for k, tile in enumerate(group):
-            yield Result(tile, jax.tree.map(lambda x, k=k: x[k], values))
+        values = jax.device_get(values)  # waits for the devices
+        are_computed = slice(len(group))
+        yield Results(group, jax.tree.map(lambda x, i=are_computed: x[i], values))
 
 
 def add_up(results: Iterable[Any]) -> Any:
@@ -223,15 +249,33 @@ def add_up(results: Iterable[Any]) -> Any:
     Raises:
       ValueError: if there is nothing to add.
     """
+    return add_up_calls(jax.tree.map(lambda x: np.asarray(x)[None], tree) for tree in results)
+
+
+def add_up_calls(calls: Iterable[Any]) -> Any:
+    """Add the entries of pytrees of arrays [K, ...] along K, one by one, as `add_up` adds.
+
+    Raises:
+      ValueError: if there is nothing to add.
+    """
     total = None
-    for result in results:
-        wide = jax.tree.map(_widen, result)
-        total = wide if total is None else jax.tree.map(np.add, total, wide)
+    for stacked in calls:
+        if total is None:
+            total = jax.tree.map(lambda x: _add_entries(None, x), stacked)
+        else:
+            total = jax.tree.map(_add_entries, total, stacked)
     if total is None:
         raise ValueError("results: expected at least one to add, got none")
     return total
 
 
-def _widen(values: Any) -> np.ndarray:
-    values = np.asarray(values)
-    return values.astype(np.int64 if values.dtype.kind in "iub" else np.float64)
+def _add_entries(total: np.ndarray | None, entries: Any) -> np.ndarray:
+    entries = np.asarray(entries)
+    if entries.dtype.kind in "iub":  # exact in any order
+        added = entries.sum(axis=0, dtype=np.int64)
+        return np.asarray(added if total is None else total + added)
+    wide = entries.astype(np.float64)
+    if total is not None:
+        wide = np.concatenate([total[None], wide])
+    # A sum of NumPy's would add in an order of its own.
+    return np.asarray(np.add.accumulate(wide, axis=0)[-1])

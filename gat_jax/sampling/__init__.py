@@ -37,7 +37,7 @@ from gat_jax.sampling.replay import (
     params_of,
 )
 from gat_jax.sampling.sampler import (
-    MeasuredTile,
+    MeasuredTiles,
     PreparedCell,
     Tile,
     measure_tiles,
@@ -61,7 +61,7 @@ __all__ = [
     "Counts",
     "FeatureName",
     "InitValues",
-    "MeasuredTile",
+    "MeasuredTiles",
     "PreparedCell",
     "Tile",
     "check_memory",

@@ -127,14 +127,14 @@ class InitValues(NamedTuple):
 class DeviceValues(NamedTuple):
     """`InitValues` as a device has them."""
 
-    collided_high: UInt32[Array | np.ndarray, " inits"]
-    collided_low: UInt32[Array | np.ndarray, " inits"]
-    mean_entropy: Float[Array | np.ndarray, " inits"]
-    largest_gap: Float[Array | np.ndarray, " inits"]
+    collided_high: UInt32[Array | np.ndarray, "*tiles inits"]
+    collided_low: UInt32[Array | np.ndarray, "*tiles inits"]
+    mean_entropy: Float[Array | np.ndarray, "*tiles inits"]
+    largest_gap: Float[Array | np.ndarray, "*tiles inits"]
 
-    def first(self, num_inits: int | np.integer) -> InitValues:
-        """Return those of the first initialisations, on the host."""
-        high, low, entropy, gap = (np.asarray(x)[:num_inits] for x in self)
+    def of(self, is_picked: Bool[np.ndarray, "*tiles inits"]) -> InitValues:
+        """Return those of the initialisations that are picked, on the host."""
+        high, low, entropy, gap = (np.asarray(x)[is_picked] for x in self)
         return InitValues((high.astype(np.int64) << 32) + low, entropy, gap)
 
 
@@ -195,8 +195,7 @@ def tally(facts: PairFacts, is_counted: Bool[Array, " inits"], shape: Shape) -> 
     lowest = over_heads(jnp.minimum, facts.causes)
     highest = over_heads(jnp.maximum, facts.causes)
     is_collided_pt = highest < NUM_EXACT_CAUSES
-    differing = jnp.where(is_collided_pt, JOINT_CAUSES.index("mixed"), CAUSES.index("separated"))
-    joint = jnp.where(lowest == highest, lowest, differing)
+    joint = joint_cause(lowest, highest)
     bins = {f"head {h}": Bins(facts.causes[:, h], len(CAUSES)) for h in heads}
     flags = {"regime_collisions": over_heads(jnp.logical_and, facts.in_regime)}
     sums = {}
@@ -208,8 +207,8 @@ def tally(facts: PairFacts, is_counted: Bool[Array, " inits"], shape: Shape) -> 
         flags["matching_outputs"] = over_heads(jnp.logical_and, facts.is_matching)
         flags["uniform_attention"] = is_uniform[first] & is_uniform[second]
         log_gap = jnp.log10(gap)  # -inf where the outputs are equal
-        bins["entropy_histogram"] = Bins(_entropy_bin(facts.deficit), NUM_ENTROPY_BINS)
-        bins["gap_histogram"] = Bins(_gap_bin(gap, log_gap), NUM_GAP_BINS)
+        bins["entropy_histogram"] = Bins(entropy_bin(facts.deficit), NUM_ENTROPY_BINS)
+        bins["gap_histogram"] = Bins(gap_bin(gap, log_gap), NUM_GAP_BINS)
         counted_deficit = jnp.where(is_counted[None, None], facts.deficit, 0.0)
         counted_gap = jnp.where(is_counted[None] & (gap > 0), log_gap, 0.0)
         sums = {
@@ -227,14 +226,21 @@ def tally(facts: PairFacts, is_counted: Bool[Array, " inits"], shape: Shape) -> 
     return empty_tally(shape)._replace(head_causes=head_causes, **counted, **by_init, **sums)
 
 
-def _entropy_bin(deficit: Array) -> Array:
+def joint_cause(lowest: Array, highest: Array) -> Array:
+    """Return the cause of all heads together, from the smallest and the largest of their causes."""
+    is_collided = highest < NUM_EXACT_CAUSES
+    differing = jnp.where(is_collided, JOINT_CAUSES.index("mixed"), CAUSES.index("separated"))
+    return jnp.where(lowest == highest, lowest, differing)
+
+
+def entropy_bin(deficit: Array) -> Array:
     """Return the bin of the histogram of normalised entropies, from 0 to 1."""
     entropy = 1.0 - deficit
     number = jnp.clip(entropy * NUM_ENTROPY_BINS, 0.0, NUM_ENTROPY_BINS - 1.0)
     return number.astype(jnp.int32)
 
 
-def _gap_bin(gap: Array, log_gap: Array) -> Array:
+def gap_bin(gap: Array, log_gap: Array) -> Array:
     """Return the bin of the histogram of gaps: 0 for none, 1 below the range, and so on."""
     low, high = GAP_RANGE
     steps = jnp.clip((log_gap - low) * (GAP_STEPS / (high - low)), -1.0, GAP_STEPS)

@@ -20,8 +20,8 @@ BYTES_WIDE, BYTES_BY_CLASS = 20e6, 70e6
 
 
 # Tiles that an accelerator computes at once, a batch of each at a time: a GPU reaches its full
-# speed at two million small initialisations. A CPU computes one: a batch is made for its cache.
-MAX_TILES_AT_ONCE = 128
+# speed at millions of small initialisations. A CPU computes one: a batch is made for its cache.
+MAX_TILES_AT_ONCE = 512
 BYTES_PER_BATCH = 32 * NUMBERS_PER_BATCH  # eight arrays of all its numbers
 
 

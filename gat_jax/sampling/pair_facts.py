@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from gat_jax.kernels import Scalar
 from gat_jax.layers import LayerConfig, LayerParams
 from gat_jax.sampling.class_facts import ClassFacts, measure_classes
-from gat_jax.sampling.row_forms import choose_form
+from gat_jax.sampling.row_forms import RowForm, choose_form
 from gat_jax.sampling.twin_layout import TwinLayout
 from gat_jax.sampling.twin_rows import Flags, RowFacts, Values, all_signs, measure_rows, pick_rows
 from gat_jax.symmetry import CAUSES, exact_causes, is_within_rounding, primary_of
@@ -72,7 +72,7 @@ def measure_pairs(
         only_signs=only_signs,
     )
     facts = [
-        _compare(pick_rows(form, rows, i), pick_rows(form, rows, k), config, slope=slope)
+        compare_rows(pick_rows(form, rows, i), pick_rows(form, rows, k), config, form, slope=slope)
         for i, k in form.pairs(layout)
     ]
     fields = [None if x[0] is None else form.join_pairs(x) for x in zip(*facts, strict=True)]
@@ -100,10 +100,18 @@ def measure_pairs(
     )
 
 
-def _compare(
-    first: RowFacts, second: RowFacts, config: LayerConfig, *, slope: Scalar
+def compare_rows(
+    first: RowFacts, second: RowFacts, config: LayerConfig, form: RowForm, *, slope: Scalar
 ) -> tuple[Array, Array, Array | None, Array | None]:
-    """Compare rows: the first four fields of `PairFacts`, [B] or [P, B]."""
+    """Compare rows: the first four fields of `PairFacts`, [B] or [P, B].
+
+    Args:
+      first: rows of the pairs' first twins.
+      second: rows of their second twins.
+      config: of the layer.
+      form: in which the rows were computed.
+      slope: of the LeakyReLU.
+    """
     if first.deficit is None:
         return *_causes(first, second, None, slope), None, None
     is_rounding, gap = _gap_of_heads(first.outputs, second.outputs)
@@ -113,7 +121,7 @@ def _compare(
         outputs = tuple(_merge(x.outputs, x.residual, config) for x in (first, second))
         gap = _largest([jnp.abs(a - b) for a, b in zip(*outputs, strict=True)])
     is_matching = _all(
-        [jnp.round(a * 1e4) == jnp.round(b * 1e4) for a, b in zip(*outputs, strict=True)]
+        [form.nearest(a * 1e4) == form.nearest(b * 1e4) for a, b in zip(*outputs, strict=True)]
     )
     return *causes, gap, is_matching
 

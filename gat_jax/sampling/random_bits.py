@@ -6,6 +6,7 @@ twice as fast as `jax.random.bits`. Numbers depend on (key, batch, shape) alone.
 """
 
 import hashlib
+import math
 from typing import Literal
 
 import jax
@@ -18,6 +19,7 @@ Distribution = Literal["uniform", "normal"]
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = np.uint32(0x1BD11BDA)
 
+Words = UInt32[Array | np.ndarray, "2"] | tuple[UInt32[Array, ""], UInt32[Array, ""]]
 Word = UInt32[Array | np.ndarray, "..."] | np.uint32
 
 
@@ -29,7 +31,7 @@ def named_key(seed: int, name: str) -> Key[Array, ""]:
     return key
 
 
-def threefry(key: UInt32[Array | np.ndarray, "2"], x0: Word, x1: Word) -> tuple[Word, Word]:
+def threefry(key: Words, x0: Word, x1: Word) -> tuple[Word, Word]:
     """Encrypt counters (x0, x1), arrays of one shape, into as many pairs of random words."""
     keys = (key[0], key[1], key[0] ^ key[1] ^ PARITY)
     x0, x1 = x0 + keys[0], x1 + keys[1]
@@ -60,8 +62,8 @@ def draw_bits(
 
 
 def from_bits(
-    bits: UInt32[Array | np.ndarray, "num size"], distribution: Distribution
-) -> Float[Array, "num size"]:
+    bits: UInt32[Array | np.ndarray, "*shape"], distribution: Distribution
+) -> Float[Array, "*shape"]:
     """Turn words into float32 numbers of mean 0 and variance 1.
 
     Uniform numbers are multiples of 2^-22 sqrt(3) in [-sqrt(3), sqrt(3)), as `jax.random.uniform`
@@ -77,3 +79,8 @@ def from_bits(
     odd = ((bits >> np.uint32(9)) * np.uint32(2) + np.uint32(1)).astype(jnp.int32) - np.int32(2**23)
     centred = odd.astype(jnp.float32) * np.float32(2.0**-23)
     return np.float32(np.sqrt(2.0)) * jax.lax.erf_inv(centred)
+
+
+def to_features(numbers: Float[Array, "..."], distribution: Distribution) -> Float[Array, "..."]:
+    """Return features from numbers of mean 0 and variance 1: U[0, 1] or N(0, 1)."""
+    return 0.5 + numbers / np.float32(math.sqrt(12.0)) if distribution == "uniform" else numbers

@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, UInt32
 from gat_jax.graphs import twins
 from gat_jax.layers import LayerConfig, LayerParams, assemble, num_draws
 from gat_jax.sampling.cells import Cell
-from gat_jax.sampling.random_bits import Distribution, draw_bits, from_bits
-from gat_jax.sampling.sampler import PreparedCell, all_features, key_data, prepare_cell, to_features
+from gat_jax.sampling.random_bits import Distribution, draw_bits, from_bits, to_features
+from gat_jax.sampling.sampler import PreparedCell, all_features, key_data, prepare_cell
 from gat_jax.sampling.twin_layout import make_twin_layout
 
 

@@ -17,7 +17,7 @@ one node, or [K, B] of K nodes. B is the batch axis: every head of every initial
 import functools
 import operator
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -32,12 +32,29 @@ ByNode = Array | list[Array]
 Index = int | np.ndarray
 
 
+class Spelled:
+    """An array whose last axis is the batch, as an entry for each place of its other axes."""
+
+    def __init__(self, entries: np.ndarray, batch: int):
+        """Take the entries, an array of objects, each an array [B]."""
+        self._entries = entries
+        self.shape = (*entries.shape, batch)
+
+    def __len__(self) -> int:
+        """Return the length of the first axis."""
+        return len(self._entries)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return one entry, or entries of which some axes are left."""
+        return self._entries[index]
+
+
 class Group(NamedTuple):
     """Receivers that are handled together: one, or all of one degree d."""
 
     receivers: Index
-    senders: list[Index]  # d entries: the sender at each place of the support
-    gcn_weights: list[float] | list[np.ndarray]  # d entries: 1 / sqrt(d_i d_j)
+    senders: Sequence[Index]  # d entries: the sender at each place of the support
+    gcn_weights: Sequence[Any]  # d entries: 1 / sqrt(d_i d_j), numbers or arrays [K, 1]
 
 
 @runtime_checkable  # for tests, which check annotations as they run
@@ -53,7 +70,7 @@ class Places(Protocol):
         """Number of places."""
         ...
 
-    def channels(self, weights: Float[Array, "1 channels batch"]) -> list[Array]:
+    def channels(self, weights: Float[Array, "1 channels batch"] | Spelled) -> list[Array]:
         """Return weights, a list over channels, that multiply quantities of the row."""
         ...
 
@@ -84,23 +101,29 @@ class RowForm(Protocol):
 
     def project(
         self,
-        kernel: Float[Array, "features 1 channels batch"],
-        bias: Float[Array, "1 channels batch"] | None,
-        nodes: Float[Array, "nodes features batch_or_1"],
+        kernel: Float[Array, "features 1 channels batch"] | Spelled,
+        bias: Float[Array, "1 channels batch"] | Spelled | None,
+        nodes: Float[Array, "nodes features batch_or_1"] | Spelled,
     ) -> list[ByNode]:
         """Return x W + b of every node, a list over channels."""
         ...
 
-    def channels(self, weights: Float[Array, "1 channels batch"]) -> list[Array]:
+    def channels(self, weights: Float[Array, "1 channels batch"] | Spelled) -> list[Array]:
         """Return weights, a list over channels, that multiply what `pick` returns."""
         ...
 
-    def dot(self, values: list[ByNode], weights: Float[Array, "1 channels batch"]) -> ByNode:
+    def dot(
+        self, values: list[ByNode], weights: Float[Array, "1 channels batch"] | Spelled
+    ) -> ByNode:
         """Return sum_c w_c z_c of every node, for a list z over channels."""
         ...
 
     def pick(self, by_node: ByNode, index: Index | Array) -> Array:
         """Return the entries of one node, [B], or of several, [K, B]."""
+        ...
+
+    def nearest(self, values: Array) -> Array:
+        """Return the nearest whole numbers, halves to even ones."""
         ...
 
     def join_groups(self, parts: Sequence[Array]) -> ByNode:
@@ -129,9 +152,9 @@ class Unrolled:
 
     def project(
         self,
-        kernel: Float[Array, "features 1 channels batch"],
-        bias: Float[Array, "1 channels batch"] | None,
-        nodes: Float[Array, "nodes features batch_or_1"],
+        kernel: Float[Array, "features 1 channels batch"] | Spelled,
+        bias: Float[Array, "1 channels batch"] | Spelled | None,
+        nodes: Float[Array, "nodes features batch_or_1"] | Spelled,
     ) -> list[ByNode]:
         """Return x W + b, a list over channels of lists over nodes."""
         num_features, _, channels, _ = kernel.shape
@@ -142,11 +165,13 @@ class Unrolled:
             projected.append(by_node if bias is None else [z + bias[0, c] for z in by_node])
         return projected
 
-    def channels(self, weights: Float[Array, "1 channels batch"]) -> list[Array]:
+    def channels(self, weights: Float[Array, "1 channels batch"] | Spelled) -> list[Array]:
         """Return [B] for each channel."""
         return [weights[0, c] for c in range(weights.shape[1])]
 
-    def dot(self, values: list[ByNode], weights: Float[Array, "1 channels batch"]) -> ByNode:
+    def dot(
+        self, values: list[ByNode], weights: Float[Array, "1 channels batch"] | Spelled
+    ) -> ByNode:
         """Return a list over nodes."""
         by_channel = self.channels(weights)
         return [weighted_sum(by_channel, node) for node in zip(*values, strict=True)]
@@ -154,6 +179,10 @@ class Unrolled:
     def pick(self, by_node: ByNode, index: Index | Array) -> Array:
         """Return the entry of one node."""
         return by_node[operator.index(index)]
+
+    def nearest(self, values: Array) -> Array:
+        """Return the nearest whole numbers, halves to even ones."""
+        return jnp.round(values)
 
     def join_groups(self, parts: Sequence[Array]) -> ByNode:
         """Return a list over receivers."""
@@ -185,9 +214,9 @@ class Gathered:
 
     def project(
         self,
-        kernel: Float[Array, "features 1 channels batch"],
-        bias: Float[Array, "1 channels batch"] | None,
-        nodes: Float[Array, "nodes features batch_or_1"],
+        kernel: Float[Array, "features 1 channels batch"] | Spelled,
+        bias: Float[Array, "1 channels batch"] | Spelled | None,
+        nodes: Float[Array, "nodes features batch_or_1"] | Spelled,
     ) -> list[ByNode]:
         """Return x W + b, a list over channels of [N, B]."""
         num_features, _, channels, _ = kernel.shape
@@ -206,17 +235,23 @@ class Gathered:
             return projected
         return [jnp.asarray(z) + bias[:, c] for c, z in enumerate(projected)]
 
-    def channels(self, weights: Float[Array, "1 channels batch"]) -> list[Array]:
+    def channels(self, weights: Float[Array, "1 channels batch"] | Spelled) -> list[Array]:
         """Return [1, B] for each channel."""
         return [weights[:, c] for c in range(weights.shape[1])]
 
-    def dot(self, values: list[ByNode], weights: Float[Array, "1 channels batch"]) -> ByNode:
+    def dot(
+        self, values: list[ByNode], weights: Float[Array, "1 channels batch"] | Spelled
+    ) -> ByNode:
         """Return [N, B]."""
         return weighted_sum(self.channels(weights), [jnp.asarray(z) for z in values])
 
     def pick(self, by_node: ByNode, index: Index | Array) -> Array:
         """Return the rows of a vector of nodes."""
         return jnp.asarray(by_node).at[index].get(mode="promise_in_bounds")
+
+    def nearest(self, values: Array) -> Array:
+        """Return the nearest whole numbers, halves to even ones."""
+        return jnp.round(values)
 
     def join_groups(self, parts: Sequence[Array]) -> ByNode:
         """Return [R, B]."""
@@ -246,7 +281,7 @@ class EachPlace:
         self.degree = degree
         self._form = form
 
-    def channels(self, weights: Float[Array, "1 channels batch"]) -> list[Array]:
+    def channels(self, weights: Float[Array, "1 channels batch"] | Spelled) -> list[Array]:
         """Return weights as the form has them."""
         return self._form.channels(weights)
 

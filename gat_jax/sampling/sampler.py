@@ -20,7 +20,8 @@ from gat_jax import graphs
 from gat_jax.graphs import TwinClasses, TwinPairs
 from gat_jax.layers import SCHEMES, assemble, check_drawable, draw_scales, num_draws
 from gat_jax.runtime import engine
-from gat_jax.runtime.devices import Devices, default_devices
+from gat_jax.runtime.devices import Devices, default_devices, is_cuda
+from gat_jax.sampling import fused_tile
 from gat_jax.sampling.cells import BATCHES_PER_TILE, DRAWN_FEATURES, Cell, Shape, batch_size
 from gat_jax.sampling.counts import (
     Counts,
@@ -34,7 +35,7 @@ from gat_jax.sampling.counts import (
 )
 from gat_jax.sampling.memory import memory_limit, tiles_at_once
 from gat_jax.sampling.pair_facts import PairFacts, measure_pairs
-from gat_jax.sampling.random_bits import Distribution, draw_bits, from_bits, named_key
+from gat_jax.sampling.random_bits import Distribution, draw_bits, from_bits, named_key, to_features
 from gat_jax.sampling.twin_layout import make_twin_layout
 
 
@@ -62,18 +63,35 @@ class PreparedCell(NamedTuple):
     shape: Shape
     inputs: Inputs
 
-    @property
-    def work(self) -> engine.Work:
-        """What the engine runs: a function over `Tile`s."""
-        return engine.Work(run_tile, self.shape, self.inputs, Tile(np.uint32(0), np.int32(0)))
+    def work_on(self, devices: Devices) -> engine.Work:
+        """Return what the engine runs on devices of one kind: a function over `Tile`s."""
+        is_fused = is_cuda(devices[0]) and fused_tile.is_fusable(self.shape)
+        function = fused_tile.run_tile if is_fused else run_tile
+        return engine.Work(function, self.shape, self.inputs, Tile(np.uint32(0), np.int32(0)))
 
 
-class MeasuredTile(NamedTuple):
-    """What comes back of one tile."""
+class MeasuredTiles(NamedTuple):
+    """What comes back of some tiles, K of them, T initialisations each."""
 
-    num_inits: int | np.integer  # how many were counted
-    tally: Tally
-    values: InitValues | None  # of the initialisations counted, where they are kept
+    num_inits: tuple[int, ...]  # how many were counted, by tile
+    tally: Tally  # leaves [K, ...]
+    values: DeviceValues | None  # [K, T], where they are kept
+
+    def split(self, number: int) -> tuple["MeasuredTiles", "MeasuredTiles"]:
+        """Return the first tiles, so many, and the others."""
+        parts = [slice(number), slice(number, None)]
+        first, others = (jax.tree.map(lambda x, p=p: x[p], tuple(self[1:])) for p in parts)
+        return (
+            MeasuredTiles(self.num_inits[:number], *first),
+            MeasuredTiles(self.num_inits[number:], *others),
+        )
+
+    def kept(self) -> InitValues | None:
+        """Return the values of all initialisations that were counted, one tile after the other."""
+        if self.values is None:
+            return None
+        is_counted = np.arange(self.values[0].shape[-1]) < np.array(self.num_inits)[:, None]
+        return self.values.of(is_counted)
 
 
 def prepare_cell(
@@ -193,11 +211,6 @@ def _measure_batch(inputs: Inputs, batch: Array, shape: Shape) -> PairFacts:
     )
 
 
-def to_features(numbers: Float[Array, "..."], distribution: Distribution) -> Float[Array, "..."]:
-    """Return features from numbers of mean 0 and variance 1: U[0, 1] or N(0, 1)."""
-    return 0.5 + numbers / np.float32(math.sqrt(12.0)) if distribution == "uniform" else numbers
-
-
 # --- on the host ----------------------------------------------------------------------------------
 
 
@@ -214,8 +227,8 @@ def measure_tiles(
     devices: Devices,
     tiles_at_once: int = 1,
     calls_under_way: int = engine.MAX_CALLS_UNDER_WAY,
-) -> Iterator[MeasuredTile]:
-    """Compute tiles of a cell, and yield what they measured in the order given.
+) -> Iterator[MeasuredTiles]:
+    """Compute tiles of a cell, and yield what they measured in the order given, by call.
 
     Args:
       prepared: the cell.
@@ -224,16 +237,15 @@ def measure_tiles(
       tiles_at_once: as in `engine.run_tiles`; see `memory.tiles_at_once`.
       calls_under_way: as in `engine.run_tiles`.
     """
-    results = engine.run_tiles(
-        prepared.work,
+    results = engine.run_calls(
+        prepared.work_on(devices),
         tiles,
         devices=devices,
         tiles_at_once=tiles_at_once,
         calls_under_way=calls_under_way,
     )
-    for tile, (counted, values) in results:
-        kept = None if values is None else values.first(tile.num_inits)
-        yield MeasuredTile(tile.num_inits, counted, kept)
+    for group, (counted, values) in results:
+        yield MeasuredTiles(tuple(int(tile.num_inits) for tile in group), counted, values)
 
 
 def sample(
@@ -265,4 +277,4 @@ def sample(
     devices = default_devices()[:1]
     most = tiles_at_once(devices[0].platform, memory_limit(None))
     results = measure_tiles(prepared, tiles, devices=devices, tiles_at_once=min(most, len(tiles)))
-    return decode(engine.add_up(x.tally for x in results), num_inits)
+    return decode(engine.add_up_calls(x.tally for x in results), num_inits)

@@ -90,9 +90,12 @@ class TwinLayout:
 
     def is_unrolled(self, num_features: int, channels: int) -> bool:
         """Whether the program is small enough to spell out every node."""
+        return self.num_operations(num_features, channels) <= MAX_UNROLLED and not self.is_by_class
+
+    def num_operations(self, num_features: int, channels: int) -> int:
+        """Return about how many operations a program has that spells out every node."""
         projections = self.num_nodes * num_features * channels
-        operations = projections + self.num_edges * (10 + 2 * channels) + len(self.pairs) * 20
-        return operations <= MAX_UNROLLED and not self.is_by_class
+        return projections + self.num_edges * (10 + 2 * channels) + len(self.pairs) * 20
 
 
 def make_twin_layout(

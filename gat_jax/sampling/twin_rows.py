@@ -12,6 +12,7 @@ How nodes lie in the program is the affair of `row_forms`, and of `wide_rows` wh
 large.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ from jaxtyping import Array, Bool, Float
 
 from gat_jax.kernels import Scalar
 from gat_jax.layers import LAYERS, LayerConfig, LayerParams
-from gat_jax.sampling.row_forms import ByNode, EachPlace, Index, Places, RowForm
+from gat_jax.sampling.row_forms import ByNode, EachPlace, Index, Places, RowForm, Spelled
 from gat_jax.sampling.twin_layout import TwinLayout
 from gat_jax.sampling.wide_rows import log_degree, map_rows, max_spelled_degree, wide_groups
 from gat_jax.symmetry import RowSigns, signs_of_rows
@@ -53,7 +54,7 @@ class TwinRows(NamedTuple):
 
 def measure_rows(
     params: LayerParams,
-    nodes: Float[Array, "nodes features batch_or_1"],
+    nodes: Float[Array, "nodes features batch_or_1"] | Spelled,
     layout: TwinLayout,
     config: LayerConfig,
     form: RowForm,
@@ -75,7 +76,7 @@ def measure_rows(
         # where it computes them anew for each. And of many places each would project its sender.
         scores, residual_of_nodes = jax.lax.optimization_barrier((scores, residual_of_nodes))
 
-    def measure(places: Places, receivers: Any, senders: list, weights: list, parts: list):
+    def measure(places: Places, receivers: Any, senders: Sequence, weights: Sequence, parts: list):
         query = [form.pick(part, receivers) for part in scores.query]
         keys = [[form.pick(part, j) for j in senders] for part in scores.keys]
         outputs, deficit = [], None
@@ -174,6 +175,6 @@ def _average(
     return outputs, (mean_shift - jnp.log1p(mean_excess)) / log_degree(places.degree)
 
 
-def _weighted(places: Places, weights: list, values: list[Values]) -> Values:
+def _weighted(places: Places, weights: Sequence, values: list[Values]) -> Values:
     """Return sum_j w_j v_j over the places of a support; the weights are arrays or numbers."""
     return places.total([w * v for w, v in zip(weights, values, strict=True)])

@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from gat_jax.layers import LayerConfig
+from gat_jax.sampling.row_forms import Spelled
 from gat_jax.sampling.twin_layout import TwinLayout
 
 # Compiling a degree d whose places are spelled out takes c d^2.6 bytes, measured on a CPU with XLA
@@ -113,7 +114,7 @@ class AllPlaces:
         self.degree = degree
         self._is_place = is_place
 
-    def channels(self, weights: Float[Array, "1 channels batch"]) -> list[Array]:
+    def channels(self, weights: Float[Array, "1 channels batch"] | Spelled) -> list[Array]:
         """Return [1, 1, B] for each channel."""
         return [weights[:, c][None] for c in range(weights.shape[1])]
 

@@ -114,7 +114,7 @@ class Machine:
         at_once = self.tiles_at_once or self._suitable_tiles(prepared, num_inits)
         is_bounded = self.chunk_size is None or self.memory is not None
         while True:
-            program = engine.Program.of(prepared.work, self.devices, at_once)
+            program = engine.Program.of(prepared.work_on(self.devices), self.devices, at_once)
             if at_once == 1 or not is_bounded or program.memory.total <= memory:
                 break
             at_once //= 2

@@ -16,7 +16,15 @@ import numpy as np
 from gat_jax import sampling
 from gat_jax.runtime import engine
 from gat_jax.runtime.devices import device_name, own_version
-from gat_jax.sampling import Counts, InitValues, PreparedCell, Tile, decode, measure_tiles
+from gat_jax.sampling import (
+    Counts,
+    InitValues,
+    MeasuredTiles,
+    PreparedCell,
+    Tile,
+    decode,
+    measure_tiles,
+)
 from gat_jax.sweeps.grid import Entry
 from gat_jax.sweeps.machine import Machine
 from gat_jax.sweeps.records import SCHEMA
@@ -113,19 +121,37 @@ def measure_blocks(
         tiles_at_once=load.tiles_at_once,
         calls_under_way=load.calls_under_way,
     )
-    for first_result in results:
-        task, num_tiles = under_way.pop(0)
-        entry = task.entry
-        group = [first_result, *itertools.islice(results, num_tiles - 1)]
-        tally = engine.add_up(result.tally for result in group)
-        counts = decode(tally, entry.inits_of(task.block))
-        if not all(np.isfinite(getattr(counts, name)) for name in sampling.SUMS):
-            raise ValueError(
-                f"{entry.name}: expected numbers that float32 holds, got an overflow; "
-                "use smaller features or a smaller gain"
-            )
-        kept = [result.values for result in group if result.values is not None]
-        yield task, Record(counts, _joined(kept, entry.block_size) if entry.is_kept else {})
+    measured: list[MeasuredTiles] = []  # of the block that is next
+    for found in results:
+        while under_way and _num_tiles(measured) + len(found.num_inits) >= under_way[0][1]:
+            task, num_tiles = under_way.pop(0)
+            last, found = found.split(num_tiles - _num_tiles(measured))
+            yield task, _record(task, [*measured, last])
+            measured = []
+        if found.num_inits:
+            measured.append(found)
+
+
+def _num_tiles(measured: list[MeasuredTiles]) -> int:
+    return sum(len(tiles.num_inits) for tiles in measured)
+
+
+def _record(task: BlockTask, measured: list[MeasuredTiles]) -> Record:
+    """Return the record of a block from all its tiles.
+
+    Raises:
+      ValueError: if numbers overflow float32.
+    """
+    entry = task.entry
+    tally = engine.add_up_calls(tiles.tally for tiles in measured)
+    counts = decode(tally, entry.inits_of(task.block))
+    if not all(np.isfinite(getattr(counts, name)) for name in sampling.SUMS):
+        raise ValueError(
+            f"{entry.name}: expected numbers that float32 holds, got an overflow; "
+            "use smaller features or a smaller gain"
+        )
+    kept = [values for tiles in measured if (values := tiles.kept()) is not None]
+    return Record(counts, _joined(kept, entry.block_size) if entry.is_kept else {})
 
 
 def _joined(kept: list[InitValues], length: int) -> dict[str, np.ndarray]:

@@ -152,6 +152,22 @@ def test_add_up_is_wide_and_keeps_the_order():
     assert engine.add_up(np.float64([1e16, -1e16, 1.0])) == 1.0
 
 
+def test_adding_up_calls_gives_the_sums_of_single_tiles():
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 2**31, (40, 3), dtype=np.int32)
+    sums = rng.normal(size=40).astype(np.float32) * np.float32(10.0) ** rng.integers(-9, 9, 40)
+    whole = {"counts": counts, "sums": sums}
+    expected = engine.add_up(jax.tree.map(lambda x, k=k: x[k], whole) for k in range(40))
+    assert expected["sums"] != np.sum(np.float64(sums))  # an order of NumPy's own
+    for borders in ([0, 40], [0, 1, 40], [0, 17, 18, 39, 40]):
+        calls = [
+            jax.tree.map(lambda x, i=i, k=k: x[i:k], whole) for i, k in itertools.pairwise(borders)
+        ]
+        found = engine.add_up_calls(calls)
+        assert found["sums"] == expected["sums"]
+        np.testing.assert_array_equal(found["counts"], expected["counts"])
+
+
 def test_add_up_refuses_nothing():
     with pytest.raises(ValueError, match="results: expected at least one to add, got none"):
         engine.add_up(iter([]))

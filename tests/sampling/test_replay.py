@@ -51,9 +51,10 @@ def kept_values(cell, *, num_inits=None, only_signs=False):
         cell, graph, classes, seed=SEED, only_signs=only_signs, keep_values=True
     )
     tiles = split_into_tiles(0, num_inits or prepared.shape.tile_size, prepared.shape)
-    (tile,) = measure_tiles(prepared, tiles, devices=default_devices()[:1])
-    assert tile.values is not None
-    return tile.values
+    (measured,) = measure_tiles(prepared, tiles, devices=default_devices()[:1])
+    values = measured.kept()
+    assert values is not None
+    return values
 
 
 @functools.partial(

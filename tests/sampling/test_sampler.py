@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -112,11 +111,12 @@ def test_a_prefix_is_a_prefix_and_every_initialisation_counts_once():
     kept = sampling.prepare_cell(CELL, GRAPH, PAIRS, seed=0, keep_values=True)
     tiles = sampling.split_into_tiles(0, 1000, kept.shape)
     (result,) = sampling.measure_tiles(kept, tiles, devices=default_devices()[:1])
-    assert result.values is not None
-    assert result.values.collided_pairs.shape == (1000,)
-    assert result.values.collided_pairs.sum() == collisions[2]
-    assert np.sum(result.values.largest_gap == 0) >= collisions[2]
-    assert np.all((result.values.mean_entropy > 0) & (result.values.mean_entropy < 1 + 1e-6))
+    values = result.kept()
+    assert values is not None
+    assert values.collided_pairs.shape == (1000,)
+    assert values.collided_pairs.sum() == collisions[2]
+    assert np.sum(values.largest_gap == 0) >= collisions[2]
+    assert np.all((values.mean_entropy > 0) & (values.mean_entropy < 1 + 1e-6))
 
 
 @pytest.mark.parametrize("at_once", [8, pytest.param(128, marks=pytest.mark.slow)])
@@ -130,12 +130,16 @@ def test_tiles_at_once_change_no_bit(graph, at_once):
     num_inits = (at_once + 2) * prepared.shape.tile_size - 7
     tiles = list(sampling.split_into_tiles(0, num_inits, prepared.shape))
     tiles = tiles[:2] + tiles[-3:] if at_once == 128 else tiles
-    measure = functools.partial(
-        sampling.measure_tiles, prepared, tiles, devices=default_devices()[:1]
-    )
-    for found, expected in zip(measure(tiles_at_once=at_once), measure(), strict=True):
-        one, other = (jax.tree.leaves(x) for x in (found, expected))
-        assert [np.asarray(x).tobytes() for x in one] == [np.asarray(x).tobytes() for x in other]
+
+    def measure(at_once):
+        devices = default_devices()[:1]
+        calls = sampling.measure_tiles(prepared, tiles, devices=devices, tiles_at_once=at_once)
+        by_call = [(x.tally, x.kept()) for x in calls]
+        return jax.tree.leaves(jax.tree.map(lambda *x: np.concatenate(x), *by_call))
+
+    found, expected = measure(at_once), measure(1)
+    assert {len(x) for x in found} == {len(tiles), sum(int(x.num_inits) for x in tiles)}
+    assert [x.tobytes() for x in found] == [x.tobytes() for x in expected]
 
 
 def test_pairs_and_classes_of_larger_graphs():

@@ -93,7 +93,7 @@ def test_chunks_are_whole_tiles_of_every_device():
 @pytest.mark.parametrize(
     ("memory", "num_inits", "chunk", "expected"),
     [
-        (2**34, 10**9, None, 128),  # as many as make a GPU fast
+        (2**34, 10**9, None, 512),  # as many as make a GPU fast
         (2**34, 10 * 131072, None, 16),  # no more than there are, in a power of two
         (2**34, 1, None, 1),
         (2**34, 10**9, 4 * 131072, 4),
@@ -115,7 +115,7 @@ def test_accelerators_share_the_tiles_that_there_are():
     two = Machine((Accelerator(), Accelerator()), memory=2**35)
     tile_size = prepared.shape.tile_size
     found = [two._suitable_tiles(prepared, number * tile_size) for number in (1, 10, 10**6)]
-    assert found == [1, 8, 128]
+    assert found == [1, 8, 512]
 
 
 def test_tiles_at_once_are_halved_until_they_fit(monkeypatch):

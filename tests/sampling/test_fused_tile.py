@@ -1,0 +1,144 @@
+"""The kernel of a tile, interpreted, against XLA's programs; and that it lowers for CUDA."""
+
+import dataclasses
+import functools
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import cuda_export
+
+from gat_jax import graphs
+from gat_jax.graphs import twins
+from gat_jax.layers import LayerConfig
+from gat_jax.runtime.devices import default_devices
+from gat_jax.sampling import Cell, Tile, fused_tile, prepare_cell, sampler
+from gat_jax.studies import tutorial_init
+
+GRAPH, PAIRS = tutorial_init.tutorial_twins()
+# Three twins that hear 5 and 6, and two that hear 5 and 0.
+ENDS = np.array([(5, 0), (6, 0), (5, 1), (6, 1), (5, 2), (6, 2), (5, 3), (0, 3), (5, 4), (0, 4)])
+TWO_CLASSES = graphs.from_edges(
+    *ENDS.T, nodes=np.random.default_rng(0).normal(size=(7, 2)).astype(np.float32)
+)
+# The gaps of equal rows are rounding altogether: as likely 0 as 1e-7.
+OF_ROUNDING = (
+    "equal_outputs",
+    "gap_histogram",
+    "matching_outputs",
+    "log_gap_sum",
+    "log_gap_squares",
+)
+CASES = {
+    "gat": Cell("g", LayerConfig(initializer="tutorial")),
+    "heads": Cell("g", LayerConfig(heads=2, initializer="dgl")),
+    "gatv2": Cell("g", LayerConfig(layer="gatv2", heads=2, initializer="pyg")),
+    "gcn": Cell("g", LayerConfig(layer="gcn")),
+    "drawn features": Cell("g", LayerConfig(initializer="glorot_normal"), "uniform01", slope=-0.3),
+    "W = I": Cell("g", LayerConfig(initializer="gaussian"), "normal"),
+}
+
+
+def prepared(name, *, batch_size=256, **options):
+    source = TWO_CLASSES if name == "gat" else GRAPH
+    classes = twins.twin_classes(source)
+    cell = prepare_cell(CASES[name], source, classes, seed=3, **options)
+    assert fused_tile.is_fusable(cell.shape)
+    return cell._replace(shape=dataclasses.replace(cell.shape, batch_size=batch_size))
+
+
+def tallies(cell, tile):
+    """The kernel's tally of a tile, and that of XLA's programs."""
+    kernel = functools.partial(fused_tile.run_tile, interpret=True)
+    return [
+        jax.jit(run, static_argnums=0)(cell.shape, cell.inputs, tile)[0]
+        for run in (kernel, sampler.run_tile)
+    ]
+
+
+@pytest.mark.few(1)
+@pytest.mark.parametrize("name", ["gat", "heads", "gatv2", "drawn features", "W = I", "gcn"])
+def test_counts_are_those_of_xla(name):
+    cell = prepared(name)
+    # Not all of the last batches count.
+    found, expected = tallies(cell, Tile(np.uint32(5), np.int32(6 * 256 + 100)))
+    assert found.collided_pairs is None
+    for field, one, other in zip(found._fields, found, expected, strict=True):
+        if field == "collided_pairs":
+            continue
+        if one.dtype == jnp.int32:
+            assert np.sum(one) == np.sum(other) or one.ndim == 0
+            # A few lie within rounding of a border.
+            share = 0.1 if field in OF_ROUNDING else 2e-3
+            assert np.sum(np.abs(one - other)) <= 1 + share * np.sum(other), field
+        else:
+            rtol = 0.1 if field in OF_ROUNDING else 1e-3
+            np.testing.assert_allclose(one, other, rtol=rtol, err_msg=field)
+    assert np.sum(found.head_causes) == len(cell.shape.layout.pairs) * found.head_causes.shape[
+        0
+    ] * (6 * 256 + 100)
+
+
+@pytest.mark.few(1)
+@pytest.mark.parametrize("name", ["gat", "gatv2"])
+def test_signs_alone_are_those_of_xla(name):
+    cell = prepared(name, only_signs=True)
+    found, expected = tallies(cell, Tile(np.uint32(0), np.int32(8 * 256)))
+    assert np.sum(found.joint_causes) > 0
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_bytes_are_emptied_before_they_overflow():
+    # With `balanced` all attention is uniform: each step of a lane counts both rows in one bin.
+    cell = prepare_cell(Cell("g", LayerConfig(initializer="balanced")), GRAPH, PAIRS, seed=0)
+    size = 128 * 256
+    cell = cell._replace(shape=dataclasses.replace(cell.shape, batch_size=size))
+    found, _ = tallies(cell, Tile(np.uint32(0), np.int32(size)))
+    assert found.entropy_histogram[-1] == 2 * size
+    assert found.joint_causes.sum() == found.joint_causes.max() == size
+    assert found.squared_shares == size
+
+
+@pytest.mark.parametrize("name", ["gat", "gatv2", "W = I"])
+def test_the_kernel_lowers_for_cuda(name):
+    cell = prepared(name)
+    leaves, structure = jax.tree.flatten(cell.inputs)
+
+    def tally(first_batches, *leaves):
+        inputs = jax.tree.unflatten(structure, leaves)
+
+        def one(first_batch):
+            return fused_tile.run_tile(cell.shape, inputs, Tile(first_batch, jnp.int32(100)))[0]
+
+        return jax.vmap(one)(first_batches)
+
+    text = cuda_export(tally, jnp.arange(4, dtype=jnp.uint32), *leaves)
+    assert text.count("sample_tile") >= 1
+    assert "stablehlo.scatter" not in text
+    assert "stablehlo.while" not in text  # nothing is interpreted
+
+
+def test_what_has_a_kernel():
+    def shape_of(layer, **options):
+        return prepare_cell(Cell("g", layer), GRAPH, PAIRS, seed=0, **options).shape
+
+    assert fused_tile.is_fusable(shape_of(LayerConfig(heads=8)))
+    assert fused_tile.is_fusable(shape_of(LayerConfig(heads=1, concat=False)))
+    assert not fused_tile.is_fusable(shape_of(LayerConfig(heads=2, concat=False)))
+    assert not fused_tile.is_fusable(shape_of(LayerConfig(use_residual=True)))
+    assert not fused_tile.is_fusable(shape_of(LayerConfig(), keep_values=True))
+    assert not fused_tile.is_fusable(shape_of(LayerConfig(heads=100)))  # takes minutes to compile
+    karate = graphs.karate_club()
+    cell = prepare_cell(Cell("k", LayerConfig()), karate, twins.twin_classes(karate), seed=0)
+    assert not fused_tile.is_fusable(cell.shape)
+
+
+def test_gpus_of_nvidia_run_it():
+    cell = prepared("gat")
+    assert cell.work_on(default_devices()).function is sampler.run_tile
+    for version, function in (("cuda 13000", fused_tile.run_tile), ("rocm 7", sampler.run_tile)):
+        client = types.SimpleNamespace(platform_version=version)
+        gpu = types.SimpleNamespace(platform="gpu", client=client)
+        assert cell.work_on((gpu,)).function is function
