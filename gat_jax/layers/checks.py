@@ -28,14 +28,17 @@ def check_settings(settings: LayerSettings, *, field: str = "settings") -> None:
       field: what an error calls them as a whole.
 
     Raises:
-      ValueError: for a rate outside of [0, 1), a temperature that is not above 0, a number that is
-        not finite, or what are no settings.
+      ValueError: for a rate outside of [0, 1), several rates for the features, which all heads
+        share, a temperature that is not above 0, a number that is not finite, or what are no
+        settings.
     """
     if not isinstance(settings, LayerSettings):
         kind = type(settings).__name__
         raise ValueError(f"{field}: expected LayerSettings, got {kind}")
     for name in ("feature_dropout", "attention_dropout"):
         check_number(name, getattr(settings, name), " in [0, 1)", lambda x: (x >= 0) & (x < 1))
+    if shape := np.shape(settings.feature_dropout):
+        raise ValueError(f"feature_dropout: expected one number, got shape {shape}")
     check_number("temperature", settings.temperature, " above 0", lambda x: x > 0)
     check_number("slope", settings.slope)
 

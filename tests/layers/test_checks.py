@@ -143,6 +143,15 @@ def test_settings_are_one_number_or_one_for_each_head(name):
         jax.eval_shape(lambda settings=settings: gat(params, GRAPH, settings=settings))
 
 
+def test_the_rate_of_the_features_is_one_number():
+    # Of [F] it would be a rate for each feature, of [H] an error in JAX's words.
+    params = init_layer(jax.random.key(0), LayerConfig(heads=2), 3)
+    for shape in ((3,), (1,), (2,), (8, 1)):
+        settings = LayerSettings(feature_dropout=np.full(shape, 0.5, np.float32))
+        with pytest.raises(ValueError, match="^feature_dropout: expected one number, got shape"):
+            gat(params, GRAPH, settings=settings, key=jax.random.key(1))
+
+
 @given(
     st.floats(allow_nan=True, allow_infinity=True), st.sampled_from([float, np.float64, np.array])
 )
