@@ -148,7 +148,7 @@ def test_the_rate_of_the_features_is_one_number():
     params = init_layer(jax.random.key(0), LayerConfig(heads=2), 3)
     for shape in ((3,), (1,), (2,), (8, 1)):
         settings = LayerSettings(feature_dropout=np.full(shape, 0.5, np.float32))
-        with pytest.raises(ValueError, match="^feature_dropout: expected one number, got shape"):
+        with pytest.raises(ValueError, match=r"^feature_dropout: expected one number, got shape"):
             gat(params, GRAPH, settings=settings, key=jax.random.key(1))
 
 
