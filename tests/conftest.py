@@ -22,18 +22,27 @@ TESTS = Path(__file__).parent
 LONGEST = [
     TESTS / name
     for name in (
+        "bench/layer/test_command.py",  # this one and the next three are long with the slow tests
+        "commands/test_sweep_executors.py",
         "commands/test_reproduce.py",
+        "commands/test_ends.py",
         "kernels/test_attention.py",
+        "symmetry/test_nodes.py",
         "layers/test_layer_layouts.py",
         "layers/test_layers.py",
     )
 ]
 
 
-# Half of the time goes into compiling. By default programs are hardly optimised, which halves that;
-# the slow tests, and all that is run with XLA_FLAGS in the environment (an empty value will do),
-# have the programs of users.
-QUICK_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+# Half of the time goes into compiling. By default programs are hardly optimised, which halves that,
+# and fusions are written out by XLA's older emitters, which halves it again with JAX 0.10 (0.12
+# takes the option and ignores it; a flag that it does not know would end the process). So are those
+# of `pytest -m variants`. The other slow tests, and all that is run with XLA_FLAGS in the
+# environment (an empty value will do), have the programs of users.
+QUICK_FLAGS = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
+)
 
 
 # Dozens of tests run a whole command, which compiles the same programs for a minute: they share
@@ -47,7 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[CACHE] = tempfile.mkdtemp(prefix="gat-jax-compiled-")
         _made_caches.append(os.environ[CACHE])
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
-    if config.option.markexpr.startswith("not slow"):
+    if config.option.markexpr.startswith(("not slow", "variants")):
         os.environ.setdefault("XLA_FLAGS", QUICK_FLAGS)  # read with the first program
     # torch_geometric compiles a class with torch.jit.script as it is imported.
     config.addinivalue_line(
@@ -70,7 +79,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _make_variants_slow(items: list[pytest.Item]) -> None:
-    """Keep as many variants of a test as `few` says, spread evenly over all of its parameters."""
+    """Keep as many variants of a test as `few` says, spread evenly over all of its parameters.
+
+    The others are slow. All of them but one of each test are `variants` too, which CI runs with
+    programs that are hardly optimised.
+    """
     variants: dict[tuple[Path, str, int], list[pytest.Item]] = {}
     for item in items:
         few = item.get_closest_marker("few")
@@ -79,9 +92,11 @@ def _make_variants_slow(items: list[pytest.Item]) -> None:
             variants.setdefault((item.path, item.name.split("[")[0], number), []).append(item)
     for (*_, number), found in variants.items():
         kept = {int((k + 0.5) * len(found) / number) for k in range(number)}
-        for k, item in enumerate(found):
-            if k not in kept:
-                item.add_marker(pytest.mark.slow)
+        slow = [item for k, item in enumerate(found) if k not in kept]
+        for k, item in enumerate(slow):
+            item.add_marker(pytest.mark.slow)
+            if k != len(slow) // 2:  # that one has the program of users
+                item.add_marker(pytest.mark.variants)
 
 
 @pytest.fixture

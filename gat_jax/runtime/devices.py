@@ -2,6 +2,7 @@
 
 import configparser
 import contextlib
+import functools
 import os
 import platform
 import re
@@ -107,7 +108,7 @@ def check_backend() -> None:
       ValueError: names the platform that was asked for, such as one that this machine lacks; or
         flags that XLA does not know.
     """
-    _check_flags()
+    _check_flags(os.environ.get("XLA_FLAGS", ""))
     try:
         jax.local_devices()
     # JAX raises RuntimeError, for some platforms a bare AssertionError.
@@ -119,13 +120,16 @@ def check_backend() -> None:
         ) from error
 
 
-def _check_flags() -> None:
+@functools.cache  # another process is needed, and XLA reads its flags only once in this one
+def _check_flags(flags: str) -> None:
     """Check that XLA knows its flags: one that it does not know ends the process.
+
+    Args:
+      flags: as in the environment, which the process that tries them inherits.
 
     Raises:
       ValueError: says which are meant.
     """
-    flags = os.environ.get("XLA_FLAGS", "")
     if not flags.strip():
         return
     try:

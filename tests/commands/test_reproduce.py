@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import oracle
 import pytest
+from helpers import SMALL_STUDY
 
 from gat_jax.commands import reproduce
 from gat_jax.runtime import store
@@ -255,7 +256,8 @@ def test_the_script_exits_with_2_as_a_process():
 
 def test_the_same_seed_gives_the_same_claims(tmp_path):
     """Two whole processes: no order of threads and no state of a process gets into the numbers."""
-    sizes = ["--num-inits", "20000", "--num-graph-inits", "500", "--num-runs", "200"]
+    # More initialisations and runs than in the small study: they have to be worth several threads.
+    sizes = [*SMALL_STUDY, "--num-inits", "20000", "--num-runs", "200"]
     for name in ("first", "second"):
         argv = [sys.executable, str(SCRIPT), "--out", str(tmp_path / name), *sizes]
         subprocess.run(argv, check=True, capture_output=True)

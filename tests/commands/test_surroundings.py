@@ -7,26 +7,23 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import QUICK, SMALL_STUDY
 from sweep_runs import assert_identical, save_twins
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-SIZES = [
-    *("--num-inits", "512", "--num-graph-inits", "16", "--num-data-inits", "16"),
-    *("--num-runs", "2", "--num-steps", "1000", "--num-article-steps", "1000"),
-]
 # Right-to-left, a space, markup of rich, a glob and a quote: all of a path that tools trip over.
 ODD = "x [red]*ü א'"
 COMMANDS = {
     "sweep": ["sweep.py", "--graph", "g.npz", "--num-inits", "300", "--out", "s.zarr"],
     "plan": ["sweep.py", "--graph", "g.npz", "--dry-run", "--out", "s.zarr"],
     "summarise": ["sweep.py", "summarise", "done.zarr"],
-    "reproduce": ["reproduce.py", *SIZES, "--out", "r"],
+    "reproduce": ["reproduce.py", *SMALL_STUDY, "--out", "r"],
 }
 
 
 def run(name: str, folder: Path, *, python=(), limit: str = "true", **environment: str | None):
     """A command in a folder, with variables set, or with None taken away."""
-    changed = {**os.environ, **environment}
+    changed = {**os.environ, **QUICK, **environment}
     script, *arguments = COMMANDS[name]
     return subprocess.run(
         [

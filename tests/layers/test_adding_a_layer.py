@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import QUICK
 
 ROOT = Path(__file__).parents[2]
 
@@ -175,7 +176,7 @@ def test_a_new_layer_is_one_file_and_three_lines(tmp_path):
     lists.write_text(text)
     done = subprocess.run(
         [sys.executable, "-c", USE, str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        env=os.environ | QUICK | {"PYTHONPATH": str(tmp_path)},
         cwd=tmp_path,
         capture_output=True,
         text=True,

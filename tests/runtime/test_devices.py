@@ -156,6 +156,26 @@ def test_device_of_a_cpu_without_cpuinfo_is_named_by_the_platform(monkeypatch):
         assert devices.device_name() == jax.local_devices()[0].device_kind
 
 
+def test_flags_are_tried_in_another_process_once(monkeypatch):
+    tried = []
+
+    def run(*_, **__):
+        tried.append(os.environ["XLA_FLAGS"])
+        told = b"F parse_flags.cc:1] Unknown flag in XLA_FLAGS: --b" if "--b" in tried else b""
+        return subprocess.CompletedProcess([], len(told), b"", told)
+
+    monkeypatch.setattr(devices.subprocess, "run", run)
+    for flags in ("", "--a", "--a"):
+        monkeypatch.setenv("XLA_FLAGS", flags)
+        devices.check_backend()
+    assert tried == ["--a"]
+    monkeypatch.setenv("XLA_FLAGS", "--b")
+    for _ in range(2):  # what was refused stays refused
+        with pytest.raises(ValueError, match=r"flags that XLA knows, got --b \(Unknown flag .*--b"):
+            devices.check_backend()
+    assert tried == ["--a", "--b", "--b"]
+
+
 def test_cores_are_counted_where_the_system_knows_no_affinity(monkeypatch):
     assert devices.num_cores() >= 1
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)

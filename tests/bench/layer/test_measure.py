@@ -28,7 +28,8 @@ def test_a_wrong_peer_is_named_and_not_timed():
         choose = wrong_system if name == JRAPH else measure.make_system
         return choose(problem, name, setting)
 
-    entries = measure.measure_case(small_problem(), SMALL_SETTINGS, 1, 1e10, make)
+    settings = {name: SMALL_SETTINGS[name] for name in (OURS, JRAPH)}
+    entries = measure.measure_case(small_problem(), settings, 1, 1e10, make)
     wrong = [entry for entry in entries if entry["system"] == JRAPH]
     assert len(wrong) == 2
     for entry in wrong:

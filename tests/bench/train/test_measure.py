@@ -83,6 +83,7 @@ def test_another_learning_rate_is_found_out(tmp_path, monkeypatch):
     monkeypatch.setattr(
         measure, "GAT_PAPER_CORA", dataclasses.replace(GAT_PAPER_CORA, settings=other)
     )
+    monkeypatch.setattr(measure, "LAYOUTS", {"gat_jax": "auto"})
     nothing = cases.Trainer(lambda: None, lambda: np.zeros(3))
     monkeypatch.setattr(pyg, "fastest", lambda *arguments: (nothing, "", {}))
     with pytest.raises(RuntimeError, match="gat_jax: expected losses"):
