@@ -34,7 +34,7 @@ from gat_jax.kernels.tables import (
 )
 from gat_jax.kernels.xla.loops import platform
 from gat_jax.runtime.arrays import check_graph
-from gat_jax.runtime.devices import is_cuda
+from gat_jax.runtime.devices import has_triton
 
 LayoutName = Literal["auto", "segment", "bucketed", "fused"]
 
@@ -280,7 +280,8 @@ def choose(num_edges: int, *, device: str | None = None) -> tuple[LayoutName, st
 
     Args:
       num_edges: of the graph.
-      device: "cpu", "gpu" (of NVIDIA), "rocm" or "tpu"; by default what JAX computes on.
+      device: "cpu", "gpu" (of NVIDIA, from Ampere on), "rocm" (any other GPU) or "tpu"; by default
+        what JAX computes on.
     """
     device = _default_device() if device is None else device
     if num_edges == 0:
@@ -303,7 +304,7 @@ def choose_tables(device: str | None = None) -> tuple[LayoutName, str]:
 
 def _default_device() -> str:
     device = platform()
-    if device == "gpu" and not is_cuda(jax.local_devices()[0]):
+    if device == "gpu" and not has_triton(jax.local_devices()[0]):
         return "rocm"
     return device
 

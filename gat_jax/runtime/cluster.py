@@ -221,6 +221,7 @@ class Cluster:
         self._on_message = on_message
         self._tasks: dict[int, Any] = {}  # those under way, by number, and below what becomes of it
         self._futures: dict[int, Any] = {}
+        self._errors: list[Exception] = []  # to be raised when nothing finished is left
         self._name = uuid.uuid4().hex  # no other sweep has tasks of these names
         self._looked, self._num_threads = float("-inf"), -1  # not yet
 
@@ -265,15 +266,22 @@ class Cluster:
         import distributed
 
         self._look()
-        futures = list(self._futures.values())
+        futures = [] if self._errors else list(self._futures.values())
         try:
             with self._client.as_current(), contextlib.suppress(TimeoutError):
                 distributed.wait(futures, timeout=seconds, return_when="FIRST_COMPLETED")
         except CancelledError as error:
             raise self._lost() from error
         self._check_connection()
-        done = [number for number, future in self._futures.items() if future.done()]
-        return [(number, self._result(number)) for number in done]
+        found = []
+        for number in [number for number, future in self._futures.items() if future.done()]:
+            try:
+                found.append((number, self._result(number)))
+            except (ValueError, TaskError, WorkersLostError) as error:
+                self._errors.append(error)
+        if self._errors and not found:
+            raise self._errors.pop(0)
+        return found
 
     def descriptions(self, should_stop: ShouldStop) -> dict[str, Mapping[str, str]]:
         """Ask the workers what they are, and wait for the first one if there is none.

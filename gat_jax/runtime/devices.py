@@ -187,9 +187,11 @@ def package_version(name: str) -> str:
     return version or UNKNOWN  # metadata without the field gives None
 
 
-def is_cuda(device: Any) -> bool:
-    """Whether a device is a GPU of NVIDIA: kernels for Triton run there."""
-    return device.platform == "gpu" and "cuda" in device.client.platform_version.lower()
+def has_triton(device: Any) -> bool:
+    """Whether kernels for Triton run on a device: on GPUs of NVIDIA from Ampere on (A100)."""
+    if device.platform != "gpu" or "cuda" not in device.client.platform_version.lower():
+        return False
+    return float(device.compute_capability) >= 8.0
 
 
 def device_name() -> str:

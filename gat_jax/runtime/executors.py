@@ -14,6 +14,7 @@ The last two are *remote*: what they share is here (`hand_out`), and what their 
 `worker`. A remote executor takes tasks only as fast as it can have them under way.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -88,6 +89,9 @@ class Remote(Protocol):
     def finished(self, seconds: float) -> list[tuple[int, Any]]:
         """Return numbers and results of tasks, waiting for the first one at most so long.
 
+        What is finished when a task fails comes with this call or later ones: an error is raised
+        by a call that returns nothing, and does not end what the others compute.
+
         Raises:
           ValueError: if a task says that what it is given cannot be used.
           TaskError: if a task cannot be computed.
@@ -120,5 +124,20 @@ def hand_out(
                 remote.submit(number, task)
         if not under_way or time.monotonic() > deadline:
             return
-        for number, result in remote.finished(POLL):
+        try:
+            found = remote.finished(POLL)
+        except (ValueError, TaskError):
+            for number, result in _finished_beside(remote):
+                yield under_way.pop(number), result
+            raise
+        for number, result in found:
             yield under_way.pop(number), result
+
+
+def _finished_beside(remote: Remote) -> Iterator[tuple[int, Any]]:
+    """Yield what is finished already when a task has failed: it is not lost to the failure."""
+    # The first error is the one that is told.
+    with contextlib.suppress(WorkersLostError):
+        for _ in range(remote.capacity()):  # no more can be there
+            with contextlib.suppress(ValueError, TaskError):
+                yield from remote.finished(0.0)

@@ -3,7 +3,8 @@
 A device adds up a `Tally` for each tile; the host adds those of many tiles and decodes the sum into
 `Counts`, whose fields have names. `COUNT_FIELDS` says of each what it is made of, for those who
 store it. To add a measured quantity: a field of `Counts` with its entry in `COUNT_FIELDS`, its part
-of `tally` and `decode`, and (of the sweeps) a line of `sweeps/summary`.
+of `tally` and `decode`, its part of the kernel for GPUs (`fused_tile`), and (of the sweeps) a line
+of `sweeps/summary`.
 """
 
 import functools
@@ -210,7 +211,8 @@ def tally(facts: PairFacts, is_counted: Bool[Array, " inits"], shape: Shape) -> 
         bins["entropy_histogram"] = Bins(entropy_bin(facts.deficit), NUM_ENTROPY_BINS)
         bins["gap_histogram"] = Bins(gap_bin(gap, log_gap), NUM_GAP_BINS)
         counted_deficit = jnp.where(is_counted[None, None], facts.deficit, 0.0)
-        counted_gap = jnp.where(is_counted[None] & (gap > 0), log_gap, 0.0)
+        # A gap that is no number is counted, so that the sum shows it.
+        counted_gap = jnp.where(is_counted[None] & (gap != 0), log_gap, 0.0)
         sums = {
             "deficit_sum": add_up_inits(counted_deficit),
             "deficit_squares": add_up_inits(counted_deficit**2),

@@ -335,7 +335,7 @@ def _tally(tallied: _Tallied, facts: _Facts, is_counted: Array, shape: Shape) ->
         add_flag("uniform_attention", uniform[i] & uniform[k])
         log_gap = jnp.log10(gap)
         add_bin("gap_histogram", counts.gap_bin(gap, log_gap))
-        counted = jnp.where(gap > 0, log_gap, 0.0)
+        counted = jnp.where(gap == 0, 0.0, log_gap)
         add("log_gap_sum", counted)
         add("log_gap_squares", counted**2)
     return _Tallied(words, sums)

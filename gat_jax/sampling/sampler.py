@@ -20,7 +20,7 @@ from gat_jax import graphs
 from gat_jax.graphs import TwinClasses, TwinPairs
 from gat_jax.layers import SCHEMES, assemble, check_drawable, draw_scales, num_draws
 from gat_jax.runtime import engine
-from gat_jax.runtime.devices import Devices, default_devices, is_cuda
+from gat_jax.runtime.devices import Devices, default_devices, has_triton
 from gat_jax.sampling import fused_tile
 from gat_jax.sampling.cells import BATCHES_PER_TILE, DRAWN_FEATURES, Cell, Shape, batch_size
 from gat_jax.sampling.counts import (
@@ -65,7 +65,7 @@ class PreparedCell(NamedTuple):
 
     def work_on(self, devices: Devices) -> engine.Work:
         """Return what the engine runs on devices of one kind: a function over `Tile`s."""
-        is_fused = is_cuda(devices[0]) and fused_tile.is_fusable(self.shape)
+        is_fused = has_triton(devices[0]) and fused_tile.is_fusable(self.shape)
         function = fused_tile.run_tile if is_fused else run_tile
         return engine.Work(function, self.shape, self.inputs, Tile(np.uint32(0), np.int32(0)))
 

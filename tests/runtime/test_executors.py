@@ -79,6 +79,27 @@ def test_hand_out_does_not_wait_for_ever_for_what_is_under_way(monkeypatch):
     assert len(workers.tasks) == 2
 
 
+def test_what_is_finished_beside_a_failure_is_not_lost():
+    class Failing(Workers):
+        """Fails at its second task, when the third and the fourth are finished as well."""
+
+        def __init__(self):
+            super().__init__(4)
+            self.events = [[(0, "a")], executors.TaskError("b: failed"), [(2, "c")], [(3, "d")]]
+            self.events.insert(3, ValueError("e: refused"))
+
+        def finished(self, seconds):
+            event = self.events.pop(0) if self.events else []
+            if isinstance(event, Exception):
+                raise event
+            return event
+
+    results = hand_out(Failing(), ["abcd"], lambda: False)
+    assert [next(results) for _ in range(3)] == [("a", "a"), ("c", "c"), ("d", "d")]
+    with pytest.raises(executors.TaskError, match=r"^b: failed$"):
+        next(results)
+
+
 def test_this_process_computes_each_group_as_one_stream():
     groups = []
 

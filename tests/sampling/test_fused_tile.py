@@ -36,6 +36,7 @@ CASES = {
     "heads": Cell("g", LayerConfig(heads=2, initializer="dgl")),
     "gatv2": Cell("g", LayerConfig(layer="gatv2", heads=2, initializer="pyg")),
     "gcn": Cell("g", LayerConfig(layer="gcn")),
+    "averaged": Cell("g", LayerConfig(concat=False), slope=1.0),
     "drawn features": Cell("g", LayerConfig(initializer="glorot_normal"), "uniform01", slope=-0.3),
     "W = I": Cell("g", LayerConfig(initializer="gaussian"), "normal"),
 }
@@ -59,7 +60,9 @@ def tallies(cell, tile):
 
 
 @pytest.mark.few(1)
-@pytest.mark.parametrize("name", ["gat", "heads", "gatv2", "drawn features", "W = I", "gcn"])
+@pytest.mark.parametrize(
+    "name", ["gat", "heads", "gatv2", "drawn features", "W = I", "gcn", "averaged"]
+)
 def test_counts_are_those_of_xla(name):
     cell = prepared(name)
     # Not all of the last batches count.
@@ -71,10 +74,10 @@ def test_counts_are_those_of_xla(name):
         if one.dtype == jnp.int32:
             assert np.sum(one) == np.sum(other) or one.ndim == 0
             # A few lie within rounding of a border.
-            share = 0.1 if field in OF_ROUNDING else 2e-3
+            share = 0.2 if field in OF_ROUNDING else 2e-3
             assert np.sum(np.abs(one - other)) <= 1 + share * np.sum(other), field
         else:
-            rtol = 0.1 if field in OF_ROUNDING else 1e-3
+            rtol = 0.2 if field in OF_ROUNDING else 1e-3
             np.testing.assert_allclose(one, other, rtol=rtol, err_msg=field)
     assert np.sum(found.head_causes) == len(cell.shape.layout.pairs) * found.head_causes.shape[
         0
@@ -135,10 +138,31 @@ def test_what_has_a_kernel():
     assert not fused_tile.is_fusable(cell.shape)
 
 
+def test_everything_is_counted():
+    """A new field of a tally would stay 0 on GPUs."""
+    for only_signs in (False, True):
+        cell = prepared("gat", only_signs=only_signs)
+        plan = fused_tile._Plan.of(cell.shape)
+        tile = Tile(np.uint32(0), np.int32(2048))
+        run = jax.jit(sampler.run_tile, static_argnums=0)
+        tally = run(cell.shape, cell.inputs, tile)[0]
+        counted = {
+            name
+            for name, x in tally._asdict().items()
+            if x is not None and (np.any(x) or not only_signs)
+        }
+        assert {*plan.counts, *plan.sums} >= counted
+
+
 def test_gpus_of_nvidia_run_it():
     cell = prepared("gat")
     assert cell.work_on(default_devices()).function is sampler.run_tile
-    for version, function in (("cuda 13000", fused_tile.run_tile), ("rocm 7", sampler.run_tile)):
+    for version, capability, function in (
+        ("cuda 13000", "9.0", fused_tile.run_tile),
+        ("cuda 13000", "8.0", fused_tile.run_tile),
+        ("cuda 12090", "7.5", sampler.run_tile),  # a T4, for which Triton has no programs
+        ("rocm 7", "gfx942", sampler.run_tile),
+    ):
         client = types.SimpleNamespace(platform_version=version)
-        gpu = types.SimpleNamespace(platform="gpu", client=client)
+        gpu = types.SimpleNamespace(platform="gpu", client=client, compute_capability=capability)
         assert cell.work_on((gpu,)).function is function
