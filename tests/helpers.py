@@ -16,9 +16,6 @@ from gat_jax import graphs
 from gat_jax.layers import GATParams, GATv2Params, LayerConfig, LayerParams, LayerShape, init_layer
 
 SLOPES = (-0.5, 0.0, 0.2, 1.0, 2.0)
-# The environment of processes of which anything but their programs is tested: JAX then hardly
-# optimises them, and they compile in a third of the time.
-QUICK = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 # One small study for all that run the main job as a process: they share its compiled programs.
 SMALL_STUDY = [
     *("--num-inits", "512", "--num-graph-inits", "16", "--num-data-inits", "16"),

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import QUICK, SMALL_STUDY, signals_of_the_foreground
+from helpers import SMALL_STUDY, signals_of_the_foreground
 from sweep_runs import assert_identical, save_twins
 
 from gat_jax.runtime import cli
@@ -27,13 +27,12 @@ COMMANDS = {
 LINES = {signal.SIGINT: "error: interrupted", signal.SIGTERM: "error: terminated"}
 
 
-def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen:
+def start(folder: Path, *arguments: str) -> subprocess.Popen:
     """A script in a folder, as in a shell's foreground."""
     with signals_of_the_foreground():
         return subprocess.Popen(
             [sys.executable, SCRIPTS / arguments[0], *arguments[1:]],
             cwd=folder,
-            env=os.environ | QUICK | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -116,7 +115,7 @@ def test_a_sweep_that_compiles_for_a_minute_ends_in_time(tmp_path, number):
     """Of twins with 60 neighbours each; XLA does not look at signals."""
     save_twins(tmp_path / "hubs.npz", twins=60)
     options = ["--graph", "hubs.npz", "--layer", "gatv2", "--out", "s.zarr"]
-    process = start(tmp_path, "sweep.py", *options, JAX_DISABLE_MOST_OPTIMIZATIONS="0")
+    process = start(tmp_path, "sweep.py", *options)
     time.sleep(12)
     assert process.poll() is None
     assert_ended_well(process, number, tmp_path)

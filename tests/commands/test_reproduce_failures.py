@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import QUICK, SMALL_STUDY, write_graph
+from helpers import SMALL_STUDY, write_graph
 from studies.test_figures import make_dataset
 
 from gat_jax.commands import reproduce
@@ -213,7 +213,7 @@ def test_a_checkout_without_metadata_and_cache_and_with_a_broken_figure(tmp_path
     (tmp_path / "file").touch()
     program = BROKEN.format(root=str(ROOT), script=str(ROOT / "scripts" / "reproduce.py"))
     argv = [sys.executable, "-c", program, "--out", str(out), *SMALL_STUDY]
-    environment = {name: x for name, x in (os.environ | QUICK).items() if name != "HOME"}
+    environment = {name: value for name, value in os.environ.items() if name != "HOME"}
     environment["MPLCONFIGDIR"] = str(tmp_path / "file" / "below")
     done = subprocess.run(
         argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import QUICK, SMALL_STUDY
+from helpers import SMALL_STUDY
 from sweep_runs import assert_identical, save_twins
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -23,7 +23,7 @@ COMMANDS = {
 
 def run(name: str, folder: Path, *, python=(), limit: str = "true", **environment: str | None):
     """A command in a folder, with variables set, or with None taken away."""
-    changed = {**os.environ, **QUICK, **environment}
+    changed = {**os.environ, **environment}
     script, *arguments = COMMANDS[name]
     return subprocess.run(
         [
