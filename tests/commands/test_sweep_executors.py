@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import distributed
 import jax
 import pytest
 from helpers import signals_of_the_foreground
@@ -265,7 +266,8 @@ def test_a_worker_that_is_something_else_is_refused(tmp_path, site, message, is_
             wait_for_blocks(process, path, 2)
         stack.enter_context(worker(address, PYTHONPATH=str(tmp_path / "site")))
         if process is None:
-            time.sleep(3)  # until both are there
+            with distributed.Client(address) as client:
+                client.wait_for_workers(2)
             process = start(mark, *LONG, "--scheduler", address, "--out", path)
         code, _, err = finish(process)
     assert code == 2
