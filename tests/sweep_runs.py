@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from helpers import signals_of_the_foreground
 
 from gat_jax.commands import sweep
 from gat_jax.runtime import blocks
@@ -54,7 +55,9 @@ def start(*arguments, limit="true") -> subprocess.Popen:
     """The script in another process, after a command of the shell."""
     command = ["bash", "-c", f'{limit}; exec "$0" "$@"', sys.executable, SCRIPT]
     command += map(str, arguments)
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    with signals_of_the_foreground():
+        return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:
