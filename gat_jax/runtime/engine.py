@@ -17,13 +17,14 @@ This rests on the same kind of device and the same versions of JAX and XLA: the 
 of another machine may round otherwise.
 
     work = Work(function, static, inputs, example=tile_0)
-    for tile, values in run_tiles(work, tiles, devices=default_devices()):
+    for tiles_of_call, values in run_tiles(work, tiles, devices=default_devices()):
         ...
 """
 
 import collections
 import functools
 import itertools
+import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -52,13 +53,6 @@ class Work(NamedTuple):
     example: Any
     """the arguments of one tile, a pytree of NumPy scalars or arrays; those of all other tiles
     have the same structure and shapes, and are converted to the same dtypes"""
-
-
-class Result(NamedTuple):
-    """What came back of one tile."""
-
-    tile: Any  # its arguments, as they were given
-    values: Any  # the function's pytree, of NumPy arrays on the host
 
 
 class Results(NamedTuple):
@@ -189,8 +183,11 @@ def run_tiles(
     devices: Devices,
     tiles_at_once: int = 1,
     calls_under_way: int = MAX_CALLS_UNDER_WAY,
-) -> Iterator[Result]:
-    """Compute tiles, and yield their results in the order given.
+) -> Iterator[Results]:
+    """Compute tiles, and yield their results in the order given, those of one call together.
+
+    To look at each of thousands of tiles a second takes the host longer than an accelerator takes
+    to compute them.
 
     Args:
       work: the function and what its tiles share.
@@ -202,25 +199,6 @@ def run_tiles(
 
     Raises:
       ValueError: if no call may be under way.
-    """
-    options = {"tiles_at_once": tiles_at_once, "calls_under_way": calls_under_way}
-    for group, values in run_calls(work, tiles, devices=devices, **options):
-        for k, tile in enumerate(group):
-            yield Result(tile, jax.tree.map(lambda x, k=k: x[k], values))
-
-
-def run_calls(
-    work: Work,
-    tiles: Iterable[Any],
-    *,
-    devices: Devices,
-    tiles_at_once: int = 1,
-    calls_under_way: int = MAX_CALLS_UNDER_WAY,
-) -> Iterator[Results]:
-    """Do what `run_tiles` does, and yield together what was computed in one call.
-
-    To look at each of thousands of tiles a second takes the host longer than an accelerator takes
-    to compute them. Arguments and errors as of `run_tiles`.
     """
     if calls_under_way < 1:
         raise ValueError(f"calls_under_way: expected at least 1, got {calls_under_way}")
@@ -237,23 +215,14 @@ def run_calls(
             return
         group, values = under_way.popleft()
         values = jax.device_get(values)  # waits for the devices
-        are_computed = slice(len(group))
-        yield Results(group, jax.tree.map(lambda x, i=are_computed: x[i], values))
+        yield Results(group, jax.tree.map(operator.itemgetter(slice(len(group))), values))
 
 
-def add_up(results: Iterable[Any]) -> Any:
-    """Add pytrees of one structure in the order given, integers as int64, all else as float64.
+def add_up(calls: Iterable[Any]) -> Any:
+    """Add pytrees of arrays [K, ...] along K, one entry after the other, in the order given.
 
-    The order is part of the result: float64 sums of other orders differ in their last bits.
-
-    Raises:
-      ValueError: if there is nothing to add.
-    """
-    return add_up_calls(jax.tree.map(lambda x: np.asarray(x)[None], tree) for tree in results)
-
-
-def add_up_calls(calls: Iterable[Any]) -> Any:
-    """Add the entries of pytrees of arrays [K, ...] along K, one by one, as `add_up` adds.
+    Integers are added as int64, all else as float64. The order is part of the result: float64 sums
+    of other orders differ in their last bits. How entries are divided into calls is not.
 
     Raises:
       ValueError: if there is nothing to add.

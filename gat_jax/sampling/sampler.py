@@ -7,6 +7,7 @@ whichever process computes it and when.
 
 import dataclasses
 import math
+import operator
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -79,12 +80,12 @@ class MeasuredTiles(NamedTuple):
 
     def split(self, number: int) -> tuple["MeasuredTiles", "MeasuredTiles"]:
         """Return the first tiles, so many, and the others."""
-        parts = [slice(number), slice(number, None)]
-        first, others = (jax.tree.map(lambda x, p=p: x[p], tuple(self[1:])) for p in parts)
-        return (
-            MeasuredTiles(self.num_inits[:number], *first),
-            MeasuredTiles(self.num_inits[number:], *others),
-        )
+
+        def part(tiles: slice) -> MeasuredTiles:
+            arrays = jax.tree.map(operator.itemgetter(tiles), (self.tally, self.values))
+            return MeasuredTiles(self.num_inits[tiles], *arrays)
+
+        return part(slice(number)), part(slice(number, None))
 
     def kept(self) -> InitValues | None:
         """Return the values of all initialisations that were counted, one tile after the other."""
@@ -237,7 +238,7 @@ def measure_tiles(
       tiles_at_once: as in `engine.run_tiles`; see `memory.tiles_at_once`.
       calls_under_way: as in `engine.run_tiles`.
     """
-    results = engine.run_calls(
+    results = engine.run_tiles(
         prepared.work_on(devices),
         tiles,
         devices=devices,
@@ -277,4 +278,4 @@ def sample(
     devices = default_devices()[:1]
     most = tiles_at_once(devices[0].platform, memory_limit(None))
     results = measure_tiles(prepared, tiles, devices=devices, tiles_at_once=min(most, len(tiles)))
-    return decode(engine.add_up_calls(x.tally for x in results), num_inits)
+    return decode(engine.add_up(x.tally for x in results), num_inits)

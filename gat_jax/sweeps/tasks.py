@@ -143,7 +143,7 @@ def _record(task: BlockTask, measured: list[MeasuredTiles]) -> Record:
       ValueError: if numbers overflow float32.
     """
     entry = task.entry
-    tally = engine.add_up_calls(tiles.tally for tiles in measured)
+    tally = engine.add_up(tiles.tally for tiles in measured)
     counts = decode(tally, entry.inits_of(task.block))
     if not all(np.isfinite(getattr(counts, name)) for name in sampling.SUMS):
         raise ValueError(

@@ -64,9 +64,8 @@ def tallies(cell, tile):
     "name", ["gat", "heads", "gatv2", "drawn features", "W = I", "gcn", "averaged"]
 )
 def test_counts_are_those_of_xla(name):
-    cell = prepared(name)
-    # Not all of the last batches count.
-    found, expected = tallies(cell, Tile(np.uint32(5), np.int32(6 * 256 + 100)))
+    cell, num_inits = prepared(name), 6 * 256 + 100  # not all of the last batches count
+    found, expected = tallies(cell, Tile(np.uint32(5), np.int32(num_inits)))
     assert found.collided_pairs is None
     for field, one, other in zip(found._fields, found, expected, strict=True):
         if field == "collided_pairs":
@@ -79,9 +78,8 @@ def test_counts_are_those_of_xla(name):
         else:
             rtol = 0.2 if field in OF_ROUNDING else 1e-3
             np.testing.assert_allclose(one, other, rtol=rtol, err_msg=field)
-    assert np.sum(found.head_causes) == len(cell.shape.layout.pairs) * found.head_causes.shape[
-        0
-    ] * (6 * 256 + 100)
+    num_heads = len(found.head_causes)
+    assert np.sum(found.head_causes) == len(cell.shape.layout.pairs) * num_heads * num_inits
 
 
 @pytest.mark.few(1)

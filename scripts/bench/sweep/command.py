@@ -27,11 +27,13 @@ from gat_jax.graphs import karate_club, les_miserables, random_graph, twins
 from gat_jax.layers import LayerConfig
 from gat_jax.runtime import cli, store
 from gat_jax.runtime.devices import default_devices, jit_tiles, provenance, use_cores
-from gat_jax.runtime.engine import add_up_calls
+from gat_jax.runtime.engine import add_up
 from gat_jax.sampling import Cell, Counts
 from gat_jax.studies import tutorial_init
 
 SCRIPTS = Path(__file__).parents[2]
+FEWEST_CHECKED = 4000  # initialisations that a peer samples to be compared
+TUTORIAL = "tutorial graph, everything measured"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,10 +74,6 @@ def cases() -> list[Case]:
         pairs = twins.twin_pairs(twins.twin_classes(graph))
         found.append(Case(f"{name}, {heads} x 8, everything measured", graph, pairs, layer))
     return found
-
-
-FEWEST_CHECKED = 4000  # initialisations that a peer samples to be compared
-TUTORIAL = "tutorial graph, everything measured"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -165,7 +163,7 @@ def _engine_sampler(case: Case) -> Sampler:
         tiles = sampling.split_into_tiles(0, num_inits, task.shape)
         at_once = tiles_at_once(devices)
         results = sampling.measure_tiles(task, tiles, devices=devices, tiles_at_once=at_once)
-        return sampling.decode(add_up_calls(x.tally for x in results), num_inits)
+        return sampling.decode(add_up(x.tally for x in results), num_inits)
 
     def check() -> tuple[float, float]:
         found = counts(1)
