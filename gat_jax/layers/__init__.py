@@ -1,5 +1,7 @@
 """Graph attention layers and networks of them, as pure functions.
 
+The parameters of each kind are defined in its own `*_layer` module; `config` lists the kinds.
+
 The same as Flax modules: `gat_jax.layers.flax_linen` and `gat_jax.layers.flax_nnx`, imported as
 modules, so that `flax_nnx.GAT` says what it is.
 """

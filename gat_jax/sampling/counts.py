@@ -4,7 +4,7 @@ A device adds up a `Tally` for each tile; the host adds those of many tiles and 
 `Counts`, whose fields have names. `COUNT_FIELDS` says of each what it is made of, for those who
 store it. To add a measured quantity: a field of `Counts` with its entry in `COUNT_FIELDS`, its part
 of `tally` and `decode`, its part of the kernel for GPUs (`fused_tile`), and (of the sweeps) a line
-of `sweeps/summary`.
+of `sweeps/summary` and a new `SCHEMA` in `sweeps/records`.
 """
 
 import functools
