@@ -28,6 +28,8 @@ def write_cora(folder, num_nodes=30):
         labels=(ring % 3).astype(np.int32),
         labelled=np.ones(num_nodes, bool),
         train_idx=np.arange(9, dtype=np.int32),
+        val_idx=np.arange(9, 12, dtype=np.int32),
+        test_idx=np.arange(12, 15, dtype=np.int32),
         senders=senders,
         receivers=receivers,
     )

@@ -18,6 +18,7 @@ from gat_jax.graphs.datasets import (
 from gat_jax.graphs.files import NodeTask
 from gat_jax.graphs.interop import from_adjacency, from_edge_index, from_networkx
 from gat_jax.graphs.padding import pad, padding_masks
+from gat_jax.graphs.splits import Splits, check_splits, splits_from_ids
 from gat_jax.graphs.transforms import (
     add_self_loops,
     standardise,
@@ -41,10 +42,12 @@ __all__ = [
     "GRAPH_NAMES",
     "NodeTask",
     "OutputClasses",
+    "Splits",
     "TwinClasses",
     "TwinCounts",
     "TwinPairs",
     "add_self_loops",
+    "check_splits",
     "count_twins",
     "equal_rows",
     "from_adjacency",
@@ -63,6 +66,7 @@ __all__ = [
     "pad",
     "padding_masks",
     "random_graph",
+    "splits_from_ids",
     "standardise",
     "structural_features",
     "tutorial_graph",

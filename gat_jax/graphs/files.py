@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gat_jax.graphs import archives, build
+from gat_jax.graphs.splits import Splits, check_splits, splits_from_ids
 from gat_jax.runtime.arrays import (
     check_integers,
     check_range,
@@ -22,6 +23,8 @@ ARRAYS = (
     *("feat_indptr", "feat_indices", "feat_data", "feat_shape"),
     *("labels", "labelled"),
 )
+MASKS = ("train_masks", "val_masks", "test_masks")
+IDS = ("train_idx", "val_idx", "test_idx")
 MAX_CLASSES = 2**16  # or as many as there are nodes: a class id beyond is no class id
 
 
@@ -31,6 +34,7 @@ class NodeTask(NamedTuple):
     name: str
     graph: jraph.GraphsTuple
     labels: Int[np.ndarray, " nodes"] | None  # class ids, -1 = unlabelled; None: there are none
+    splits: Splits | None = None  # which nodes are for training and for what else, if that is known
 
 
 def read_npz(path: Path) -> NodeTask:
@@ -39,7 +43,10 @@ def read_npz(path: Path) -> NodeTask:
     Args:
       path: file with `senders` and `receivers` [E] (both directions),
         `feat_indptr`, `feat_indices`, `feat_data`, `feat_shape` (features as CSR), `labels` [N]
-        and `labelled` [N]; `num_nodes`, where it is there, has to agree. No pickle is read.
+        and `labelled` [N]; `num_nodes`, where it is there, has to agree. Splits, where there are
+        some, are `train_masks`, `val_masks` and `test_masks` [S, N], or one of them is the ids
+        `train_idx`, `val_idx` and `test_idx`, which are not looked at beside masks. No pickle is
+        read.
 
     Returns:
       The task, whose name is the file's stem.
@@ -51,15 +58,16 @@ def read_npz(path: Path) -> NodeTask:
         path.name.encode()
     except UnicodeEncodeError as error:  # results could not be written under this name
         raise ValueError(f"graph: expected a name in UTF-8, got {path.name!a}") from error
-    arrays = archives.read_arrays(path, ARRAYS, optional=["num_nodes"])
+    arrays = archives.read_arrays(path, ARRAYS, optional=["num_nodes", *MASKS, *IDS])
     try:
         nodes = _features(arrays)
         _check_num_nodes(arrays, len(nodes))
         graph = build.from_edges(arrays["senders"], arrays["receivers"], nodes=nodes)
         labels = _labels(arrays["labels"], arrays["labelled"], len(nodes))
+        splits = _splits(arrays, labels)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return NodeTask(path.stem, graph, labels)
+    return NodeTask(path.stem, graph, labels, splits)
 
 
 def _check_num_nodes(arrays: dict[str, np.ndarray], num_nodes: int) -> None:
@@ -139,3 +147,15 @@ def _labels(labels: np.ndarray, labelled: np.ndarray, num_nodes: int) -> Int[np.
     classes = check_whole_numbers("labels", known)
     check_range("labels", classes, max(num_nodes, MAX_CLASSES), "class ids")
     return np.where(is_labelled == 1, classes, -1).astype(np.int32)
+
+
+def _splits(arrays: dict[str, np.ndarray], labels: Int[np.ndarray, " nodes"]) -> Splits | None:
+    """Return the splits as masks or, where there are none, as ids; None where nothing is there."""
+    for fields, read in ((MASKS, check_splits), (IDS, splits_from_ids)):
+        there = [field for field in fields if field in arrays]
+        if there:
+            missing = next((field for field in fields if field not in arrays), None)
+            if missing is not None:
+                raise ValueError(f"{missing}: expected it beside {there[0]}, got no such array")
+            return read([arrays[field] for field in fields], labels, fields=fields)
+    return None

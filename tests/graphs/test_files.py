@@ -19,7 +19,12 @@ ARRAYS = {
     "labelled": np.array([True, True, False]),
 }
 FLOATING = {"feat_data", "labels", "labelled"}  # arrays that may hold whole numbers as floats
+PARTS = {"train": 0, "val": 1, "test": 2}
 NEGATIVE = {"feat_data"}
+ALL = {"labelled": [True] * 3}  # a split needs a label for each of its nodes
+MASK = [[True, False, False]]
+MASKS = ALL | {"train_masks": MASK, "val_masks": [[0, 1, 0]], "test_masks": [[0.0, 0.0, 1.0]]}
+IDS = ALL | {"train_idx": [0], "val_idx": [1], "test_idx": [2]}
 
 
 def read(folder, **changes):
@@ -46,6 +51,22 @@ def test_read_npz_reads_features_labels_and_edges(tmp_path):
     np.testing.assert_array_equal(task.graph.senders, [1, 0, 2, 1])
     assert task.graph.nodes.dtype == np.float32
     assert task.labels.dtype == np.int32
+
+
+def test_read_npz_reads_splits(tmp_path):
+    labelled = np.array([True] * 3)
+    eye = np.eye(3, dtype=bool)
+    masks = {f"{part}_masks": np.stack([eye[k], eye[k - 1]]) for part, k in PARTS.items()}
+    ids = {f"{part}_idx": np.array([k], np.uint8) for part, k in PARTS.items()}
+    assert read(tmp_path).splits is None
+    for found, num_splits in (
+        (read(tmp_path, labelled=labelled, **masks).splits, 2),
+        (read(tmp_path, labelled=labelled, **ids).splits, 1),
+        (read(tmp_path, labelled=labelled, **masks, **ids).splits, 2),
+    ):
+        assert [x.dtype for x in found] == [bool] * 3
+        for mask, expected in zip(found, masks.values(), strict=True):
+            np.testing.assert_array_equal(mask, expected[:num_splits])
 
 
 # --- every array x everything it may be -----------------------------------------------------------
@@ -178,6 +199,32 @@ def test_a_missing_array_is_named(tmp_path, name):
         ({"num_nodes": [3, 3]}, r"num_nodes: expected 3 as in feat_shape, got \[3, 3\]"),
         ({"num_nodes": np.nan}, "num_nodes: expected whole numbers, got nan"),
         ({"num_nodes": "three"}, "num_nodes: expected whole numbers, got dtype <U5"),
+        ({"train_masks": MASK}, r"val_masks: expected it beside train_masks, got no such array"),
+        ({"test_idx": [0]}, r"train_idx: expected it beside test_idx, got no such array"),
+        (MASKS | {"val_masks": None}, "val_masks: expected it beside train_masks, got no such"),
+        (MASKS | {"val_masks": [True]}, r"val_masks: expected shape \[splits, 3\], got \[1\]"),
+        (MASKS | {"val_masks": [[True]]}, r"expected shape \[splits, 3\], got \[1, 1\]"),
+        (MASKS | {"val_masks": np.zeros((0, 3), bool)}, r"\[splits, 3\], got \[0, 3\]"),
+        (MASKS | {"val_masks": [[0, 1, 0]] * 2}, "val_masks: expected 1 splits as in train_masks"),
+        (MASKS | {"val_masks": [[0.0, 2.0, 0.0]]}, "val_masks: expected true or false, got 2"),
+        (MASKS | {"val_masks": [[0, -1, 0]]}, "val_masks: expected true or false, got -1"),
+        (MASKS | {"val_masks": [[0, np.nan, 0]]}, "val_masks: expected whole numbers, got nan at"),
+        (MASKS | {"val_masks": [["a", "b", "c"]]}, "val_masks: expected whole numbers, got dtype"),
+        (MASKS | {"val_masks": [[False] * 3]}, "val_masks: expected nodes in every split, got"),
+        (MASKS | {"val_masks": [[1, 0, 0]]}, "val_masks: expected no node of train_masks, got n"),
+        (MASKS | {"labelled": [1, 1, 0]}, "test_masks: expected nodes with a label, got node 2 in"),
+        (MASKS | {"train_idx": "anything"}, None),
+        (MASKS, None),
+        (IDS, None),
+        (IDS | {"val_idx": [9]}, r"val_idx: expected ids in \[0, 3\), got 9"),
+        (IDS | {"val_idx": [-1]}, r"val_idx: expected ids in \[0, 3\), got -1"),
+        (IDS | {"val_idx": [1.0]}, "val_idx: expected an integer dtype, got float64"),
+        (IDS | {"val_idx": [True]}, "val_idx: expected an integer dtype, got bool"),
+        (IDS | {"val_idx": 1}, r"val_idx: expected a vector of node ids, got shape \(\)"),
+        (IDS | {"val_idx": [[1]]}, r"val_idx: expected a vector of node ids, got shape \(1, 1\)"),
+        (IDS | {"val_idx": [1, 1]}, "val_idx: expected every node once, got 1 several times"),
+        (IDS | {"val_idx": []}, "val_idx: expected nodes in every split, got none in split 0"),
+        (IDS | {"val_idx": [0]}, "val_idx: expected no node of train_idx, got node 0 in split 0"),
         ({"notes": np.array({"any": "thing"}, object)}, None),
     ],
 )
