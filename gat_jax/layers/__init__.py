@@ -13,8 +13,10 @@ from gat_jax.layers.base import (
     LayerKind,
     LayerSettings,
     LayerShape,
+    LayerTrace,
     NormalizationName,
 )
+from gat_jax.layers.blocks import BlocksConfig, BlocksParams, blocks_config
 from gat_jax.layers.checks import (
     check_by_head,
     check_edge_mask,
@@ -42,17 +44,27 @@ from gat_jax.layers.initializers import (
     num_draws,
 )
 from gat_jax.layers.networks import (
+    NetworkConfig,
+    NetworkParams,
     apply_layer,
     apply_network,
     check_configs,
-    gat_configs,
+    check_network_params,
     init_network,
+    layer_configs,
+    layer_params,
+    num_outputs_of,
+    trace_network,
 )
+from gat_jax.layers.norms import NodeMask, NormName, check_node_mask
+from gat_jax.layers.plain import PlainConfig, PlainParams, gat_configs
 
 __all__ = [
     "LAYERS",
     "SCHEMES",
     "AttentionInfo",
+    "BlocksConfig",
+    "BlocksParams",
     "EdgeMask",
     "EdgeWeight",
     "GATParams",
@@ -65,15 +77,25 @@ __all__ = [
     "LayerParams",
     "LayerSettings",
     "LayerShape",
+    "LayerTrace",
+    "NetworkConfig",
+    "NetworkParams",
+    "NodeMask",
+    "NormName",
     "NormalizationName",
+    "PlainConfig",
+    "PlainParams",
     "apply_layer",
     "apply_network",
     "assemble",
+    "blocks_config",
     "check_by_head",
     "check_configs",
     "check_drawable",
     "check_edge_mask",
     "check_key",
+    "check_network_params",
+    "check_node_mask",
     "check_number",
     "check_settings",
     "draw_scales",
@@ -84,5 +106,9 @@ __all__ = [
     "init_layer",
     "init_network",
     "kind_of",
+    "layer_configs",
+    "layer_params",
     "num_draws",
+    "num_outputs_of",
+    "trace_network",
 ]

@@ -85,6 +85,15 @@ class AttentionInfo(NamedTuple):
     channel_weights: Float[Array, "heads channels"] | None  # GATv2's a; None otherwise
 
 
+class LayerTrace(NamedTuple):
+    """What an attention layer of a network was given, and what it made of it."""
+
+    info: AttentionInfo
+    # [N, F], before dropout; a first layer may be given `SparseFeatures` or two sets of nodes
+    inputs: Any
+    outputs: Float[Array, "nodes outputs"]  # merged heads, with residual path and output bias
+
+
 class ParamSpec(NamedTuple):
     """Shape of a parameter, and how an initialiser treats it."""
 

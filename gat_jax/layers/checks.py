@@ -200,6 +200,31 @@ def check_params(params: Any, specs: Mapping[str, ParamSpec], *, is_complete: bo
         check_is_held(name, array)
 
 
+def check_part(
+    field: str, params: Any, params_type: type, shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Check the parameters of a part of a network that is no layer: a linear map, or a norm.
+
+    Args:
+      field: what an error calls the part.
+      params: of the part.
+      params_type: a NamedTuple.
+      shapes: of every parameter by name.
+
+    Raises:
+      ValueError: names the first that is of another type or shape.
+    """
+    if not isinstance(params, params_type):
+        kind, found = params_type.__name__, type(params).__name__
+        raise ValueError(f"{field}: expected {kind}, got {found}")
+    for name, shape in shapes.items():
+        array = getattr(params, name)
+        check_array(f"{field}.{name}", array, "real numbers")
+        if array.shape != shape:
+            raise ValueError(f"{field}.{name}: expected shape {shape}, got {array.shape}")
+        check_is_held(f"{field}.{name}", array)
+
+
 # --- what belongs to a graph ----------------------------------------------------------------------
 
 

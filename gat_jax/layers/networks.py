@@ -1,12 +1,15 @@
-"""Networks of graph layers as pure functions of their parameters and a graph."""
+"""Networks of graph layers as pure functions of their parameters and a graph.
+
+A network is described by a tuple of layers or a `PlainConfig` (`plain`), or by a `BlocksConfig`
+(`blocks`). The functions here take all of them.
+"""
 
 from typing import Any
 
-import jax
 import jraph
 from jaxtyping import Array, Float, Key
 
-from gat_jax.kernels import Layout, Scalar, layouts
+from gat_jax.kernels import Layout, Scalar
 from gat_jax.layers.base import (
     AttentionInfo,
     DropoutKey,
@@ -14,11 +17,32 @@ from gat_jax.layers.base import (
     EdgeWeight,
     LayerSettings,
     LayerShape,
+    LayerTrace,
+)
+from gat_jax.layers.blocks import (
+    BlocksConfig,
+    BlocksParams,
+    check_blocks_params,
+    init_blocks,
+    trace_blocks,
 )
 from gat_jax.layers.checks import check_key
-from gat_jax.layers.config import LayerConfig, LayerParams, check_params_of, kind_of
-from gat_jax.layers.initializers import init_layer
-from gat_jax.runtime.arrays import check_count
+from gat_jax.layers.config import LayerConfig, LayerParams, kind_of
+from gat_jax.layers.norms import NodeMask
+from gat_jax.layers.plain import (
+    PlainConfig,
+    PlainParams,
+    check_entries,
+    check_layers,
+    check_layers_params,
+    check_norms,
+    init_layers,
+    init_norms,
+    trace_plain,
+)
+
+NetworkConfig = tuple[LayerConfig, ...] | PlainConfig | BlocksConfig
+NetworkParams = tuple[LayerParams, ...] | PlainParams | BlocksParams
 
 
 def apply_layer(
@@ -50,144 +74,181 @@ def apply_layer(
     )
 
 
-def gat_configs(
-    num_classes: int, *, heads: int = 8, channels: int = 8, num_layers: int = 2, **options
-) -> tuple[LayerConfig, ...]:
-    """Describe the usual node classifier: hidden layers concatenate, the last averages its heads.
+# --- what a network is made of --------------------------------------------------------------------
+
+
+def check_configs(configs: NetworkConfig) -> None:
+    """Check that something describes a network.
+
+    Raises:
+      ValueError: if it is no `PlainConfig`, no `BlocksConfig`, and no tuple with a `LayerConfig`
+        for each layer, of which there is at least one.
+    """
+    if not isinstance(configs, PlainConfig | BlocksConfig):
+        check_layers(configs)
+
+
+def layer_configs(configs: NetworkConfig) -> tuple[LayerConfig, ...]:
+    """Return the configuration of every attention layer, from the input on.
+
+    Raises:
+      ValueError: as `check_configs`.
+    """
+    check_configs(configs)
+    if isinstance(configs, BlocksConfig):
+        return (configs.layer,) * configs.depth
+    return tuple(configs.layers if isinstance(configs, PlainConfig) else configs)
+
+
+def layer_params(params: NetworkParams) -> tuple[LayerParams, ...]:
+    """Return the parameters of every attention layer, from the input on.
 
     Args:
-      num_classes: channels of the last layer.
-      heads: of every layer.
-      channels: per head, of the hidden layers.
-      num_layers: at least 1.
-      **options: further fields of every `LayerConfig`.
+      params: of a network; or what has their form, such as gradients.
+    """
+    if isinstance(params, BlocksParams):
+        return tuple(block.attention for block in params.blocks)
+    return tuple(params.layers if isinstance(params, PlainParams) else params)
+
+
+def num_outputs_of(configs: NetworkConfig) -> int:
+    """Return how many outputs a network has for each node.
 
     Raises:
-      ValueError: if there is no layer, or as `LayerConfig`.
+      ValueError: as `check_configs`.
     """
-    check_count("num_layers", num_layers, 1)
-    hidden = LayerConfig(heads=heads, channels=channels, **options)
-    last = LayerConfig(heads=heads, channels=num_classes, concat=False, **options)
-    return (hidden,) * (num_layers - 1) + (last,)
-
-
-def check_configs(configs: tuple[LayerConfig, ...]) -> None:
-    """Check that there is a configuration for each layer of a network, and at least one.
-
-    Raises:
-      ValueError: if not.
-    """
-    if not isinstance(configs, tuple | list):
-        kind = type(configs).__name__
-        raise ValueError(f"configs: expected a tuple with one for each layer, got {kind}")
-    if not configs:
-        raise ValueError("configs: expected one for each layer, at least one, got none")
-    for depth, config in enumerate(configs):
-        if not isinstance(config, LayerConfig):
-            kind = type(config).__name__
-            raise ValueError(f"configs: expected a LayerConfig for layer {depth}, got {kind}")
+    if isinstance(configs, BlocksConfig):
+        return configs.num_outputs
+    return layer_configs(configs)[-1].num_outputs
 
 
 def init_network(
     key: Key[Array, ""],
-    configs: tuple[LayerConfig, ...],
+    configs: NetworkConfig,
     num_features: int,
     *,
     gain: Scalar | None = None,
     batch_shape: tuple[int, ...] = (),
-) -> tuple[LayerParams, ...]:
+) -> NetworkParams:
     """Draw the parameters of every layer; arguments and errors as `initializers.init_layer`.
 
+    Returns:
+      One entry for each layer; a `PlainParams` or `BlocksParams` for a configuration of that name.
+      Norms begin with scale 1 and shift 0.
+
     Raises:
-      ValueError: if there is no layer, or as `init_layer`.
+      ValueError: if this describes no network, or as `init_layer`.
     """
     check_configs(configs)
     check_key(key)
-    keys = jax.random.split(key, len(configs))
-    return tuple(
-        init_layer(k, config, width, gain=gain, batch_shape=batch_shape)
-        for k, config, width in zip(keys, configs, _widths(configs, num_features), strict=True)
-    )
+    options = {"gain": gain, "batch_shape": batch_shape}
+    if isinstance(configs, BlocksConfig):
+        return init_blocks(key, configs, num_features, **options)
+    layers = init_layers(key, layer_configs(configs), num_features, **options)
+    if isinstance(configs, PlainConfig):
+        return PlainParams(layers, init_norms(configs, batch_shape=batch_shape))
+    return layers
 
 
-def _widths(configs: tuple[LayerConfig, ...], num_features: int) -> tuple[int, ...]:
-    """Return the width of the features that each layer is given."""
-    return num_features, *(config.num_outputs for config in configs[:-1])
-
-
-def check_network_params(params: Any, configs: tuple[LayerConfig, ...], num_features: int) -> None:
+def check_network_params(params: Any, configs: NetworkConfig, num_features: int) -> None:
     """Check that parameters are those of a configured network on features of this width.
 
     Raises:
-      ValueError: unless there is an entry for each layer that fits it.
+      ValueError: names the part that does not fit.
     """
-    _check_entries(params, configs)
-    widths = _widths(configs, num_features)
-    for layer, config, width in zip(params, configs, widths, strict=True):
-        check_params_of(config, layer, width)
-
-
-def _check_entries(params: Any, configs: tuple[LayerConfig, ...]) -> None:
     check_configs(configs)
-    # A layer's parameters are a tuple too: a network of one layer has a tuple of one of them.
-    is_network = isinstance(params, tuple | list) and not hasattr(params, "_fields")
-    if not is_network or len(params) != len(configs):
-        found = len(params) if is_network else type(params).__name__
-        raise ValueError(
-            f"params: expected an entry for each of {len(configs)} layers, got {found}"
-        )
+    if isinstance(configs, BlocksConfig):
+        check_blocks_params(params, configs, num_features)
+    elif isinstance(configs, PlainConfig):
+        check_norms(params, configs)
+        check_layers_params(params.layers, configs.layers, num_features, field="params.layers")
+    else:
+        check_layers_params(params, configs, num_features)
+
+
+# --- applying it ----------------------------------------------------------------------------------
 
 
 def apply_network(
-    params: tuple[LayerParams, ...],
+    params: NetworkParams,
     graph: jraph.GraphsTuple,
-    configs: tuple[LayerConfig, ...],
+    configs: NetworkConfig,
     *,
     settings: LayerSettings = LayerSettings(),
     key: DropoutKey = None,
     edge_mask: EdgeMask | None = None,
     edge_weight: EdgeWeight | None = None,
+    node_mask: NodeMask | None = None,
     layout: Layout | None = None,
 ) -> tuple[Float[Array, "nodes outputs"], tuple[AttentionInfo, ...]]:
-    """Apply the layers in turn, with ELU between them.
+    """Apply a network; return its outputs [N, outputs] and every attention layer's info.
+
+    Arguments and errors are those of `trace_network`, which returns more.
+    """
+    outputs, traces = trace_network(
+        params,
+        graph,
+        configs,
+        settings=settings,
+        key=key,
+        edge_mask=edge_mask,
+        edge_weight=edge_weight,
+        node_mask=node_mask,
+        layout=layout,
+    )
+    return outputs, tuple(trace.info for trace in traces)
+
+
+def trace_network(
+    params: NetworkParams,
+    graph: jraph.GraphsTuple,
+    configs: NetworkConfig,
+    *,
+    settings: LayerSettings = LayerSettings(),
+    key: DropoutKey = None,
+    edge_mask: EdgeMask | None = None,
+    edge_weight: EdgeWeight | None = None,
+    node_mask: NodeMask | None = None,
+    layout: Layout | None = None,
+) -> tuple[Float[Array, "nodes outputs"], tuple[LayerTrace, ...]]:
+    """Apply a network; return also what each attention layer was given and what it returned.
 
     Args:
-      params: one entry per layer.
-      graph: nodes [N, F]; every layer sees the same edges. If any layer has parameters for edge
-        features, the others may do without them.
-      configs: one entry per layer; static.
-      settings: of every layer; may be traced.
+      params: as `init_network` draws them.
+      graph: nodes [N, F]; every layer sees the same edges. If any layer of a plain network has
+        parameters for edge features, the others may do without them.
+      configs: a tuple with one entry for each layer, with ELU between them; or a `PlainConfig` or
+        `BlocksConfig`. Static.
+      settings: of every layer; may be traced. Where `blocks` apply the feature dropout, they say.
       key: given in training, where the settings' dropout rates apply.
       edge_mask: [E], True = real, as in `gat`.
       edge_weight: [E], the same in every layer, as in `gat`.
+      node_mask: [N], True = real. Only a "batch" norm reads it, whose statistics padding would
+        enter; None: all nodes are real.
       layout: of the edges, as in `gat`.
 
     Returns:
-      Outputs [N, outputs] of the last layer, and every layer's `AttentionInfo`.
+      Outputs [N, outputs] of the network, and a `LayerTrace` for each attention layer. What is not
+      used costs nothing under `jit`.
 
     Raises:
-      ValueError: unless there is one entry per layer, if there are several layers and two sets of
-        nodes, or as `gat`.
+      ValueError: if the parameters are not those of such a network, if there are two sets of nodes
+        and several layers or blocks, or as `gat`.
     """
-    _check_entries(params, configs)
-    if len(configs) > 1:  # from the second layer on there are outputs of receivers alone
-        layouts.one_set_of(graph, "in a network of more than one layer")
-    else:
-        layouts.sides_of(graph)
-    uses_edges = any(config.num_edge_features for config in configs)
-    infos = []
-    x = graph.nodes
-    for depth, (layer, config) in enumerate(zip(params, configs, strict=True)):
-        edges = None if uses_edges and not config.num_edge_features else graph.edges
-        x, info = apply_layer(
-            layer,
-            graph._replace(nodes=x if depth == 0 else jax.nn.elu(x), edges=edges),
-            config=config,
-            settings=settings,
-            key=None if key is None else jax.random.fold_in(key, depth),
-            edge_mask=edge_mask,
-            edge_weight=edge_weight,
-            layout=layout,
-        )
-        infos.append(info)
-    return x, tuple(infos)
+    check_configs(configs)
+    options = {
+        "settings": settings,
+        "key": key,
+        "edge_mask": edge_mask,
+        "edge_weight": edge_weight,
+        "node_mask": node_mask,
+        "layout": layout,
+    }
+    given: Any = params  # whether they fit the configuration is checked where it is known
+    if isinstance(configs, BlocksConfig):
+        return trace_blocks(given, graph, configs, **options)
+    if isinstance(configs, PlainConfig):
+        return trace_plain(given, graph, configs, **options)
+    check_entries(given, configs)
+    without_norms = PlainParams(tuple(given), (None,) * (len(configs) - 1))
+    return trace_plain(without_norms, graph, PlainConfig(tuple(configs)), **options)

@@ -4,17 +4,18 @@ import numpy as np
 import pytest
 from helpers import fields, messy_graph, oracle_layer
 
+from gat_jax.layers import gat_configs
 from gat_jax.layers import networks as models
 
-CONFIGS = models.gat_configs(3, heads=2, channels=4, initializer="tutorial")
+CONFIGS = gat_configs(3, heads=2, channels=4, initializer="tutorial")
 
 
 def test_gat_configs_concatenates_and_averages():
-    hidden, last = models.gat_configs(7, heads=8, channels=5)
+    hidden, last = gat_configs(7, heads=8, channels=5)
     assert (hidden.num_outputs, hidden.concat) == (40, True)
     assert (last.num_outputs, last.concat, last.heads) == (7, False, 8)
     with pytest.raises(ValueError, match="num_layers: expected at least 1, got 0"):
-        models.gat_configs(7, num_layers=0)
+        gat_configs(7, num_layers=0)
 
 
 def test_apply_network_is_the_oracle_layer_after_layer(x64):
