@@ -18,7 +18,9 @@ from gat_jax.graphs.datasets import (
 from gat_jax.graphs.files import NodeTask
 from gat_jax.graphs.interop import from_adjacency, from_edge_index, from_networkx
 from gat_jax.graphs.padding import pad, padding_masks
+from gat_jax.graphs.planetoid import read_planetoid
 from gat_jax.graphs.splits import Splits, check_splits, splits_from_ids
+from gat_jax.graphs.tables import read_node_ids, read_tables
 from gat_jax.graphs.transforms import (
     add_self_loops,
     standardise,
@@ -66,6 +68,9 @@ __all__ = [
     "pad",
     "padding_masks",
     "random_graph",
+    "read_node_ids",
+    "read_planetoid",
+    "read_tables",
     "splits_from_ids",
     "standardise",
     "structural_features",

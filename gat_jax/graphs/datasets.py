@@ -1,12 +1,13 @@
 """Graphs that have a name: the tutorial's, two classics, random ones, and those of files."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import jraph
 import numpy as np
 
-from gat_jax.graphs import build, interop, transforms
+from gat_jax.graphs import build, interop, planetoid, tables, transforms
 from gat_jax.graphs.files import NodeTask, read_npz
 from gat_jax.runtime.arrays import check_count, shown
 
@@ -111,18 +112,20 @@ def random_graph(
 
 
 def load_task(source: str | Path) -> NodeTask:
-    """Return a graph and its labels by a built-in name or from a file.
+    """Return a graph, its labels and its splits by a built-in name, or from a file or a folder.
 
     Args:
-      source: one of `GRAPH_NAMES`, or the path of an `.npz` file (see `read_npz`). With
-        "+self_loops" at its end, every node gets one self-loop.
+      source: one of `GRAPH_NAMES`, or the path of an `.npz` file (`read_npz`), of a folder with
+        Planetoid's raw files or of one data set in it, `FOLDER/ind.NAME` (`read_planetoid`), or of
+        a folder of tables (`read_tables`). With "+self_loops" at its end, every node gets one
+        self-loop.
 
     Returns:
-      The task; its name is the built-in name or the file's stem, with "+self_loops" if it was
-      asked for.
+      The task; its name is the built-in name, the file's stem, the data set's or the folder's, with
+      "+self_loops" if it was asked for.
 
     Raises:
-      ValueError: if there is no such graph, the file cannot be read, or self-loops are asked for
+      ValueError: if there is no such graph, a file cannot be read, or self-loops are asked for
         where there are some already.
     """
     base = str(source).removesuffix(SELF_LOOPS)
@@ -130,9 +133,15 @@ def load_task(source: str | Path) -> NodeTask:
         task = _BUILT_IN[base]()
     elif base.endswith(".npz"):
         task = read_npz(Path(base))
+    elif base and planetoid.is_planetoid(Path(base)):
+        task = planetoid.read_planetoid(Path(base))
+    elif base and os.path.isdir(base):
+        task = tables.read_tables(Path(base))
     else:
         names = ", ".join(GRAPH_NAMES)
-        raise ValueError(f"graph: expected {names} or a .npz file, got {source or shown(source)}")
+        raise ValueError(
+            f"graph: expected {names}, a folder or a .npz file, got {source or shown(source)}"
+        )
     if base == str(source):
         return task
     looped = transforms.add_self_loops(task.graph)

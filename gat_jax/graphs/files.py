@@ -54,10 +54,7 @@ def read_npz(path: Path) -> NodeTask:
     Raises:
       ValueError: names the file and what is wrong with it.
     """
-    try:
-        path.name.encode()
-    except UnicodeEncodeError as error:  # results could not be written under this name
-        raise ValueError(f"graph: expected a name in UTF-8, got {path.name!a}") from error
+    check_name(path.name)
     arrays = archives.read_arrays(path, ARRAYS, optional=["num_nodes", *MASKS, *IDS])
     try:
         nodes = _features(arrays)
@@ -68,6 +65,18 @@ def read_npz(path: Path) -> NodeTask:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return NodeTask(path.stem, graph, labels, splits)
+
+
+def check_name(name: str) -> None:
+    """Refuse the name of a graph, or of its file, under which no results could be written.
+
+    Raises:
+      ValueError: if there are bytes in it that are no UTF-8.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"graph: expected a name in UTF-8, got {name!a}") from error
 
 
 def _check_num_nodes(arrays: dict[str, np.ndarray], num_nodes: int) -> None:

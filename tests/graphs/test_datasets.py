@@ -113,7 +113,7 @@ def test_load_task_adds_self_loops_where_the_name_says_so(tmp_path):
     [
         (
             "petersen",
-            r"^graph: expected tutorial, karate_club, les_miserables or a \.npz file",
+            r"^graph: expected tutorial, karate_club, les_miserables, a folder or a \.npz file",
         ),
         (Path("graph.csv"), r"or a \.npz file, got graph\.csv$"),
         ("petersen+self_loops", r"got petersen\+self_loops$"),
