@@ -8,7 +8,7 @@ Collisions are counted of all pairs in any case (`class_facts`).
 import numpy as np
 from jaxtyping import Int
 
-from gat_jax.graphs import TwinClasses, twins
+from gat_jax.graphs import TwinClasses, twin_samples, twins
 from gat_jax.sampling.random_bits import threefry
 
 # Every pair is compared where there are no more than so many, or no more than so many a twin.
@@ -45,22 +45,10 @@ def sample_pairs(classes: Int[np.ndarray, " receivers"], number: int) -> Int[np.
       Positions of the receivers, the first before the second.
     """
     sizes = np.bincount(classes)
-    members = np.argsort(classes, kind="stable")  # class by class
-    first_member = np.cumsum(sizes) - sizes
-    ends = np.cumsum(sizes * (sizes - 1) // 2)
-    parts = np.array([k * int(ends[-1]) // number for k in range(number + 1)])
+    parts = twin_samples.parts_of(number, int(np.sum(sizes * (sizes - 1) // 2)))
     counter = np.arange(number, dtype=np.uint32)
     high, low = threefry(SAMPLE_KEY, counter, np.zeros_like(counter))
     # 63 bits: what is left over when they are divided makes no pair likelier by more than 2^-30.
     words = (np.asarray(high).astype(np.int64) >> 1) << 32 | np.asarray(low).astype(np.int64)
-    chosen = parts[:-1] + words % np.diff(parts)
-    number_of_class = np.searchsorted(ends, chosen, side="right")
-    within = chosen - (ends - sizes * (sizes - 1) // 2)[number_of_class]
-    # Pair k (k - 1) / 2 + i of a class is that of its members i < k; the root may round.
-    k = ((1.0 + np.sqrt(1.0 + 8.0 * within)) / 2.0).astype(np.int64)
-    k -= k * (k - 1) // 2 > within
-    k += k * (k + 1) // 2 <= within
-    i = within - k * (k - 1) // 2
-    start = first_member[number_of_class]
-    pairs = np.stack([members[start + i], members[start + k]], axis=1)
+    pairs = twin_samples.pairs_by_number(classes, parts[:-1] + words % np.diff(parts))
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gat_jax.kernels import Layout, contract, ids, layouts
 from gat_jax.kernels.attention import mask_by_head
-from gat_jax.kernels.gradients import with_gradient
+from gat_jax.kernels.gradients import with_gradient, without_gradient
 from gat_jax.layers import check_edge_mask
 from gat_jax.runtime import arrays
 from gat_jax.runtime.jax_arrays import check_array
@@ -128,6 +128,47 @@ def normalised_entropy(
     return 1.0 - normalised_entropy_deficit(
         attention, receivers, num_nodes, mask=mask, layout=layout
     )
+
+
+def favourite_senders(
+    attention: Float[Array, "edges heads"],
+    layout: Layout,
+    *,
+    mask: Bool[Array | np.ndarray, " edges"] | None = None,
+) -> Float[Array, "nodes heads"]:
+    """Return every receiver's favourite: the sender of the edge with the largest attention.
+
+    Args:
+      attention: [E, H], finite.
+      layout: of these edges.
+      mask: [E], True = real.
+
+    Returns:
+      [N, H] ids of senders as floats, exact up to 2^24; of edges with equal attention the one with
+      the smallest id. Infinity where a receiver has no edge.
+    """
+    wide_eh = attention.astype(jnp.promote_types(attention.dtype, jnp.float32))
+    ids_n = jnp.arange(layout.num_senders, dtype=wide_eh.dtype)
+    ids_nh = jnp.broadcast_to(ids_n[:, None], (layout.num_senders, wide_eh.shape[1]))
+    return _favourites(layout, [wide_eh, ids_nh], mask_by_head(mask, wide_eh.shape[1]))
+
+
+@without_gradient
+def _favourites(layout: Layout, inputs: list[Array], mask: Array | None) -> Array:
+    """Return the favourites of every row [N, H]."""
+    attention_eh, ids_nh = inputs
+    if mask is not None:
+        attention_eh = jnp.where(mask, attention_eh, -jnp.inf)
+    by_receiver = layout.by_receiver
+    ends = {"at_edges": (attention_eh,), "reduce": "max"}
+    peak_nh = contract.edge_reduce(lambda edges, *_: edges[0], by_receiver, **ends)
+
+    def minus_id(edges, rows, others):
+        return jnp.where(edges[0] >= rows[0], -others[0], -jnp.inf)
+
+    ends |= {"at_rows": (peak_nh,), "at_others": (ids_nh,)}
+    found_nh = -contract.edge_reduce(minus_id, by_receiver, **ends)
+    return jnp.where(jnp.isneginf(peak_nh), jnp.inf, found_nh)  # of masked edges alone
 
 
 def mean_of_defined(values: Float[Array, "..."]) -> Float[Array, ""]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gat_jax import graphs, sampling
 from gat_jax.graphs import twins
 from gat_jax.layers import LayerConfig
-from gat_jax.sampling import Cell, class_facts, pair_sample, twin_layout
+from gat_jax.sampling import Cell, pair_sample, twin_layout
 from gat_jax.sampling.class_facts import (
     NUM_LIMBS,
     Wide,
@@ -24,7 +24,7 @@ from gat_jax.sampling.class_facts import (
     wide_sum,
 )
 from gat_jax.sampling.twin_layout import TwinLayout
-from gat_jax.symmetry import signs_of_rows
+from gat_jax.symmetry import groups, signs_of_rows
 
 SIZES = (2, 9, 3, 21)
 CLASSES = np.random.default_rng(1).permutation(np.repeat(np.arange(len(SIZES)), SIZES))
@@ -112,7 +112,7 @@ def test_groups_make_as_many_pairs_as_there_are(heads, parts, seed, slope):
 
 def test_twins_of_one_hash_are_told_apart(monkeypatch):
     """Where hashes clash, everything is hashed anew: here they say nothing in three rounds."""
-    rounds, hashes = [], class_facts._hashes
+    rounds, hashes = [], groups._hashes
 
     def poor(codes, classes, salt):
         jax.debug.callback(lambda salt: rounds.append(int(salt)), salt)
@@ -122,7 +122,7 @@ def test_twins_of_one_hash_are_told_apart(monkeypatch):
 
     rows = draw_rows(3, heads=1, parts=1)
     expected = counter(1)(*rows, jnp.float32(0.2))[1]
-    monkeypatch.setattr(class_facts, "_hashes", poor)
+    monkeypatch.setattr(groups, "_hashes", poor)
     counter.cache_clear()
     found = counter(1)(*rows, jnp.float32(0.2))[1]
     counter.cache_clear()
@@ -136,7 +136,7 @@ def test_hashes_of_few_values_do_not_clash():
     """All vectors of 18 codes of two values: 2^18 twins, and no two of one hash."""
     bits = np.arange(2**18)
     codes = (bits >> np.arange(18)[:, None]) & 1
-    words = class_facts._hashes(
+    words = groups._hashes(
         jnp.asarray(codes[:, None], jnp.int32), jnp.zeros((1, 2**18), jnp.int32), jnp.uint32(1)
     )
     high, low = (np.asarray(word, np.uint64)[0] for word in words)
