@@ -128,7 +128,8 @@ def oracle_layer(
     temperature: float = 1.0,
 ) -> dict[str, Any]:
     """The oracle's layer of this kind of parameters; "heads" before merging, "nodes" after."""
-    x = np.asarray(graph.nodes, np.float64)
+    x = np.asarray(graph.nodes)
+    x = x.astype(np.result_type(x, np.float64))  # complex in the gradient of a network
     ids = np.asarray(graph.senders), np.asarray(graph.receivers)
     options = {"slope": slope, "temperature": temperature}
     edge_ehc = None

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special, stats
 
 Array = npt.NDArray[Any]
 Params = dict[str, Array]
@@ -117,6 +117,51 @@ def gcn(
     out = np.zeros_like(z)
     np.add.at(out, receivers, weights[:, None] * z[senders])
     return {"out": out, "weights": weights}
+
+
+def gelu(x: Array) -> Array:
+    """x times the probability that a Gaussian number is below it; for complex x too."""
+    return 0.5 * x * (1 + special.erf(x / np.sqrt(2)))
+
+
+def elu(x: Array) -> Array:
+    """x where Re x > 0, e^x - 1 elsewhere."""
+    return np.where(np.real(x) > 0, x, np.expm1(x))
+
+
+def norm(x: Array, kind: str, scale: Any, shift: Any) -> Array:
+    """Centre and scale over a node's features or over the nodes, then an affine map."""
+    if kind == "none":
+        return x
+    axis = {"layer": 1, "batch": 0}[kind]
+    centred = x - x.mean(axis, keepdims=True)
+    variance = (centred**2).mean(axis, keepdims=True)
+    return scale * centred / np.sqrt(variance + 1e-5) + shift
+
+
+def residual_blocks(
+    x: Array,
+    p: Params,
+    attend: Callable[[int, Array], Array],
+    *,
+    depth: int,
+    norm_kind: str,
+    sep: bool,
+) -> Array:
+    """x + f(norm(x)) `depth` times between two projections; parameters by dotted names.
+
+    `attend(d, y)` is the merged output of the attention layer of block d.
+    """
+    x = gelu(x @ p["input.kernel"] + p["input.bias"])
+    for d in range(depth):
+        b = f"blocks.{d}."
+        y = norm(x, norm_kind, p.get(b + "norm.scale"), p.get(b + "norm.shift"))
+        message = attend(d, y)
+        z = np.concatenate([y, message], axis=1) if sep else message
+        hidden = gelu(z @ p[b + "hidden.kernel"] + p[b + "hidden.bias"])
+        x = x + hidden @ p[b + "output.kernel"] + p[b + "output.bias"]
+    x = norm(x, norm_kind, p.get("norm.scale"), p.get("norm.shift"))
+    return x @ p["output.kernel"] + p["output.bias"]
 
 
 def complex_step_gradient(scalar_function: Callable[[Params], Any], arrays: Params) -> Params:

@@ -15,16 +15,26 @@ from gat_jax.graphs.datasets import (
     random_graph,
     tutorial_graph,
 )
+from gat_jax.graphs.downloads import download
 from gat_jax.graphs.files import NodeTask
-from gat_jax.graphs.interop import from_adjacency, from_edge_index, from_networkx
+from gat_jax.graphs.interop import (
+    from_adjacency,
+    from_edge_index,
+    from_networkx,
+    task_from_networkx,
+    task_from_pyg,
+)
+from gat_jax.graphs.lookup import best_constant_ranking_accuracy, dictionary_lookup
 from gat_jax.graphs.padding import pad, padding_masks
 from gat_jax.graphs.planetoid import read_planetoid
 from gat_jax.graphs.splits import Splits, check_splits, splits_from_ids
 from gat_jax.graphs.tables import read_node_ids, read_tables
 from gat_jax.graphs.transforms import (
     add_self_loops,
+    normalise_rows,
     standardise,
     structural_features,
+    symmetrise,
 )
 from gat_jax.graphs.twins import (
     OutputClasses,
@@ -49,8 +59,11 @@ __all__ = [
     "TwinCounts",
     "TwinPairs",
     "add_self_loops",
+    "best_constant_ranking_accuracy",
     "check_splits",
     "count_twins",
+    "dictionary_lookup",
+    "download",
     "equal_rows",
     "from_adjacency",
     "from_edge_index",
@@ -64,6 +77,7 @@ __all__ = [
     "load_graph",
     "load_task",
     "loss_floor",
+    "normalise_rows",
     "output_classes",
     "pad",
     "padding_masks",
@@ -74,6 +88,9 @@ __all__ = [
     "splits_from_ids",
     "standardise",
     "structural_features",
+    "symmetrise",
+    "task_from_networkx",
+    "task_from_pyg",
     "tutorial_graph",
     "twin_classes",
     "twin_pairs",

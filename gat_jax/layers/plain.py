@@ -171,10 +171,10 @@ def check_norms(params: Any, config: PlainConfig) -> None:
     if not isinstance(params, PlainParams):
         raise ValueError(f"params: expected PlainParams, got {type(params).__name__}")
     hidden = config.layers[:-1]
-    if not isinstance(params.norms, tuple | list) or len(params.norms) != len(hidden):
-        raise ValueError(
-            f"params.norms: expected a tuple of {len(hidden)}, one for each hidden layer"
-        )
+    is_tuple = isinstance(params.norms, tuple | list)
+    if not is_tuple or len(params.norms) != len(hidden):
+        found = len(params.norms) if is_tuple else type(params.norms).__name__
+        raise ValueError(f"params.norms: expected {len(hidden)} between the layers, got {found}")
     for depth, (norm, layer) in enumerate(zip(params.norms, hidden, strict=True)):
         check_norm(f"params.norms[{depth}]", norm, config.norm, layer.num_outputs)
 
@@ -193,8 +193,8 @@ def trace_plain(
 ) -> tuple[Float[Array, "nodes outputs"], tuple[LayerTrace, ...]]:
     """Apply a plain network; arguments, results and errors as `networks.trace_network`."""
     configs = config.layers
-    check_entries(params.layers, configs)
     check_norms(params, config)
+    check_entries(params.layers, configs, field="params.layers")
     if len(configs) > 1:  # from the second layer on there are outputs of receivers alone
         features = layouts.one_set_of(graph, "in a network of more than one layer")
     else:
