@@ -1,4 +1,4 @@
-"""Graphs as other packages hold them: matrices, PyTorch Geometric's edge index, networkx.
+"""Graphs as other packages hold them: matrices, PyTorch Geometric's objects, networkx.
 
 An edge that these write as u -> v is an edge from sender u to receiver v here. Only matrices are
 read the other way round, as everywhere in the literature on graph networks: row i of an adjacency
@@ -10,14 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import jraph
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from gat_jax.graphs.build import check_nodes, from_edges, identity_features
-from gat_jax.runtime.arrays import as_array, is_number_of_float32, shown
+from gat_jax.graphs.files import MAX_CLASSES, NodeTask
+from gat_jax.graphs.splits import Splits, check_splits
+from gat_jax.runtime.arrays import (
+    as_array,
+    check_range,
+    check_whole_numbers,
+    is_number_of_float32,
+    shown,
+)
 
 if TYPE_CHECKING:  # for the annotation alone: importing networkx takes long, and few need it
     import networkx
+
+MASKS = ("train_mask", "val_mask", "test_mask")  # of PyTorch Geometric
 
 
 def from_adjacency(adjacency: Any, *, nodes: ArrayLike) -> jraph.GraphsTuple:
@@ -88,6 +98,71 @@ def from_edge_index(
     return from_edges(ids[0], ids[1], nodes=nodes, edges=edges)
 
 
+def task_from_pyg(data: Any, *, name: str = "pyg") -> NodeTask:
+    """Read a graph with labels and splits from an object of PyTorch Geometric's.
+
+    Args:
+      data: a `Data`, or a `HeteroData` with one type of nodes and one of edges, on the CPU. Read
+        are `x`, `edge_index`, and what is there of `edge_attr`, `y` ([N] or [N, 1], -1 where a node
+        has no label) and `train_mask`, `val_mask`, `test_mask` ([N], or [N, S] for S splits).
+      name: of the task.
+
+    Returns:
+      The task; self-loops are not added.
+
+    Raises:
+      ValueError: if there are several types of nodes or edges, there are some masks but not all of
+        them, or as `from_edge_index` and `check_splits`.
+    """
+    nodes = edges = data
+    if hasattr(data, "node_types") and hasattr(data, "edge_types"):
+        kinds, relations = list(data.node_types), list(data.edge_types)
+        if len(kinds) != 1 or len(relations) != 1:
+            raise ValueError(
+                "data: expected one type of nodes and one of edges, got "
+                f"{shown(kinds)} and {shown(relations)}"
+            )
+        nodes, edges = data[kinds[0]], data[relations[0]]
+    for field, holder in (("edge_index", edges), ("x", nodes)):
+        if getattr(holder, field, None) is None:
+            raise ValueError(
+                f"data: expected a Data or HeteroData of PyTorch Geometric, got "
+                f"{type(data).__name__} without {field}"
+            )
+    graph = from_edge_index(
+        edges.edge_index, nodes=nodes.x, edges=getattr(edges, "edge_attr", None)
+    )
+    labels = _pyg_labels(getattr(nodes, "y", None), len(graph.nodes))
+    return NodeTask(name, graph, labels, _pyg_splits(nodes, labels))
+
+
+def _pyg_labels(y: Any, num_nodes: int) -> Int[np.ndarray, " nodes"] | None:
+    if y is None:
+        return None
+    array = as_array("y", y)
+    if array.shape not in ((num_nodes,), (num_nodes, 1)):
+        raise ValueError(f"y: expected shape [{num_nodes}], got {list(array.shape)}")
+    labels = check_whole_numbers("y", array.reshape(-1))
+    check_range("y", labels[labels != -1], max(num_nodes, MAX_CLASSES), "class ids")
+    return labels.astype(np.int32)
+
+
+def _pyg_splits(nodes: Any, labels: Int[np.ndarray, " nodes"] | None) -> Splits | None:
+    """Return the splits of three masks; one that has no axis of splits is the same in each."""
+    found = {field: getattr(nodes, field, None) for field in MASKS}
+    missing = [field for field, mask in found.items() if mask is None]
+    if len(missing) == len(MASKS):
+        return None
+    if missing:
+        there = next(field for field in MASKS if field not in missing)
+        raise ValueError(f"{missing[0]}: expected it beside {there}, got none")
+    masks = [as_array(field, mask) for field, mask in found.items()]
+    masks = [mask[None] if mask.ndim == 1 else mask.T for mask in masks]
+    num_splits = max(len(mask) for mask in masks)
+    masks = [np.repeat(m, num_splits, axis=0) if len(m) == 1 else m for m in masks]
+    return check_splits(masks, labels, fields=MASKS)
+
+
 def from_networkx(
     graph: "networkx.Graph",
     *,
@@ -139,6 +214,52 @@ def from_networkx(
         nodes=_check_rows(nodes, len(index)),
         edges=edges,
     )
+
+
+def task_from_networkx(
+    graph: "networkx.Graph",
+    *,
+    label: str,
+    name: str = "networkx",
+    nodes: ArrayLike | None = None,
+    node_attributes: Sequence[str] = (),
+    edge_attributes: Sequence[str] = (),
+) -> NodeTask:
+    """Build a graph from networkx, with the classes of its nodes.
+
+    Args:
+      graph: any networkx graph.
+      label: the attribute that holds a node's class: class ids, counted from 0, or names, which are
+        numbered in their order. A node without the attribute, or with None, has no label.
+      name: of the task.
+      nodes: as `from_networkx`.
+      node_attributes: as `from_networkx`.
+      edge_attributes: as `from_networkx`.
+
+    Returns:
+      The task. Node k is `list(graph.nodes)[k]`, so the names of nodes are not lost.
+
+    Raises:
+      ValueError: if labels are something else, or some are ids and others names, or as
+        `from_networkx`.
+    """
+    built = from_networkx(
+        graph, nodes=nodes, node_attributes=node_attributes, edge_attributes=edge_attributes
+    )
+    limit = max(len(built.nodes), MAX_CLASSES)
+    values = dict(graph.nodes(data=label))
+    known = {node: value for node, value in values.items() if value is not None}
+    is_named = any(isinstance(value, str) for value in known.values())
+    for node, value in known.items():
+        is_id = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not (isinstance(value, str) if is_named else is_id and 0 <= value < limit):
+            wanted = "names alone" if is_named else f"class ids in [0, {limit}) or names"
+            raise ValueError(f"{label}: expected {wanted}, got {shown(value)} on {shown(node)}")
+    classes = {value: k for k, value in enumerate(sorted(set(known.values())))}
+    if not is_named:
+        classes = {value: int(value) for value in classes}
+    labels = [-1 if value is None else classes[value] for value in values.values()]
+    return NodeTask(name, built, np.array(labels, np.int32))
 
 
 def _check_rows(nodes: ArrayLike, num_nodes: int) -> Float[np.ndarray, "nodes features"]:

@@ -1,4 +1,4 @@
-"""Graphs and features made of others: self-loops, structural and standardised features.
+"""Graphs and features made of others: self-loops, both directions, structural and scaled features.
 
 Everything here runs on the host in NumPy, before tracing.
 """
@@ -69,6 +69,44 @@ def add_self_loops(
     )
 
 
+def symmetrise(graph: jraph.GraphsTuple) -> jraph.GraphsTuple:
+    """Add the other direction of every edge, so that the graph is undirected.
+
+    Args:
+      graph: one graph without padding. An edge's features are those of its other direction too.
+
+    Returns:
+      The same nodes; every edge and its other direction once, self-loops and edges that were there
+      several times too. Edges between the same nodes whose features differ all stay.
+
+    Raises:
+      ValueError: if it is a batch or padded, or as `validate`.
+    """
+    part = padding.check_one_graph(graph)
+    if part.num_nodes < len(graph.nodes):
+        raise ValueError(
+            f"graph: expected one without padding, got {len(graph.nodes) - part.num_nodes} nodes "
+            "of padding"
+        )
+    senders, receivers = np.asarray(graph.senders), np.asarray(graph.receivers)
+    edges = None if graph.edges is None else np.asarray(graph.edges)
+    both = build.from_edges(
+        np.concatenate([senders, receivers]),
+        np.concatenate([receivers, senders]),
+        nodes=graph.nodes,
+        edges=None if edges is None else np.concatenate([edges, edges]),
+    )
+    columns = [both.senders, both.receivers, *(() if edges is None else np.asarray(both.edges).T)]
+    is_first = np.ones(len(both.senders), bool)  # equal edges lie side by side
+    is_first[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
+    return build.from_edges(
+        both.senders[is_first],
+        both.receivers[is_first],
+        nodes=graph.nodes,
+        edges=None if edges is None else both.edges[is_first],
+    )._replace(globals=graph.globals)
+
+
 def structural_features(graph: jraph.GraphsTuple) -> Float[np.ndarray, "nodes 4"]:
     """Describe every node by its neighbourhood alone.
 
@@ -123,16 +161,48 @@ def standardise(features: ArrayLike) -> Float[np.ndarray, "nodes features"]:
     Raises:
       ValueError: unless `features` is a matrix of finite real numbers.
     """
-    features = check_real("features", check_matrix("features", features))
-    is_whole = features.dtype.kind in "biu"
-    wide = features.astype(np.float64 if is_whole else np.promote_types(features.dtype, np.float32))
+    wide, dtype = _widened(features)
     if len(wide) == 0:  # no rows have no mean
-        return wide.astype(np.float32 if is_whole else features.dtype)
-    # Scaled by a power of two, which rounds nothing: the square of a large number would be
-    # infinite, that of a small one 0.
-    _, exponents = np.frexp(np.abs(wide).max(axis=0, keepdims=True, initial=0.0))
-    scaled = np.ldexp(wide, -exponents)
+        return wide.astype(dtype)
+    scaled = _scaled(wide, axis=0)
     centred = scaled - scaled.mean(axis=0, keepdims=True)
     deviation = centred.std(axis=0, keepdims=True)
     standard = np.divide(centred, deviation, out=np.zeros_like(centred), where=deviation > 0)
-    return standard.astype(np.float32 if is_whole else features.dtype)
+    return standard.astype(dtype)
+
+
+def normalise_rows(features: ArrayLike) -> Float[np.ndarray, "nodes features"]:
+    """Divide every row by its sum, as is usual for words of documents; rows of sum 0 stay.
+
+    Args:
+      features: [N, F] finite numbers, as a rule none of them negative.
+
+    Returns:
+      [N, F] of the same floating dtype; float32 for whole numbers.
+
+    Raises:
+      ValueError: unless `features` is a matrix of finite real numbers.
+    """
+    wide, dtype = _widened(features)
+    scaled = _scaled(wide, axis=1)
+    sums = scaled.sum(axis=1, keepdims=True)
+    return np.divide(scaled, sums, out=wide, where=sums != 0).astype(dtype)
+
+
+def _widened(features: ArrayLike) -> tuple[Float[np.ndarray, "nodes features"], np.dtype]:
+    """Return a copy of features in a dtype to compute in, and the dtype of the result."""
+    features = check_real("features", check_matrix("features", features))
+    if features.dtype.kind in "biu":
+        return features.astype(np.float64), np.dtype(np.float32)
+    return features.astype(np.promote_types(features.dtype, np.float32)), features.dtype
+
+
+def _scaled(
+    values: Float[np.ndarray, "nodes features"], *, axis: int
+) -> Float[np.ndarray, "nodes features"]:
+    """Scale by a power of two, which rounds nothing, so that the largest along an axis is near 1.
+
+    The sum and the square of large numbers would be infinite, the square of a small one 0.
+    """
+    _, exponents = np.frexp(np.abs(values).max(axis=axis, keepdims=True, initial=0.0))
+    return np.ldexp(values, -exponents)

@@ -40,7 +40,8 @@ def use_compile_cache(is_wanted: bool = True) -> str | None:
         return None
     given = wanted or os.environ.get("JAX_COMPILATION_CACHE_DIR") or None
     try:
-        folder = given or str(_usual_folder())
+        # Several machines may share a home, and JAX does not ask what instructions a CPU has.
+        folder = given or str(cache_folder() / f"compiled-{_cpu_id()}")
         if "://" not in folder:  # a store in the net, which JAX looks at
             Path(folder).mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
@@ -58,10 +59,8 @@ def use_compile_cache(is_wanted: bool = True) -> str | None:
     return None
 
 
-def _usual_folder() -> Path:
-    """Return the folder for machines like this one in the user's cache folder.
-
-    Several machines may share a home, and JAX does not ask what instructions a CPU has.
+def cache_folder() -> Path:
+    """Return this package's folder in the user's cache folder; it need not exist.
 
     Raises:
       RuntimeError: if the user has no home.
@@ -72,7 +71,7 @@ def _usual_folder() -> Path:
         caches = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     else:
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return caches / "gat_jax" / f"compiled-{_cpu_id()}"
+    return caches / "gat_jax"
 
 
 def _cpu_id() -> str:

@@ -1,6 +1,7 @@
-"""Graphs as other packages hold them: matrices, edge indices, networkx."""
+"""Graphs as other packages hold them: matrices, PyTorch Geometric's objects, networkx."""
 
 import fractions
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import networkx as nx
@@ -276,3 +277,165 @@ def test_from_adjacency_converts_no_matrix_that_nodes_do_not_fit(form):
 def test_from_networkx_refuses_a_graph_without_nodes():
     with pytest.raises(ValueError, match="nodes: expected at least one node, got 0"):
         graphs.from_networkx(nx.Graph())
+
+
+# --- tasks of PyTorch Geometric -------------------------------------------------------------------
+
+
+EYE = np.eye(3, dtype=bool)
+
+
+def data_of(**changes):
+    """What has the fields of a `Data`: a path of three nodes, one in each part of the split."""
+    fields = {
+        "x": NODES,
+        "edge_index": np.array([[0, 1], [1, 2]]),
+        "edge_attr": None,
+        "y": np.array([0, 2, 1]),
+        "train_mask": EYE[1],
+        "val_mask": EYE[2],
+        "test_mask": EYE[0],
+    }
+    return SimpleNamespace(**(fields | changes))
+
+
+class Hetero:
+    """What has the fields of a `HeteroData`, with any number of types."""
+
+    def __init__(self, kinds, relations, **stores):
+        self.node_types, self.edge_types, self.stores = kinds, relations, stores
+
+    def __getitem__(self, kind):
+        return self.stores["nodes" if isinstance(kind, str) else "edges"]
+
+
+def assert_is_the_path(task, name="pyg"):
+    assert task.name == name
+    assert edge_rows(task.graph).tolist() == [[1, 0], [2, 1]]
+    np.testing.assert_array_equal(task.graph.nodes, NODES)
+    assert task.labels.tolist() == [0, 2, 1]
+    assert [np.flatnonzero(mask[0]).tolist() for mask in task.splits] == [[1], [2], [0]]
+
+
+def test_task_from_pyg_reads_data_and_heterogeneous_data_of_one_type():
+    assert_is_the_path(graphs.task_from_pyg(data_of()))
+    assert_is_the_path(graphs.task_from_pyg(data_of(y=np.array([[0], [2], [1]])), name="a"), "a")
+    nodes, edges = data_of(edge_index=None), data_of(x=None)
+    assert_is_the_path(
+        graphs.task_from_pyg(Hetero(["a"], [("a", "to", "a")], nodes=nodes, edges=edges))
+    )
+
+
+@pytest.mark.torch
+def test_task_from_pyg_reads_what_pyg_makes():
+    import torch
+    from torch_geometric.data import Data, HeteroData
+
+    fields = {k: torch.tensor(v) for k, v in vars(data_of()).items() if v is not None}
+    assert_is_the_path(graphs.task_from_pyg(Data(**fields)))
+    hetero = HeteroData()
+    hetero["a", "to", "a"].edge_index = fields.pop("edge_index")
+    for field, value in fields.items():
+        hetero["a"][field] = value
+    assert_is_the_path(graphs.task_from_pyg(hetero))
+    hetero["b"].x = fields["x"]
+    with pytest.raises(ValueError, match=r"^data: expected one type .* got \['a', 'b'\] and \[\("):
+        graphs.task_from_pyg(hetero)
+    bare = graphs.task_from_pyg(Data(x=fields["x"], edge_index=torch.tensor([[0], [1]])))
+    assert (bare.labels, bare.splits) == (None, None)
+
+
+def test_task_from_pyg_reads_masks_of_several_splits():
+    columns = np.stack([EYE[1], EYE[2]], axis=1)
+    task = graphs.task_from_pyg(data_of(train_mask=columns, val_mask=columns[:, ::-1]))
+    assert [mask.shape for mask in task.splits] == [(2, 3)] * 3
+    assert np.argmax(task.splits.train, axis=1).tolist() == [1, 2]
+    assert np.argmax(task.splits.test, axis=1).tolist() == [0, 0]
+
+
+def test_task_from_pyg_takes_edge_features_and_nodes_without_labels():
+    few = dict.fromkeys(("train_mask", "val_mask", "test_mask"))
+    task = graphs.task_from_pyg(data_of(y=np.array([0.0, -1.0, 1.0]), edge_attr=[[5], [6]], **few))
+    assert edge_rows(task.graph).tolist() == [[1, 0, 5], [2, 1, 6]]
+    assert task.labels.tolist() == [0, -1, 1]
+    assert task.splits is None
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([1], r"^data: expected a Data or HeteroData .*, got list without edge_index$"),
+        (data_of(x=None), "^data: expected a Data .*, got SimpleNamespace without x$"),
+        (Hetero(["a", "b"], []), r"^data: expected one type .*, got \['a', 'b'\] and \[\]$"),
+        (Hetero(["a"], [("a", "b", "c")] * 2), "^data: expected one type of nodes and one of edg"),
+        (data_of(y=np.eye(3)), r"^y: expected shape \[3\], got \[3, 3\]$"),
+        (data_of(y=np.array([0, 1])), r"^y: expected shape \[3\], got \[2\]$"),
+        (data_of(y=np.array([0, 0.5, 1])), "^y: expected whole numbers, got 0.5"),
+        (data_of(y=np.array([0, -2, 1])), r"^y: expected class ids in \[0, 65536\), got -2$"),
+        (data_of(y=None), "^labels: expected some for the nodes of splits, got none$"),
+        (data_of(val_mask=None), "^val_mask: expected it beside train_mask, got none$"),
+        (data_of(train_mask=None), "^train_mask: expected it beside val_mask, got none$"),
+        (data_of(val_mask=EYE[1]), "^val_mask: expected no node of train_mask, got node 1 in"),
+        (data_of(val_mask=EYE[:2]), r"^val_mask: expected shape \[splits, 3\], got \[3, 2\]$"),
+        (data_of(edge_index=np.array([[0], [3]])), r"^receivers: expected ids in \[0, 3\), got 3$"),
+    ],
+)
+def test_task_from_pyg_names_what_is_wrong(data, message):
+    with pytest.raises(ValueError, match=message):
+        graphs.task_from_pyg(data)
+
+
+# --- tasks of networkx ----------------------------------------------------------------------------
+
+
+def named(**labels):
+    """A path whose nodes have names, and labels where they are given."""
+    source = nx.path_graph(["zoe", "ann", "bob"])
+    nx.set_node_attributes(source, labels, "kind")
+    return source
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ({"zoe": 3, "ann": 0, "bob": np.int64(1)}, [3, 0, 1]),
+        ({"zoe": "b", "ann": "a", "bob": "b"}, [1, 0, 1]),
+        ({"zoe": "b", "ann": None}, [0, -1, -1]),
+        ({}, [-1, -1, -1]),
+    ],
+)
+def test_task_from_networkx_reads_labels_in_the_order_of_nodes(labels, expected):
+    source = named(**labels)
+    task = graphs.task_from_networkx(source, label="kind", name="mine")
+    assert task.name == "mine"
+    assert task.labels.tolist() == expected
+    assert task.labels.dtype == np.int32
+    np.testing.assert_array_equal(edge_rows(task.graph), edge_rows(graphs.from_networkx(source)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"zoe": "b", "ann": 1}, "^kind: expected names alone, got 1 on 'ann'$"),
+        ({"zoe": 0.5}, r"^kind: expected class ids in \[0, 65536\) or names, got 0\.5 on 'zoe'$"),
+        ({"zoe": True}, "or names, got True on 'zoe'$"),
+        ({"zoe": -1}, "or names, got -1 on 'zoe'$"),
+        ({"zoe": 65536}, "or names, got 65536 on 'zoe'$"),
+        ({"zoe": [1]}, r"or names, got \[1\] on 'zoe'$"),
+    ],
+)
+def test_task_from_networkx_names_a_label_that_is_none(labels, message):
+    with pytest.raises(ValueError, match=message):
+        graphs.task_from_networkx(named(**labels), label="kind")
+
+
+def test_task_from_networkx_passes_features_on():
+    source = named(zoe=0)
+    nx.set_node_attributes(source, 2.5, "age")
+    nx.set_edge_attributes(source, 3.5, "weight")
+    options = {"node_attributes": ["age"], "edge_attributes": ["weight"]}
+    task = graphs.task_from_networkx(source, label="kind", **options)
+    assert task.graph.nodes.tolist() == [[2.5]] * 3
+    assert task.graph.edges.tolist() == [[3.5]] * 4
+    task = graphs.task_from_networkx(source, label="kind", nodes=NODES)
+    np.testing.assert_array_equal(task.graph.nodes, NODES)
