@@ -39,12 +39,9 @@ OPCODES = frozenset(
 
 
 class _Name:
-    """A class that is named and never called: `numpy.ndarray` and `list`, as arguments."""
+    """A class that is only named, as an argument: `numpy.ndarray` and `list`."""
 
     __slots__ = ()
-
-    def __new__(cls, *_: Any):
-        raise ValueError("a call of a class that is only named elsewhere")
 
     def __setstate__(self, state: Any):
         raise ValueError("a state for a class that has none")

@@ -26,6 +26,7 @@ def citeseer_like():
     nodes = (rng.random((NUM_NODES, 5)) < 0.4).astype(np.float32) * rng.random(5, np.float32)[None]
     labels = rng.integers(3, size=NUM_NODES)
     nodes[MISSING], labels[MISSING] = 0, -1
+    labels[TEST] = [0, 1, 2, 0]  # others in another order
     neighbours = collections.defaultdict(list, {k: [] for k in range(NUM_NODES)})
     for a, b in rng.integers(NUM_FIRST, size=(600, 2)).tolist():
         neighbours[a].append(b)
