@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from gat_jax.sampling.binning import Bins, FlaggedBins, add_up_inits, add_up_rows, count
 from gat_jax.sampling.cells import Shape
 from gat_jax.sampling.class_facts import (
     NUM_LIMBS,
@@ -25,7 +26,6 @@ from gat_jax.sampling.class_facts import (
     to_limbs,
     wide_sum,
 )
-from gat_jax.sampling.counting import Bins, FlaggedBins, add_up_inits, add_up_rows, count
 from gat_jax.sampling.pair_facts import PairFacts
 from gat_jax.sampling.twin_layout import TwinLayout
 from gat_jax.symmetry import CAUSES, NUM_EXACT_CAUSES

@@ -30,8 +30,8 @@ from jaxtyping import Array
 
 from gat_jax.layers import num_draws
 from gat_jax.sampling import counts
+from gat_jax.sampling.binning import add_up
 from gat_jax.sampling.cells import BATCHES_PER_TILE, Shape
-from gat_jax.sampling.counting import add_up
 from gat_jax.sampling.counts import Tally, empty_tally
 from gat_jax.sampling.on_chip import DrawnWords, OnChip, spell_params
 from gat_jax.sampling.pair_facts import compare_rows

@@ -1,5 +1,6 @@
 """Training runs whose symmetry is watched."""
 
+from gat_jax.training.config import TrainConfig
 from gat_jax.training.history import (
     GRADIENTS,
     LayerMeasures,
@@ -7,15 +8,11 @@ from gat_jax.training.history import (
     gradient_norms,
     measure_layer,
 )
-from gat_jax.training.recipes import (
-    GAT_PAPER_CORA,
-    OPTIMIZERS,
-    RECIPES,
-    Recipe,
-    TrainConfig,
-    TrainSettings,
-    make_optimizer,
-)
+from gat_jax.training.optimizers import OPTIMIZERS, make_optimizer
+from gat_jax.training.recipes import GAT_PAPER_CORA, RECIPES, Recipe
+from gat_jax.training.scores import SCORES, ScoreName, accuracy, roc_auc
+from gat_jax.training.settings import TrainSettings
+from gat_jax.training.stopping import Stopping
 from gat_jax.training.survival import (
     FirstExit,
     Occupancy,
@@ -26,27 +23,30 @@ from gat_jax.training.survival import (
     occupancy,
     reentry,
 )
-from gat_jax.training.trainer import (
-    TrainTask,
-    make_task,
-    train_run,
-)
+from gat_jax.training.tasks import TrainTask, make_task
+from gat_jax.training.trainer import Training, TrainState, train_run
 
 __all__ = [
     "GAT_PAPER_CORA",
     "GRADIENTS",
     "OPTIMIZERS",
     "RECIPES",
+    "SCORES",
     "FirstExit",
     "LayerMeasures",
     "Occupancy",
     "Recipe",
     "Reentry",
+    "ScoreName",
+    "Stopping",
     "Survival",
     "TrainConfig",
     "TrainHistory",
     "TrainSettings",
+    "TrainState",
     "TrainTask",
+    "Training",
+    "accuracy",
     "first_exit",
     "gradient_norms",
     "kaplan_meier",
@@ -55,5 +55,6 @@ __all__ = [
     "measure_layer",
     "occupancy",
     "reentry",
+    "roc_auc",
     "train_run",
 ]

@@ -57,6 +57,8 @@ class TrainHistory(NamedTuple):
     collided: Float[Array, "records layers"]
     cause_share: Float[Array, "records layers causes"]
     grad_norm: Float[Array, "records layers 3"]  # of `GRADIENTS`; NaN: no such parameter
+    validation_loss: Float[Array, " records"]  # nats, mean over the validation nodes; NaN: none
+    validation_score: Float[Array, " records"]  # of `TrainConfig.score`; NaN: no such nodes
     status: Int[Array, ""]  # first step whose loss or gradient is not finite; -1 if none
 
 

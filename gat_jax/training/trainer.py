@@ -3,156 +3,201 @@
     run = functools.partial(train_run, task=task, configs=configs, config=TrainConfig("adam", 1000))
     params, history = jax.jit(jax.vmap(run))(init_network(key, configs, F, batch_shape=(R,)))
 
-Of a history that a compiled program does not return, nothing is computed.
+Of a history that a compiled program does not return, nothing is computed. A run that is too long
+for one program is cut into parts by `Training`.
 """
 
 from typing import Any, NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
-import jraph
 import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from gat_jax.graphs import TwinPairs, padding_masks
-from gat_jax.kernels import (
-    Layout,
-    LayoutName,
-    SparseFeatures,
-    layouts,
-    sparse,
-)
 from gat_jax.layers import (
     AttentionInfo,
-    EdgeMask,
     LayerConfig,
     LayerParams,
     apply_network,
     check_configs,
-    check_edge_mask,
     check_key,
 )
-from gat_jax.runtime.jax_arrays import check_array
-from gat_jax.symmetry import check_pairs_exist
+from gat_jax.training import scores, stopping
+from gat_jax.training.config import TrainConfig
 from gat_jax.training.history import GRADIENTS, TrainHistory, gradient_norms, measure_layer
-from gat_jax.training.recipes import TrainConfig, TrainSettings, check_settings, make_optimizer
+from gat_jax.training.optimizers import make_optimizer
+from gat_jax.training.settings import TrainSettings, check_settings
+from gat_jax.training.stopping import Watch
+from gat_jax.training.tasks import TrainTask, check_task
 
 Params = tuple[LayerParams, ...]
 
 
-class TrainTask(NamedTuple):
-    """What is trained on: one graph, its labels, and the twins to watch."""
+class TrainState(NamedTuple):
+    """A run between two steps."""
 
-    graph: jraph.GraphsTuple
-    labels: Int[Array | np.ndarray, " nodes"]  # class ids; where the mask is False, anything
-    label_mask: Bool[Array | np.ndarray, " nodes"]  # True = in the loss; such a node has a class
-    pairs: TwinPairs  # non-trivial ones: trivial twins are equal whatever happens
-    layout: Layout | None = None  # of the graph's edges; None: the edge list
-    edge_mask: EdgeMask | None = None  # True = real; None: all are
-
-
-def make_task(
-    graph: jraph.GraphsTuple,
-    labels: Int[np.ndarray, " nodes"],
-    label_mask: Bool[np.ndarray, " nodes"],
-    pairs: TwinPairs,
-    *,
-    layout: LayoutName = "auto",
-) -> TrainTask:
-    """Return a task whose edges and features are laid out for speed.
-
-    Args:
-      graph: on the host; features with few non-zeros (`sparse.is_worthwhile`) become
-        `sparse.SparseFeatures`. Of a padded graph only the real edges count.
-      labels: [N] class ids; where the mask is False, anything, such as -1.
-      label_mask: [N], True = in the loss: of real nodes that have a class.
-      pairs: non-trivial twins to watch.
-      layout: as `layouts.make_layout`.
-
-    Raises:
-      ValueError: as `layouts.make_layout`, or if labels, mask or pairs do not fit the graph.
-    """
-    prepared = layouts.make_layout(graph, layout)
-    task = _checked(TrainTask(graph, labels, label_mask, pairs, prepared))
-    if not isinstance(graph.nodes, SparseFeatures) and sparse.is_worthwhile(graph.nodes):
-        task = task._replace(graph=graph._replace(nodes=sparse.from_dense(graph.nodes)))
-    return task
-
-
-def _checked(task: TrainTask, num_classes: int | None = None) -> TrainTask:
-    """Check what is not traced of a task, and return it with its padding masked.
-
-    A label out of range would be trained towards silently, and padding be counted.
-
-    Raises:
-      ValueError: if labels, mask or pairs do not fit the graph, or the mask holds a node without a
-        class, a node of padding, or no node at all.
-    """
-    if not isinstance(task, TrainTask):
-        raise ValueError(f"task: expected one of make_task, got {type(task).__name__}")
-    layouts.one_set_of(task.graph, "in training")
-    _check_labels(task, num_classes)
-    graph = task.graph
-    counts = graph.senders, graph.receivers, graph.n_node, graph.n_edge
-    if any(isinstance(array, jax.core.Tracer) for array in counts):
-        return task
-    is_real_n, is_real_e = padding_masks(graph)
-    if not isinstance(task.label_mask, jax.core.Tracer):
-        padding = np.asarray(task.label_mask) & ~is_real_n
-        if padding.any():
-            raise ValueError(
-                f"label_mask: expected real nodes alone, got padding at {_first(padding)}"
-            )
-    if is_real_e.all():
-        return task
-    mask = is_real_e if task.edge_mask is None else task.edge_mask & is_real_e
-    return task._replace(edge_mask=mask)
-
-
-def _check_labels(task: TrainTask, num_classes: int | None) -> None:
-    """Check labels, their mask and the pairs of a task."""
-    num_nodes = len(task.graph.nodes)
-    labels, mask = task.labels, task.label_mask
-    check_array("labels", labels, "whole numbers")
-    check_array("label_mask", mask, "booleans")
-    for field, array in (("labels", labels), ("label_mask", mask)):
-        if array.shape != (num_nodes,):
-            raise ValueError(f"{field}: expected shape {(num_nodes,)}, got {array.shape}")
-    check_pairs_exist(task.pairs, num_nodes)
-    check_edge_mask(task.edge_mask, len(task.graph.receivers))
-    if isinstance(labels, jax.core.Tracer) or isinstance(mask, jax.core.Tracer):
-        return
-    labels, mask = np.asarray(labels), np.asarray(mask)
-    if not mask.any():
-        raise ValueError("label_mask: expected at least one node in the loss, got none")
-    most = np.inf if num_classes is None else num_classes
-    is_bad = mask & ((labels < 0) | (labels >= most))
-    if is_bad.any():
-        node = _first(is_bad)
-        expected = "classes >= 0" if num_classes is None else f"classes in [0, {num_classes})"
-        found = f"{labels[node]} at node {node}"
-        raise ValueError(f"labels: expected {expected} where label_mask is True, got {found}")
-
-
-def _first(is_there: np.ndarray) -> int:
-    return int(np.argmax(is_there))
-
-
-class _State(NamedTuple):
     params: Params
     optimizer: optax.OptState
-    step: Int[Array, ""]
-    status: Int[Array, ""]
+    step: Int[Array, ""]  # updates so far
+    status: Int[Array, ""]  # first step whose loss or gradient is not finite; -1 if none
+    watch: Watch | None  # None: the run does not look at validation nodes
 
 
 class _Seen(NamedTuple):
     """What a forward pass gives: the loss is what is differentiated, the rest is only looked at."""
 
     loss: Float[Array, ""]
+    losses: Float[Array, " nodes"]
     logits: Float[Array, "nodes classes"]
     infos: tuple[AttentionInfo, ...]
+
+
+class Training:
+    """The parts of a run, each of which can be traced: the start, some steps, the end."""
+
+    def __init__(
+        self,
+        task: TrainTask,
+        configs: tuple[LayerConfig, ...],
+        config: TrainConfig,
+        settings: TrainSettings = TrainSettings(),
+        key: Key[Array, ""] | None = None,
+    ):
+        """Take what the run is made of; arguments and errors as those of `train_run`."""
+        check_configs(configs)
+        if not isinstance(config, TrainConfig):
+            raise ValueError(f"config: expected a TrainConfig, got {type(config).__name__}")
+        if key is not None:
+            check_key(key)
+        check_settings(settings)
+        self._task = check_task(task, configs[-1].num_outputs)
+        if config.stopping is not None and self._task.validation_mask is None:
+            raise ValueError("validation_mask: expected one, by which the run can stop, got none")
+        self._configs, self._config, self._settings = configs, config, settings
+        self._key = key
+        self._optimizer = make_optimizer(config.optimizer, settings)
+        self._gradient_of = jax.grad(self._loss_of, has_aux=True)
+
+    def start(self, params: Params) -> TrainState:
+        """Return the state before the first step."""
+        tree: Any = params  # optax's type of trees knows no None
+        watch = None if self._config.stopping is None else stopping.start_watch(params)
+        optimizer = self._optimizer.init(tree)
+        return TrainState(params, optimizer, jnp.int32(0), jnp.int32(-1), watch)
+
+    def advance(self, state: TrainState, num_records: int) -> tuple[TrainState, TrainHistory]:
+        """Make `record_every` steps after each of so many records; the number is static."""
+        return jax.lax.scan(self._record_and_update, state, None, length=num_records)
+
+    def finish(self, state: TrainState) -> tuple[TrainState, TrainHistory]:
+        """Look at the state after the last step; return it, and its record alone."""
+        if self._key is None:
+            grads, seen = self._gradient_of(state.params, None)
+        else:
+            grads, seen = None, self._loss_of(state.params, None)[1]
+        state = self._looked_at(state, seen)
+        last = self._record(state, seen, grads)
+        return state, jax.tree.map(lambda x: x[None], last)._replace(status=last.status)
+
+    def logits_of(self, params: Params) -> Float[Array, "nodes classes"]:
+        """Return what a network gives without dropout."""
+        return self._loss_of(params, None)[1].logits
+
+    def _loss_of(self, params: Params, key) -> tuple[Float[Array, ""], _Seen]:
+        task = self._task
+        logits, infos = apply_network(
+            params,
+            task.graph,
+            self._configs,
+            settings=self._settings.layer,
+            key=key,
+            edge_mask=task.edge_mask,
+            layout=task.layout,
+        )
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, task.labels)
+        loss = _masked_mean(losses, task.label_mask)
+        return loss, _Seen(loss, losses, logits, infos)
+
+    def _update(self, state: TrainState) -> tuple[TrainState, TrainState, _Seen | None, Params]:
+        """Make a step.
+
+        Returns:
+          The state before it, which has looked at the validation nodes; the state after it; what
+          was seen without dropout, if anything was; and the gradients.
+        """
+        clean = None  # a pass without dropout
+        if self._config.stopping is not None:
+            clean = self._loss_of(state.params, None)[1]
+            state = self._looked_at(state, clean)
+        key = None if self._key is None else jax.random.fold_in(self._key, state.step)
+        grads, seen = self._gradient_of(state.params, key)
+        tree: Any = state.params
+        directions, optimizer = self._optimizer.update(grads, state.optimizer, tree)
+        rate = self._settings.learning_rate
+        after = TrainState(
+            jax.tree.map(lambda p, u: p - rate * u, state.params, directions),
+            optimizer,
+            state.step + 1,
+            _first_failure(state, seen.loss, grads),
+            state.watch,
+        )
+        if state.watch is not None:
+            after = stopping.choose(state.watch.has_stopped, state, after)
+        return state, after, clean if self._key is not None else seen, grads
+
+    def _looked_at(self, state: TrainState, seen: _Seen) -> TrainState:
+        if state.watch is None or self._config.stopping is None:
+            return state
+        loss, score = self._of_validation(seen)
+        rule = self._config.stopping
+        watch = stopping.look(state.watch, state.params, state.step, loss, score, rule)
+        return state._replace(watch=watch)
+
+    def _of_validation(self, seen: _Seen) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Return loss and score of the validation nodes; NaN where there are none."""
+        task, mask = self._task, self._task.validation_mask
+        if mask is None:
+            nothing = jnp.full((), jnp.nan, seen.loss.dtype)
+            return nothing, nothing
+        score = scores.SCORES[self._config.score](seen.logits, task.labels, mask)
+        return _masked_mean(seen.losses, mask), score
+
+    def _record_and_update(self, state: TrainState, _) -> tuple[TrainState, TrainHistory]:
+        before, after, seen, grads = self._update(state)
+        if seen is None:  # the update saw the network with dropout
+            _, seen = self._loss_of(state.params, None)
+        history = self._record(before, seen, grads)
+        if self._config.record_every > 1:
+            after = jax.lax.fori_loop(
+                1, self._config.record_every, lambda _, s: self._update(s)[1], after
+            )
+        return after, history
+
+    def _record(self, state: TrainState, seen: _Seen, grads: Params | None) -> TrainHistory:
+        """Return the entry of the history for one state; its fields have no axis of records yet."""
+        task, settings = self._task, self._settings
+        is_right = (jnp.argmax(seen.logits, axis=-1) == task.labels).astype(seen.loss.dtype)
+        options = {
+            "slope": settings.layer.slope,
+            "edge_mask": task.edge_mask,
+            "layout": task.layout,
+        }
+        layers = [measure_layer(info, task.graph, task.pairs, **options) for info in seen.infos]
+        norms = jnp.full((len(layers), len(GRADIENTS)), jnp.nan)
+        if grads is not None:
+            norms = jnp.stack([gradient_norms(of_layer) for of_layer in grads])
+        validation_loss, validation_score = self._of_validation(seen)
+        return TrainHistory(
+            state.step,
+            seen.loss,
+            _masked_mean(is_right, task.label_mask),
+            *(jnp.stack(of_layers) for of_layers in zip(*layers, strict=True)),
+            grad_norm=norms,
+            validation_loss=validation_loss,
+            validation_score=validation_score,
+            status=_first_failure(state, seen.loss, grads),
+        )
 
 
 def train_run(
@@ -172,106 +217,42 @@ def train_run(
       task: graph, labels, twins; all of it may be traced. Padding of a graph that is not traced is
         masked; that of a traced one has to be in `edge_mask`.
       configs: of the layers; static.
-      config: optimiser and steps; static.
+      config: optimiser, steps, and how the run stops; static.
       settings: rates, momentum, weight decay; may be traced.
 
     Returns:
-      Trained parameters and the history, T = num_steps / record_every + 1 records. A run that
-      becomes non-finite goes on as NaN and says so in `status`, so that it spoils no other.
+      The parameters that are kept (the last ones, or those that `config.stopping` chooses) and the
+      history, T = num_steps / record_every + 1 records. A run that has stopped repeats its last
+      state. One that becomes non-finite goes on as NaN and says so in `status`, so that it spoils
+      no other.
 
     Raises:
-      ValueError: if the parts of the task do not fit each other or the network, or as
-        `recipes.check_settings`; of traced values nothing is known.
+      ValueError: if the parts of the task do not fit each other or the network, if the run can
+        stop and there are no validation nodes, or as `settings.check_settings`; of traced values
+        nothing is known.
 
     Without dropout a record costs what is measured and nothing else: it looks at the forward pass
-    and the gradient of the update that follows. With dropout it costs a forward pass. Only the
-    last record, which no update follows, has a pass of its own, backward too without dropout.
+    and the gradient of the update that follows. With dropout it costs a forward pass, and so does
+    every step of a run that can stop. Only the last record, which no update follows, has a pass of
+    its own, backward too without dropout.
     """
-    check_configs(configs)
-    if not isinstance(config, TrainConfig):
-        raise ValueError(f"config: expected a TrainConfig, got {type(config).__name__}")
-    if key is not None:
-        check_key(key)
-    check_settings(settings)
-    task = _checked(task, configs[-1].num_outputs)
-    optimizer = make_optimizer(config.optimizer, settings)
-
-    def loss_of(params: Params, key) -> tuple[Float[Array, ""], _Seen]:
-        logits, infos = apply_network(
-            params,
-            task.graph,
-            configs,
-            settings=settings.layer,
-            key=key,
-            edge_mask=task.edge_mask,
-            layout=task.layout,
-        )
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, task.labels)
-        loss = _masked_mean(losses, task.label_mask)
-        return loss, _Seen(loss, logits, infos)
-
-    gradient_of = jax.grad(loss_of, has_aux=True)
-
-    def update(state: _State) -> tuple[_State, _Seen, Params]:
-        step_key = None if key is None else jax.random.fold_in(key, state.step)
-        grads, seen = gradient_of(state.params, step_key)
-        tree: Any = state.params  # optax's type of trees knows no None
-        directions, optimizer_state = optimizer.update(grads, state.optimizer, tree)
-        after = _State(
-            jax.tree.map(lambda p, u: p - settings.learning_rate * u, state.params, directions),
-            optimizer_state,
-            state.step + 1,
-            _first_failure(state, seen.loss, grads),
-        )
-        return after, seen, grads
-
-    def record_and_update(state: _State, _) -> tuple[_State, TrainHistory]:
-        after, seen, grads = update(state)
-        if key is not None:  # the update saw the network with dropout
-            _, seen = loss_of(state.params, None)
-        history = _record(state, seen, grads, task, settings)
-        if config.record_every > 1:
-            after = jax.lax.fori_loop(1, config.record_every, lambda _, s: update(s)[0], after)
-        return after, history
-
-    tree: Any = params
-    start = _State(params, optimizer.init(tree), jnp.int32(0), jnp.int32(-1))
-    num_intervals = config.num_steps // config.record_every
-    end, history = jax.lax.scan(record_and_update, start, None, length=num_intervals)
-    if key is None:
-        grads, seen = gradient_of(end.params, None)
-    else:
-        grads, seen = None, loss_of(end.params, None)[1]
-    last = _record(end, seen, grads, task, settings)
-    history = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), history, last)
-    return end.params, history._replace(status=last.status)
+    training = Training(task, configs, config, settings, key)
+    num_records = config.num_steps // config.record_every
+    state, history = training.advance(training.start(params), num_records)
+    state, last = training.finish(state)
+    kept = state.params if state.watch is None else state.watch.kept
+    return kept, joined(history, last)
 
 
-def _record(
-    state: _State, seen: _Seen, grads: Params | None, task: TrainTask, settings: TrainSettings
-) -> TrainHistory:
-    """Return the entry of the history for one state; its fields have no axis of records yet."""
-    is_right = (jnp.argmax(seen.logits, axis=-1) == task.labels).astype(seen.loss.dtype)
-    options = {
-        "slope": settings.layer.slope,
-        "edge_mask": task.edge_mask,
-        "layout": task.layout,
-    }
-    layers = [measure_layer(info, task.graph, task.pairs, **options) for info in seen.infos]
-    norms = jnp.full((len(layers), len(GRADIENTS)), jnp.nan)
-    if grads is not None:
-        norms = jnp.stack([gradient_norms(of_layer) for of_layer in grads])
-    return TrainHistory(
-        state.step,
-        seen.loss,
-        _masked_mean(is_right, task.label_mask),
-        *(jnp.stack(of_layers) for of_layers in zip(*layers, strict=True)),
-        grad_norm=norms,
-        status=_first_failure(state, seen.loss, grads),
-    )
+def joined(*parts: TrainHistory) -> TrainHistory:
+    """Return the history of a run from those of its parts, in their order."""
+    history = jax.tree.map(lambda *x: jnp.concatenate(x), *(x._replace(status=None) for x in parts))
+    return history._replace(status=parts[-1].status)
 
 
-def _first_failure(state: _State, loss: Float[Array, ""], grads: Params | None) -> Int[Array, ""]:
+def _first_failure(
+    state: TrainState, loss: Float[Array, ""], grads: Params | None
+) -> Int[Array, ""]:
     """Return the status after this step: its number if it is the first that is not finite."""
     is_finite = jnp.isfinite(loss)
     if grads is not None:

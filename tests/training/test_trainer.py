@@ -12,7 +12,7 @@ from gat_jax.graphs import pad
 from gat_jax.layers import LayerConfig, LayerSettings, apply_network, gat_configs, init_network
 from gat_jax.studies import tutorial_init, tutorial_training
 from gat_jax.symmetry import CAUSES
-from gat_jax.training import TrainConfig, TrainSettings, make_task, train_run, trainer
+from gat_jax.training import TrainConfig, TrainSettings, make_task, tasks, train_run, trainer
 
 TASK = tutorial_training.task()
 
@@ -340,7 +340,7 @@ def test_padding_counts_in_no_record(layout):
     # A task made by hand has no mask: it is the same, and so is one with a mask of its own.
     made = make_task(padded, labels, mask, TASK.pairs, layout=layout)
     for edge_mask in (None, np.ones(20, bool)):
-        by_hand = trainer._checked(made._replace(edge_mask=edge_mask))
+        by_hand = tasks.check_task(made._replace(edge_mask=edge_mask))
         np.testing.assert_array_equal(by_hand.edge_mask, made.edge_mask)
 
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gat_jax.sampling import counting
-from gat_jax.sampling.counting import Bins, FlaggedBins, add_up_inits
+from gat_jax.sampling import binning
+from gat_jax.sampling.binning import Bins, FlaggedBins, add_up_inits
 
 ROWS, INITS = 3, 64
 
@@ -26,7 +26,7 @@ def kinds(seed: int) -> tuple[FlaggedBins, dict[str, Bins], np.ndarray]:
     return joint, others, rng.random(INITS) < 0.8
 
 
-@pytest.mark.parametrize("count", [counting._by_scatter, counting._by_comparison, counting.count])
+@pytest.mark.parametrize("count", [binning._by_scatter, binning._by_comparison, binning.count])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_count_is_what_numpy_counts(count, seed):
     joint, others, is_counted = kinds(seed)
@@ -45,7 +45,7 @@ def test_count_is_what_numpy_counts(count, seed):
 def test_count_takes_any_number_of_flags_and_nothing_that_counts(flags):
     joint = FlaggedBins(jnp.ones((ROWS, INITS), jnp.int32), 2, flags)
     for is_counted in (True, False):
-        found = counting.count(joint, {}, jnp.full(INITS, is_counted))
+        found = binning.count(joint, {}, jnp.full(INITS, is_counted))
         number = ROWS * INITS * is_counted
         assert found["joint_causes"].tolist() == [0, number]
         assert {name: int(found[name]) for name in flags} == dict.fromkeys(flags, number)
