@@ -103,7 +103,7 @@ MEASURES: dict[str, Measure] = {
         ("head", "quantile"),
         "1",
         "Quantiles of the normalised attention entropy over receivers with at least two edges.",
-        lambda o: obs.quantiles_of_rows(o.entropies),
+        lambda o: obs.quantiles_of_rows(o.sorted_entropies),
     ),
     "entropy_histogram": Measure(
         ("head", "entropy_bin"),
@@ -121,7 +121,7 @@ MEASURES: dict[str, Measure] = {
         ("head", "quantile"),
         "1",
         "Quantiles of the attention of receivers with a self-loop on themselves.",
-        lambda o: obs.quantiles_of_rows(o.self_attention),
+        lambda o: obs.quantiles_of_rows(o.sorted_self_attention),
     ),
     "favourite_share": Measure(
         HEAD,

@@ -70,6 +70,9 @@ def test_trivial_twins_have_pairs_of_their_own():
     found = compare_pairs(classes, is_trivial=True)
     assert len(found.first) == 6 + 190 + 6  # the four nodes without edges are twins, too
     assert len(compare_pairs(classes, is_trivial=False).first) == 0
+    both = twins.twin_classes(leaves(4))
+    assert as_set(compare_pairs(both, is_trivial=True)) == {(0, 1)}
+    assert len(compare_pairs(both, is_trivial=False).first) == 6
 
 
 def test_pairs_by_number_run_through_class_after_class():
