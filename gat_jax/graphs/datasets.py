@@ -135,7 +135,7 @@ def load_task(source: str | Path) -> NodeTask:
         task = read_npz(Path(base))
     elif base and planetoid.is_planetoid(Path(base)):
         task = planetoid.read_planetoid(Path(base))
-    elif base and os.path.isdir(base):
+    elif os.path.isdir(base):
         task = tables.read_tables(Path(base))
     else:
         names = ", ".join(GRAPH_NAMES)

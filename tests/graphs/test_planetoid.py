@@ -182,3 +182,17 @@ def test_a_hostile_file_of_a_folder_names_itself_and_what_it_calls(tmp_path):
     with pytest.raises(ValueError, match=r"ind\.small\.graph: .* got a reference to .*touch, w"):
         graphs.load_task(tmp_path)
     assert not (tmp_path / "created").exists()
+
+
+def test_a_name_that_no_result_could_be_written_under_is_refused(tmp_path):
+    write(tmp_path, "caf\udce9")
+    with pytest.raises(ValueError, match=r"^graph: expected a name in UTF-8, got 'caf\\udce9'$"):
+        graphs.load_task(tmp_path)
+
+
+def test_no_name_is_not_the_folder_of_the_process(tmp_path, monkeypatch):
+    write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert graphs.load_task(".").name == "small"
+    with pytest.raises(ValueError, match=r"^graph: expected .*, a folder or a \.npz file, got ''$"):
+        graphs.load_task("")
