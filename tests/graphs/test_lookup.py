@@ -54,6 +54,8 @@ def test_queries_are_twins_unless_they_hear_themselves():
     assert (task.labels[pairs.first[separate]] != task.labels[pairs.second[separate]]).all()
     looped = dictionary_lookup(4, 3, seed=4, self_loops=True).graph
     assert len(looped.senders) == 3 * 4 * 5
+    loops = looped.receivers[looped.senders == looped.receivers]
+    np.testing.assert_array_equal(loops, np.flatnonzero(task.labels >= 0))
     assert (np.bincount(looped.receivers, minlength=24).reshape(3, 2, 4)[:, 1] == 5).all()
     pairs = graphs.twin_pairs(graphs.twin_classes(looped))
     assert np.asarray(pairs.is_trivial).all()
