@@ -18,13 +18,13 @@ ALLOWED = {
     "layers": {"graphs", "kernels", "runtime"},
     "symmetry": {"graphs", "kernels", "layers", "runtime"},
     "sampling": {"graphs", "kernels", "layers", "runtime", "symmetry"},
-    "training": {"graphs", "kernels", "layers", "runtime", "symmetry"},
+    "training": {"graphs", "kernels", "layers", "report", "runtime", "symmetry"},
     "report": {"runtime"},
     "sweeps": {"graphs", "layers", "report", "runtime", "sampling", "symmetry"},
     "studies": {
         *("graphs", "kernels", "layers", "report", "runtime", "sampling", "symmetry", "training"),
     },
-    "commands": {"graphs", "report", "runtime", "sampling", "studies", "sweeps"},
+    "commands": {"graphs", "report", "runtime", "sampling", "studies", "sweeps", "training"},
 }
 
 # The others take a graph apart, but call nothing of jraph's: it can be replaced in these places.

@@ -12,6 +12,7 @@ from gat_jax.runtime import cli
 COMMANDS = {
     "reproduce": "test the article's eight claims end to end; needs no network, no accelerator",
     "sweep": "count equal twins over layers, heads, initialisers and features; can go on later",
+    "train": "train recipes from many seeds on real graphs, the symmetry watched; can go on later",
 }
 HELP = (
     "usage: gat-jax COMMAND [options]\n\n"

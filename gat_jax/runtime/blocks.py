@@ -105,6 +105,11 @@ class Blocks:
             if x.name.isascii() and x.name.isdecimal() and (x / "0").is_file()
         )
 
+    def attributes(self, cell: str, name: str) -> dict[str, Any]:
+        """Return what the numbers of an array mean, as its first block said; empty: no array."""
+        array = self._opened(cell, name)
+        return {} if array is None else array.attrs.asdict()
+
     def read(self, cell: str, name: str, block: int, form: Form) -> np.ndarray:
         """Return an array of a block: its record, or kept values of its initialisations.
 

@@ -5,6 +5,7 @@ from typing import get_args
 
 from gat_jax.layers.base import check_choice
 from gat_jax.runtime.arrays import check_count
+from gat_jax.training.measures import check_names
 from gat_jax.training.optimizers import OPTIMIZERS
 from gat_jax.training.scores import ScoreName
 from gat_jax.training.stopping import Stopping
@@ -19,6 +20,7 @@ class TrainConfig:
     record_every: int = 1  # steps; divides num_steps, which records the start and the end alone
     score: ScoreName = "accuracy"  # of the nodes in the loss, of validation and of test
     stopping: Stopping | None = None  # None: all steps are made, and the last state is kept
+    measures: tuple[str, ...] = ()  # of `measures.MEASURES`: recorded beside the others
 
     def __post_init__(self):
         """Refuse what no run can be made of."""
@@ -36,3 +38,6 @@ class TrainConfig:
         if self.stopping is not None and not isinstance(self.stopping, Stopping):
             kind = type(self.stopping).__name__
             raise ValueError(f"stopping: expected a Stopping or none, got {kind}")
+        if not isinstance(self.measures, tuple):
+            raise ValueError(f"measures: expected a tuple of names, got {self.measures!r}")
+        check_names(self.measures)

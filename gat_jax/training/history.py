@@ -4,6 +4,7 @@ Gradient descent sees equal twins in two ways that must not be confused: attenti
 leave its maximum while the twins stay equal. The history therefore tracks both.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from gat_jax.symmetry import (
     primary_cause,
     twin_gap,
 )
+from gat_jax.training.measures import MEASURES
 
 # Whose gradients `grad_norm` gives, in its order.
 GRADIENTS = ("a_recv", "a_send", "kernel")
@@ -59,6 +61,9 @@ class TrainHistory(NamedTuple):
     grad_norm: Float[Array, "records layers 3"]  # of `GRADIENTS`; NaN: no such parameter
     validation_loss: Float[Array, " records"]  # nats, mean over the validation nodes; NaN: none
     validation_score: Float[Array, " records"]  # of `TrainConfig.score`; NaN: no such nodes
+    # By name, [records, layers, *dims] with the dims of `measures.MEASURES`; NaN where a layer has
+    # fewer heads than another.
+    measures: dict[str, Array]
     status: Int[Array, ""]  # first step whose loss or gradient is not finite; -1 if none
 
 
@@ -121,3 +126,25 @@ def gradient_norms(grads: LayerParams) -> Float[Array, "3"]:
     kernels = [grad for name, grad in by_name.items() if name.startswith("kernel")]
     parts = (by_name.get("a_recv"), by_name.get("a_send", by_name.get("a")), kernels)
     return jnp.stack([jnp.float32(np.nan) if x is None else optax.tree.norm(x) for x in parts])
+
+
+def stack_measures(layers: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """Return the measures of all layers in one array each, [layers, *dims].
+
+    Args:
+      layers: by name, arrays whose axes are the measure's dimensions.
+    """
+    stacked = {}
+    for name in layers[0]:
+        arrays, dims = [layer[name] for layer in layers], MEASURES[name].dims
+        most = [max(sizes) for sizes in zip(*(x.shape for x in arrays), strict=True)]
+        missing = [[(0, n - m) for n, m in zip(most, x.shape, strict=True)] for x in arrays]
+        assert all(
+            m == 0 or dims[axis] == "head" for gaps in missing for axis, (_, m) in enumerate(gaps)
+        )
+        padded = [
+            jnp.pad(x, gaps, constant_values=np.nan) if dims else x
+            for x, gaps in zip(arrays, missing, strict=True)
+        ]
+        stacked[name] = jnp.stack(padded)
+    return stacked

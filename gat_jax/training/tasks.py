@@ -11,8 +11,10 @@ from jaxtyping import Array, Bool, Int
 from gat_jax.graphs import TwinPairs, padding_masks
 from gat_jax.kernels import Layout, LayoutName, SparseFeatures, layouts, sparse
 from gat_jax.layers import EdgeMask, check_edge_mask
+from gat_jax.layers.norms import NodeMask
 from gat_jax.runtime.jax_arrays import check_array
 from gat_jax.symmetry import check_pairs_exist
+from gat_jax.training.watched import Watched, watch
 
 
 class TrainTask(NamedTuple):
@@ -26,6 +28,8 @@ class TrainTask(NamedTuple):
     edge_mask: EdgeMask | None = None  # True = real; None: all are
     # True = looked at by rules that stop a run; such a node has a class. None: there are none.
     validation_mask: Bool[Array | np.ndarray, " nodes"] | None = None
+    node_mask: NodeMask | None = None  # True = real; None: all are
+    watched: Watched | None = None  # what measures read; None: there are to be none
 
 
 def make_task(
@@ -35,6 +39,7 @@ def make_task(
     pairs: TwinPairs,
     *,
     validation_mask: Bool[np.ndarray, " nodes"] | None = None,
+    is_watched: bool = False,
     layout: LayoutName = "auto",
 ) -> TrainTask:
     """Return a task whose edges and features are laid out for speed.
@@ -47,6 +52,7 @@ def make_task(
       pairs: non-trivial twins to watch.
       validation_mask: [N], True = looked at by a rule that stops a run: of real nodes that have a
         class.
+      is_watched: whether `TrainConfig.measures` are to be recorded of its runs.
       layout: as `layouts.make_layout`.
 
     Raises:
@@ -55,6 +61,8 @@ def make_task(
     prepared = layouts.make_layout(graph, layout)
     task = TrainTask(graph, labels, label_mask, pairs, prepared, validation_mask=validation_mask)
     task = check_task(task)
+    if is_watched:
+        task = task._replace(watched=watch(graph, layout=prepared, edge_mask=task.edge_mask))
     if not isinstance(graph.nodes, SparseFeatures) and sparse.is_worthwhile(graph.nodes):
         task = task._replace(graph=graph._replace(nodes=sparse.from_dense(graph.nodes)))
     return task
@@ -84,6 +92,8 @@ def check_task(task: TrainTask, num_classes: int | None = None) -> TrainTask:
             raise ValueError(
                 f"{field}: expected real nodes alone, got padding at {_first(padding)}"
             )
+    if not is_real_n.all():
+        task = task._replace(node_mask=is_real_n)
     if is_real_e.all():
         return task
     mask = is_real_e if task.edge_mask is None else task.edge_mask & is_real_e

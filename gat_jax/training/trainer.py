@@ -7,6 +7,7 @@ Of a history that a compiled program does not return, nothing is computed. A run
 for one program is cut into parts by `Training`.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -16,28 +17,37 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from gat_jax.layers import (
-    AttentionInfo,
-    LayerConfig,
-    LayerParams,
-    apply_network,
+    LayerTrace,
+    NetworkConfig,
+    NetworkParams,
     check_configs,
     check_key,
+    layer_configs,
+    layer_params,
+    num_outputs_of,
+    trace_network,
 )
 from gat_jax.training import scores, stopping
 from gat_jax.training.config import TrainConfig
-from gat_jax.training.history import GRADIENTS, TrainHistory, gradient_norms, measure_layer
+from gat_jax.training.history import (
+    GRADIENTS,
+    TrainHistory,
+    gradient_norms,
+    measure_layer,
+    stack_measures,
+)
+from gat_jax.training.measures import measure
 from gat_jax.training.optimizers import make_optimizer
 from gat_jax.training.settings import TrainSettings, check_settings
 from gat_jax.training.stopping import Watch
 from gat_jax.training.tasks import TrainTask, check_task
-
-Params = tuple[LayerParams, ...]
+from gat_jax.training.watched import Seen
 
 
 class TrainState(NamedTuple):
     """A run between two steps."""
 
-    params: Params
+    params: NetworkParams
     optimizer: optax.OptState
     step: Int[Array, ""]  # updates so far
     status: Int[Array, ""]  # first step whose loss or gradient is not finite; -1 if none
@@ -50,7 +60,7 @@ class _Seen(NamedTuple):
     loss: Float[Array, ""]
     losses: Float[Array, " nodes"]
     logits: Float[Array, "nodes classes"]
-    infos: tuple[AttentionInfo, ...]
+    traces: tuple[LayerTrace, ...]
 
 
 class Training:
@@ -59,7 +69,7 @@ class Training:
     def __init__(
         self,
         task: TrainTask,
-        configs: tuple[LayerConfig, ...],
+        configs: NetworkConfig,
         config: TrainConfig,
         settings: TrainSettings = TrainSettings(),
         key: Key[Array, ""] | None = None,
@@ -71,15 +81,17 @@ class Training:
         if key is not None:
             check_key(key)
         check_settings(settings)
-        self._task = check_task(task, configs[-1].num_outputs)
+        self._task = check_task(task, num_outputs_of(configs))
         if config.stopping is not None and self._task.validation_mask is None:
             raise ValueError("validation_mask: expected one, by which the run can stop, got none")
+        if config.measures and self._task.watched is None:
+            raise ValueError("watched: expected what `make_task` sees with is_watched, got none")
         self._configs, self._config, self._settings = configs, config, settings
         self._key = key
         self._optimizer = make_optimizer(config.optimizer, settings)
         self._gradient_of = jax.grad(self._loss_of, has_aux=True)
 
-    def start(self, params: Params) -> TrainState:
+    def start(self, params: NetworkParams) -> TrainState:
         """Return the state before the first step."""
         tree: Any = params  # optax's type of trees knows no None
         watch = None if self._config.stopping is None else stopping.start_watch(params)
@@ -100,36 +112,35 @@ class Training:
         last = self._record(state, seen, grads)
         return state, jax.tree.map(lambda x: x[None], last)._replace(status=last.status)
 
-    def logits_of(self, params: Params) -> Float[Array, "nodes classes"]:
+    def logits_of(self, params: NetworkParams) -> Float[Array, "nodes classes"]:
         """Return what a network gives without dropout."""
         return self._loss_of(params, None)[1].logits
 
-    def _loss_of(self, params: Params, key) -> tuple[Float[Array, ""], _Seen]:
+    def _loss_of(self, params: NetworkParams, key) -> tuple[Float[Array, ""], _Seen]:
         task = self._task
-        logits, infos = apply_network(
+        logits, traces = trace_network(
             params,
             task.graph,
             self._configs,
             settings=self._settings.layer,
             key=key,
             edge_mask=task.edge_mask,
+            node_mask=task.node_mask,
             layout=task.layout,
         )
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, task.labels)
         loss = _masked_mean(losses, task.label_mask)
-        return loss, _Seen(loss, losses, logits, infos)
+        return loss, _Seen(loss, losses, logits, traces)
 
-    def _update(self, state: TrainState) -> tuple[TrainState, TrainState, _Seen | None, Params]:
+    def _update(self, state: TrainState) -> tuple[TrainState, TrainState, _Seen, NetworkParams]:
         """Make a step.
 
         Returns:
           The state before it, which has looked at the validation nodes; the state after it; what
-          was seen without dropout, if anything was; and the gradients.
+          the gradient saw, and the gradient.
         """
-        clean = None  # a pass without dropout
         if self._config.stopping is not None:
-            clean = self._loss_of(state.params, None)[1]
-            state = self._looked_at(state, clean)
+            state = self._looked_at(state, self._loss_of(state.params, None)[1])
         key = None if self._key is None else jax.random.fold_in(self._key, state.step)
         grads, seen = self._gradient_of(state.params, key)
         tree: Any = state.params
@@ -144,7 +155,7 @@ class Training:
         )
         if state.watch is not None:
             after = stopping.choose(state.watch.has_stopped, state, after)
-        return state, after, clean if self._key is not None else seen, grads
+        return state, after, seen, grads
 
     def _looked_at(self, state: TrainState, seen: _Seen) -> TrainState:
         if state.watch is None or self._config.stopping is None:
@@ -164,9 +175,9 @@ class Training:
         return _masked_mean(seen.losses, mask), score
 
     def _record_and_update(self, state: TrainState, _) -> tuple[TrainState, TrainHistory]:
+        if self._key is not None:
+            return self._record_then_update(state)
         before, after, seen, grads = self._update(state)
-        if seen is None:  # the update saw the network with dropout
-            _, seen = self._loss_of(state.params, None)
         history = self._record(before, seen, grads)
         if self._config.record_every > 1:
             after = jax.lax.fori_loop(
@@ -174,8 +185,30 @@ class Training:
             )
         return after, history
 
-    def _record(self, state: TrainState, seen: _Seen, grads: Params | None) -> TrainHistory:
-        """Return the entry of the history for one state; its fields have no axis of records yet."""
+    def _record_then_update(self, state: TrainState) -> tuple[TrainState, TrainHistory]:
+        """Record a state by a pass of its own, and make steps, of which the program has one copy.
+
+        The updates see the network with dropout.
+        """
+        seen = self._loss_of(state.params, None)[1]
+        history = self._record(state, seen, None)
+
+        def step(number: Int[Array, ""], carried):
+            state, norms, status = carried
+            _, after, _, grads = self._update(state)
+            is_first = number == 0
+            norms = jnp.where(is_first, _norms(grads), norms)
+            return after, norms, jnp.where(is_first, after.status, status)
+
+        start = state, jnp.zeros_like(history.grad_norm), state.status
+        after, norms, status = jax.lax.fori_loop(0, self._config.record_every, step, start)
+        return after, history._replace(grad_norm=norms, status=status)
+
+    def _record(self, state: TrainState, seen: _Seen, grads: NetworkParams | None) -> TrainHistory:
+        """Return the entry of the history for one state; its fields have no axis of records yet.
+
+        Without a gradient its norms are NaN, and the status that of the loss alone.
+        """
         task, settings = self._task, self._settings
         is_right = (jnp.argmax(seen.logits, axis=-1) == task.labels).astype(seen.loss.dtype)
         options = {
@@ -183,32 +216,49 @@ class Training:
             "edge_mask": task.edge_mask,
             "layout": task.layout,
         }
-        layers = [measure_layer(info, task.graph, task.pairs, **options) for info in seen.infos]
-        norms = jnp.full((len(layers), len(GRADIENTS)), jnp.nan)
-        if grads is not None:
-            norms = jnp.stack([gradient_norms(of_layer) for of_layer in grads])
+        layers = [
+            measure_layer(trace.info, task.graph, task.pairs, **options) for trace in seen.traces
+        ]
+        nothing = jnp.full((len(layers), len(GRADIENTS)), jnp.nan)
         validation_loss, validation_score = self._of_validation(seen)
         return TrainHistory(
             state.step,
             seen.loss,
             _masked_mean(is_right, task.label_mask),
             *(jnp.stack(of_layers) for of_layers in zip(*layers, strict=True)),
-            grad_norm=norms,
+            grad_norm=nothing if grads is None else _norms(grads),
             validation_loss=validation_loss,
             validation_score=validation_score,
+            measures=self._measure(state, seen),
             status=_first_failure(state, seen.loss, grads),
         )
 
+    def _measure(self, state: TrainState, seen: _Seen) -> dict[str, Array]:
+        """Return the measures that are asked for, of all layers."""
+        watched = self._task.watched
+        if watched is None or not self._config.measures:
+            return {}
+        watched = dataclasses.replace(watched, slope=self._settings.layer.slope)
+        layers, configs = layer_params(state.params), layer_configs(self._configs)
+        # A layer reads the outputs of the one before through an activation alone.
+        is_chain = isinstance(self._configs, tuple)
+        measured = []
+        for depth, (trace, config) in enumerate(zip(seen.traces, configs, strict=True)):
+            known = (layers, depth) if is_chain else ((layers[depth],), 0)
+            found = Seen(trace.info, trace.inputs, trace.outputs, *known, config)
+            measured.append(measure(self._config.measures, found, watched))
+        return stack_measures(measured)
+
 
 def train_run(
-    params: Params,
+    params: NetworkParams,
     key: Key[Array, ""] | None = None,
     *,
     task: TrainTask,
-    configs: tuple[LayerConfig, ...],
+    configs: NetworkConfig,
     config: TrainConfig,
     settings: TrainSettings = TrainSettings(),
-) -> tuple[Params, TrainHistory]:
+) -> tuple[NetworkParams, TrainHistory]:
     """Train one network by full-batch gradient descent on the mean softmax cross-entropy.
 
     Args:
@@ -250,8 +300,12 @@ def joined(*parts: TrainHistory) -> TrainHistory:
     return history._replace(status=parts[-1].status)
 
 
+def _norms(grads: NetworkParams) -> Float[Array, "layers 3"]:
+    return jnp.stack([gradient_norms(of_layer) for of_layer in layer_params(grads)])
+
+
 def _first_failure(
-    state: TrainState, loss: Float[Array, ""], grads: Params | None
+    state: TrainState, loss: Float[Array, ""], grads: NetworkParams | None
 ) -> Int[Array, ""]:
     """Return the status after this step: its number if it is the first that is not finite."""
     is_finite = jnp.isfinite(loss)

@@ -12,7 +12,7 @@ import numpy as np
 
 from gat_jax.graphs import TwinPairs, add_self_loops, datasets
 from gat_jax.kernels import LayoutName
-from gat_jax.layers import init_network
+from gat_jax.layers import init_network, layer_configs
 from gat_jax.training import GAT_PAPER_CORA, TrainTask, make_task
 
 PYG = "PyG, one after the other"
@@ -50,7 +50,7 @@ def load_task(data_dir: Path, layout: LayoutName = "auto") -> TrainTask:
 
 def configs_for(task: TrainTask):
     """Return the recipe's layers for the classes of a task."""
-    return GAT_PAPER_CORA.configs(int(np.max(task.labels)) + 1)
+    return layer_configs(GAT_PAPER_CORA.configs(int(np.max(task.labels)) + 1))
 
 
 def initial_parameters(task: TrainTask, num_seeds: int):

@@ -1,0 +1,196 @@
+"""Train a recipe from many seeds, with the symmetry watched; the same command again goes on.
+
+    gat-jax train --data cora --data-dir DIR --recipe gat_paper_cora --num-seeds 20 --out runs
+
+Writes summary.json, runs.zarr and history.csv into the output folder, and then figures/ and
+report.html. A picture that cannot be drawn costs that picture and one line.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tyro
+import xarray as xr
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from gat_jax import report, training
+from gat_jax.commands.printing import as_is, print_line, print_table, progress_of
+from gat_jax.graphs import GRAPH_NAMES
+from gat_jax.runtime import cli, compile_cache, devices, stops, store
+from gat_jax.training import TrainSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Train a recipe from many seeds; the same command again goes on where the last one stopped."""
+
+    out: Path = Path("training")
+    """folder to write into, or to go on with"""
+    data_dir: Path | None = None
+    """folder in which data are looked for by their name: NAME.npz, a folder NAME, or ind.NAME.*"""
+    compile_cache: bool = True
+    """keep compiled programs in the user's cache folder, and use those that are there"""
+    config: tyro.conf.OmitArgPrefixes[TrainSpec] = dataclasses.field(default_factory=TrainSpec)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train.
+
+    Args:
+      argv: arguments; None reads the process's own.
+
+    Returns:
+      The exit code, as `cli.boundary` says. Runs that are finished are stored in any case.
+
+    Raises:
+      SystemExit: code 2 after one line on stderr for bad input, code 0 after --help.
+    """
+    return cli.boundary(_run, argv)
+
+
+def _run(arguments: list[str]) -> int:
+    options = cli.parse(Options, arguments, prog="gat-jax train")
+    spec = dataclasses.replace(options.config, data=find_data(options))
+    cli.note(compile_cache.use_compile_cache(options.compile_cache))
+    devices.check_backend()
+    store.check_writable(options.out)
+    with stops.patient() as should_stop, _progress() as tell:
+        dataset = training.run_training(
+            spec, options.out / "runs.zarr", should_stop=should_stop, on_progress=tell
+        )
+    if int(dataset["num_runs"].sum()):
+        _save_numbers(dataset, options.out)
+        print_table(table_of(dataset))
+    number = stops.received()
+    if number is not None:
+        print_line("Interrupted. What is finished is stored; the same command goes on.")
+        return cli.ended_by(number)
+    missing = _save_pictures(dataset, options.out)
+    if missing:
+        reasons = "; ".join(f"{name} ({cli.first_line(error)})" for name, error in missing.items())
+        failures = ExceptionGroup("what is missing", list(missing.values()))
+        raise cli.IncompleteError(f"missing: {reasons}") from failures
+    names = "summary.json, history.csv, runs.zarr, figures/, report.html"
+    print_line(f"Written to {options.out}: {names}")
+    return 0
+
+
+def find_data(options: Options) -> str:
+    """Return the name or path of the data.
+
+    Raises:
+      ValueError: if there is a folder to look in, and nothing of that name in it.
+    """
+    name, folder = options.config.data, options.data_dir
+    if folder is None or name in GRAPH_NAMES:
+        return name
+    if (folder / f"{name}.npz").is_file():
+        return str(folder / f"{name}.npz")
+    if (folder / name).is_dir():
+        return str(folder / name)
+    if any(folder.glob(f"ind.{name}.*")):
+        return str(folder / f"ind.{name}")
+    raise ValueError(
+        f"data: expected {name}.npz, a folder {name} or ind.{name}.* in {folder}, got none of them"
+    )
+
+
+class _Teller:
+    """Shows how far a training is."""
+
+    def __init__(self, progress: Any):
+        """Show nothing yet."""
+        self._progress, self._bar = progress, progress.add_task("", total=None, counts="")
+        self._start, self._first = time.monotonic(), None
+
+    def __call__(self, state: training.State) -> None:
+        if state.message is not None:
+            self._progress.console.print(as_is(state.message), soft_wrap=True)
+        if state.done >= 1:
+            stops.keep("finished runs are kept")
+        counts = f"{int(state.done)} of {state.total}"
+        self._progress.update(self._bar, completed=state.done, total=state.total, counts=counts)
+
+
+class _progress:  # noqa: N801 (used like the function that it stands for)
+    """A context that shows a progress bar on stderr and gives what `run_training` tells."""
+
+    def __init__(self):
+        """Make the bar."""
+        self._progress = progress_of(
+            TextColumn("runs"),
+            BarColumn(),
+            TextColumn("{task.fields[counts]}"),
+            TimeElapsedColumn(),
+            TextColumn("left:"),
+            TimeRemainingColumn(),
+        )
+
+    def __enter__(self) -> _Teller:
+        """Begin to show it."""
+        return _Teller(self._progress.__enter__())
+
+    def __exit__(self, *error: Any) -> None:
+        """Show it no longer."""
+        self._progress.__exit__(*error)
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def _save_numbers(dataset: xr.Dataset, out: Path) -> None:
+    """Replace the numbers; pictures of other numbers must not lie beside them."""
+    text = json.dumps(training.in_short(dataset), indent=2, allow_nan=False)
+    with store.staged(out) as folder:
+        (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+        training.write_history(dataset, folder / "history.csv")
+    stops.keep(f"the numbers are in {out / 'summary.json'} and {out / 'runs.zarr'}")
+    (out / "report.html").unlink(missing_ok=True)
+
+
+def _save_pictures(dataset: xr.Dataset, out: Path) -> dict[str, Exception]:
+    """Draw the figures and write the page; return what is missing, and why."""
+    report.prepare_matplotlib()
+    try:
+        from gat_jax.training import page  # imports matplotlib: that may fail, and so late
+    except Exception as error:  # whatever it dies of, the numbers are there
+        return {"figures/": error}
+    return page.save(dataset, training.in_short(dataset), out)
+
+
+# --- what is printed ----------------------------------------------------------------------------
+
+
+def table_of(dataset: xr.Dataset) -> Table:
+    """Return a row for each setting: scores as mean, standard deviation and interval over seeds."""
+    short = training.in_short(dataset)
+    table = Table(title=f"{short['recipe']} on {short['data']}", title_justify="left")
+    names = ("setting", "seeds", "test accuracy", "sd", "95% interval", "validation", "failed")
+    for name in names:
+        table.add_column(name, justify="left" if name == "setting" else "right", no_wrap=True)
+    for entry in short["settings"]:
+        test, validation = entry["test_accuracy"], entry["validation_score"]
+        table.add_row(
+            as_is(entry["setting"]),
+            str(entry["num_seeds"]),
+            _share(test["mean"]),
+            _share(test["sd"]),
+            " to ".join(_share(end) for end in test["interval"] if end is not None),
+            _share(validation["mean"]),
+            str(entry["num_failed"] or ""),
+        )
+    return table
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+if __name__ == "__main__":
+    cli.begin()
+    cli.leave(main())

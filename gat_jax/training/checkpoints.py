@@ -1,0 +1,98 @@
+"""Checkpoints of chunks that are under way, written and read by Orbax.
+
+One that is whole has its final name, whatever killed the process that wrote others: Orbax writes
+beside it and renames. The name says how many records the chunk has made.
+"""
+
+import contextlib
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from gat_jax.training.history import TrainHistory
+from gat_jax.training.seeds import Progress
+
+
+def save(folder: Path, name: str, progress: Progress) -> None:
+    """Write a checkpoint in the place of those that the chunk has.
+
+    Args:
+      folder: of all checkpoints of a store.
+      name: of the chunk.
+      progress: with at least one record.
+    """
+    import orbax.checkpoint as ocp  # takes a second
+
+    history = _joined(progress.records)
+    tree = {"state": progress.state, "history": history._replace(status=None)}
+    target = folder.absolute() / f"{name}.{len(progress.records)}"
+    older = [path for path in folder.glob(f"{name}.*") if path != target]
+    with _quiet(), ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(target, jax.tree.map(np.asarray, tree), force=True)
+        checkpointer.wait_until_finished()
+    for path in older:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def load(folder: Path, name: str, example: Progress) -> Progress | None:
+    """Return the progress of a chunk; None: there is no checkpoint of it that can be read.
+
+    Args:
+      folder: of all checkpoints of a store.
+      name: of the chunk.
+      example: the progress of such a chunk after one record, of arrays or of their shapes.
+    """
+    import orbax.checkpoint as ocp
+
+    found = [
+        (int(number), path)
+        for path in folder.glob(f"{name}.*")
+        if (number := path.name.removeprefix(f"{name}.")).isdecimal()
+    ]
+    if not found:
+        return None
+    number, path = max(found)
+
+    def longer(x: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((x.shape[0], number, *x.shape[2:]), x.dtype)
+
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), example.state)
+    history = jax.tree.map(longer, example.records[0]._replace(status=None))
+    try:
+        with _quiet(), ocp.StandardCheckpointer() as checkpointer:
+            tree = checkpointer.restore(path.absolute(), {"state": shapes, "history": history})
+    except Exception:  # whatever is wrong with it, the chunk can be computed from its beginning
+        shutil.rmtree(path, ignore_errors=True)
+        return None
+    records = tuple(
+        jax.tree.map(lambda x, k=k: x[:, k : k + 1], tree["history"]) for k in range(number)
+    )
+    return Progress(tree["state"], records)
+
+
+def remove(folder: Path, name: str) -> None:
+    """Remove the checkpoints of a chunk that is stored."""
+    for path in folder.glob(f"{name}.*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _joined(records: tuple[TrainHistory, ...]) -> TrainHistory:
+    plain = [record._replace(status=None) for record in records]
+    joined = jax.tree.map(lambda *x: np.concatenate([np.asarray(y) for y in x], axis=1), *plain)
+    return joined._replace(status=None)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep what Orbax tells its developers out of a command's lines."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

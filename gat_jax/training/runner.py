@@ -1,0 +1,200 @@
+"""Running a training: what is missing of every setting is computed, chunk by chunk, and summed up.
+
+Everything that can be refused is refused before the first step, and a run that is stored stays,
+whatever comes after it. The same call again goes on where the last one stopped.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import xarray as xr
+
+from gat_jax.graphs import NodeTask, load_task
+from gat_jax.layers import layer_configs
+from gat_jax.runtime import locks, store
+from gat_jax.runtime.blocks import Blocks, DamagedBlockError
+from gat_jax.runtime.devices import device_name, provenance
+from gat_jax.training import checkpoints, records, seeds
+from gat_jax.training.spec import Setting, TrainSpec, digest_of
+from gat_jax.training.summary import summarise
+
+CHECKPOINT_SECONDS = 60.0  # between two checkpoints of a chunk
+
+
+class State(NamedTuple):
+    """What is reported while a training runs."""
+
+    done: float  # runs that are stored, and parts of those under way
+    total: int
+    message: str | None = None  # something to tell, once
+
+
+class Prepared(NamedTuple):
+    """A training of which nothing is to be refused any more."""
+
+    spec: TrainSpec
+    task: NodeTask
+    num_classes: int
+    settings: list[Setting]
+    keys: list[str]  # under which the settings are stored
+
+
+def prepare(spec: TrainSpec) -> Prepared:
+    """Read the data and put recipe and axes together.
+
+    Raises:
+      ValueError: if the data or the recipe cannot be read, or do not fit each other.
+    """
+    settings, task = spec.settings(), load_task(spec.data)
+    if task.labels is None or not np.any(task.labels >= 0):
+        raise ValueError(f"data: expected a graph with labels, got {spec.data} without any")
+    num_classes = int(task.labels.max()) + 1
+    digest = digest_of(task)
+    for setting in settings:
+        layer_configs(setting.recipe.configs(num_classes))
+        seeds.check_data(task, setting.recipe)
+    keys = [setting.key(spec, digest) for setting in settings]
+    return Prepared(spec, task, num_classes, settings, keys)
+
+
+def run_training(
+    spec: TrainSpec,
+    path: Path | str,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[State], None] = lambda state: None,
+) -> xr.Dataset:
+    """Train all settings of a spec, or go on with them; return the summary of what is stored.
+
+    Args:
+      spec: what is trained.
+      path: of the store, a folder; `xarray.open_zarr` opens it afterwards.
+      should_stop: asked after each call of a program; a chunk under way then leaves a checkpoint.
+      on_progress: told of every call.
+
+    Returns:
+      The summary; see `summary.summarise` for its dimensions and variables.
+
+    Raises:
+      ValueError: if the spec cannot be used, or the store cannot be written, is in use, of another
+        schema, or made with another device or version of JAX.
+      OSError: if the disk refuses a run.
+    """
+    path, prepared = Path(path), prepare(spec)
+    origin = provenance()
+    store.check_store(path)
+    with locks.locked(path):
+        store.remove_scratch(path)
+        blocks = Blocks(path, schema=records.SCHEMA)
+        _check_header(blocks)
+        start = time.monotonic()
+        for setting, key in zip(prepared.settings, prepared.keys, strict=True):
+            if not should_stop():
+                _train_setting(prepared, setting, key, blocks, path, should_stop, on_progress)
+        dataset = summarise(prepared, blocks, origin, seconds=time.monotonic() - start)
+        if int(dataset["num_runs"].sum()):
+            store.save(dataset, path)
+    return dataset
+
+
+def _check_header(blocks: Blocks) -> None:
+    """Check that the runs of a store were made as those to come, for their bits would differ."""
+    here = {"device": device_name(), "version_jax": jax.__version__}
+    for name, value in blocks.header.items():
+        if here.get(name, value) != value:
+            raise ValueError(f"out: expected a store of {name} {here[name]}, got {value}")
+    blocks.set_header(here)
+
+
+def _train_setting(
+    prepared: Prepared,
+    setting: Setting,
+    key: str,
+    blocks: Blocks,
+    path: Path,
+    should_stop: Callable[[], bool],
+    on_progress: Callable[[State], None],
+) -> None:
+    spec = prepared.spec
+    total = spec.num_seeds * len(prepared.settings)
+    before = prepared.keys.index(key) * spec.num_seeds
+
+    def report(num_runs: float, message: str | None = None) -> None:
+        on_progress(State(before + num_runs, total, message))
+
+    present, missing = set(), []
+    for run in blocks.present(key):
+        try:
+            records.read_run(blocks, key, run)
+            present.add(run)
+        except DamagedBlockError as error:
+            report(len(present), f"{error}. It is computed again.")
+    missing = [run for run in range(spec.num_seeds) if run not in present]
+    report(spec.num_seeds - len(missing))
+    if not missing:
+        return
+    recipe = setting.recipe
+    data = jax.device_put(seeds.prepare_data(prepared.task, recipe, is_watched=bool(spec.measures)))
+    layer = recipe.settings.layer
+    program = seeds.Program(
+        recipe.configs(prepared.num_classes),
+        recipe.train_config(prepared.num_classes),
+        has_dropout=max(float(layer.feature_dropout), float(layer.attention_dropout)) > 0,
+    )
+    num_records = program.config.num_steps // program.config.record_every
+    num_done = spec.num_seeds - len(missing)
+    for runs in _chunks(missing, spec.chunk_size):
+        chunk = seeds.Chunk(
+            data,
+            recipe.settings,
+            seeds.keys_of(spec.seed, runs),
+            np.array([run % len(data.train) for run in runs], np.int32),
+        )
+        name = f"{key}-{runs[0]}-{len(runs)}"
+        for found in _computed(program, chunk, path / "checkpoints", name, should_stop):
+            if isinstance(found, seeds.Progress):
+                report(num_done + len(runs) * len(found.records) / (num_records + 1))
+                continue
+            arrays = records.arrays_of(*found)
+            for place, run in enumerate(runs):
+                records.write_run(blocks, key, run, {n: x[place] for n, x in arrays.items()})
+            checkpoints.remove(path / "checkpoints", name)
+            num_done += len(runs)
+            report(num_done)
+        if should_stop():
+            return
+
+
+def _chunks(missing: list[int], size: int) -> Iterator[list[int]]:
+    """Yield the runs to compute together: those of a multiple of the size, and the next ones."""
+    for number in sorted({run // size for run in missing}):
+        yield [run for run in missing if run // size == number]
+
+
+def _computed(
+    program: seeds.Program,
+    chunk: seeds.Chunk,
+    folder: Path,
+    name: str,
+    should_stop: Callable[[], bool],
+) -> Iterator[seeds.Progress | tuple]:
+    """Compute a chunk as `seeds.compute`, from its checkpoint, and leave new ones."""
+    progress = None
+    if any(folder.glob(f"{name}.*")):
+        progress = checkpoints.load(folder, name, seeds.shapes_of(program, chunk))
+    saved = time.monotonic()
+    for found in seeds.compute(program, chunk, progress):
+        if isinstance(found, seeds.Progress):
+            is_over = should_stop()
+            if is_over or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                checkpoints.save(folder, name, found)
+                saved = time.monotonic()
+            yield found
+            if is_over:
+                return
+        else:
+            yield found
