@@ -13,13 +13,12 @@ import jax
 import numpy as np
 import xarray as xr
 
-from gat_jax.graphs import NodeTask, load_task
-from gat_jax.layers import layer_configs
 from gat_jax.runtime import locks, store
 from gat_jax.runtime.blocks import Blocks, DamagedBlockError
 from gat_jax.runtime.devices import device_name, provenance
 from gat_jax.training import checkpoints, records, seeds
-from gat_jax.training.spec import Setting, TrainSpec, digest_of
+from gat_jax.training.plan import Prepared, prepare
+from gat_jax.training.spec import Setting, TrainSpec
 from gat_jax.training.summary import summarise
 
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints of a chunk
@@ -31,34 +30,6 @@ class State(NamedTuple):
     done: float  # runs that are stored, and parts of those under way
     total: int
     message: str | None = None  # something to tell, once
-
-
-class Prepared(NamedTuple):
-    """A training of which nothing is to be refused any more."""
-
-    spec: TrainSpec
-    task: NodeTask
-    num_classes: int
-    settings: list[Setting]
-    keys: list[str]  # under which the settings are stored
-
-
-def prepare(spec: TrainSpec) -> Prepared:
-    """Read the data and put recipe and axes together.
-
-    Raises:
-      ValueError: if the data or the recipe cannot be read, or do not fit each other.
-    """
-    settings, task = spec.settings(), load_task(spec.data)
-    if task.labels is None or not np.any(task.labels >= 0):
-        raise ValueError(f"data: expected a graph with labels, got {spec.data} without any")
-    num_classes = int(task.labels.max()) + 1
-    digest = digest_of(task)
-    for setting in settings:
-        layer_configs(setting.recipe.configs(num_classes))
-        seeds.check_data(task, setting.recipe)
-    keys = [setting.key(spec, digest) for setting in settings]
-    return Prepared(spec, task, num_classes, settings, keys)
 
 
 def run_training(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -14,9 +14,7 @@ from gat_jax.symmetry import CAUSES
 from gat_jax.training import records
 from gat_jax.training.history import GRADIENTS
 from gat_jax.training.measures import COORDINATES, MEASURES
-
-if TYPE_CHECKING:
-    from gat_jax.training.runner import Prepared
+from gat_jax.training.plan import Prepared
 
 # Dimensions of what is recorded, beside those of `measures.MEASURES`.
 HISTORY_DIMS: dict[str, tuple[str, ...]] = {
@@ -35,7 +33,7 @@ HISTORY_DIMS: dict[str, tuple[str, ...]] = {
 
 
 def summarise(
-    prepared: "Prepared", blocks: Blocks, origin: Mapping[str, str], *, seconds: float
+    prepared: Prepared, blocks: Blocks, origin: Mapping[str, str], *, seconds: float
 ) -> xr.Dataset:
     """Return what is stored of a training, with dimensions (setting, seed, step, layer, head, ...).
 

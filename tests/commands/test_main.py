@@ -25,7 +25,7 @@ def test_an_unknown_command_is_one_line_and_code_2(argv, got, capsys):
     with pytest.raises(SystemExit) as stop:
         console.main(argv)
     assert stop.value.code == 2
-    expected = "error: command: expected one of reproduce, sweep (or --help), got"
+    expected = "error: command: expected one of reproduce, sweep, train (or --help), got"
     assert capsys.readouterr().err == f"{expected} {got}\n"
 
 
