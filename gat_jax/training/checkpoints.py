@@ -1,10 +1,12 @@
 """Checkpoints of chunks that are under way, written and read by Orbax.
 
 One that is whole has its final name, whatever killed the process that wrote others: Orbax writes
-beside it and renames. The name says how many records the chunk has made.
+beside it and renames. The name says how many records the chunk has made. A checksum lies in it, so
+that one that is damaged is left alone: Orbax would tell of it from its own threads.
 """
 
 import contextlib
+import hashlib
 import logging
 import shutil
 from pathlib import Path
@@ -15,6 +17,8 @@ import numpy as np
 
 from gat_jax.training.history import TrainHistory
 from gat_jax.training.seeds import Progress
+
+CHECKSUM = "gat_jax.sha256"  # of all other files of a checkpoint
 
 
 def save(folder: Path, name: str, progress: Progress) -> None:
@@ -34,6 +38,7 @@ def save(folder: Path, name: str, progress: Progress) -> None:
     with _quiet(), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(target, jax.tree.map(np.asarray, tree), force=True)
         checkpointer.wait_until_finished()
+    (target / CHECKSUM).write_text(_checksum(target), encoding="utf-8")
     for path in older:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -51,7 +56,7 @@ def load(folder: Path, name: str, example: Progress) -> Progress | None:
     found = [
         (int(number), path)
         for path in folder.glob(f"{name}.*")
-        if (number := path.name.removeprefix(f"{name}.")).isdecimal()
+        if (number := path.name.removeprefix(f"{name}.")).isdecimal() and _is_whole(path)
     ]
     if not found:
         return None
@@ -78,6 +83,23 @@ def remove(folder: Path, name: str) -> None:
     """Remove the checkpoints of a chunk that is stored."""
     for path in folder.glob(f"{name}.*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return (path / CHECKSUM).read_text(encoding="utf-8") == _checksum(path)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _checksum(path: Path) -> str:
+    found = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        if file.name != CHECKSUM:
+            content = file.read_bytes()
+            found.update(f"{file.relative_to(path).as_posix()} {len(content)};".encode())
+            found.update(content)
+    return found.hexdigest()
 
 
 def _joined(records: tuple[TrainHistory, ...]) -> TrainHistory:

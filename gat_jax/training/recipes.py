@@ -51,6 +51,15 @@ class Recipe:
         if not isinstance(self.self_loops, bool):
             raise ValueError(f"self_loops: expected True or False, got {self.self_loops!r}")
         check_settings(self.settings)
+        if not isinstance(self.source, str):
+            raise ValueError(f"source: expected text, got {shown(self.source)}")
+        if not isinstance(self.network, BlocksConfig):
+            last = layer_configs(self.network)[-1]
+            if last.heads > 1 and last.concat:
+                raise ValueError(
+                    "layers: expected concat = false of the last layer, whose outputs are the "
+                    f"classes, got {last.heads} heads that are concatenated"
+                )
 
     def configs(self, num_classes: int) -> NetworkConfig:
         """Return the network for a task with so many classes."""
@@ -129,12 +138,17 @@ def _network(table: Mapping[str, Any]) -> NetworkConfig:
     if ("layers" in table) == ("blocks" in table):
         raise ValueError("recipe: expected either layers or blocks")
     if "blocks" in table:
+        if "norm" in table:
+            raise ValueError("norm: expected it in the table of blocks, got it beside them")
         blocks = dict(_table(table, "blocks"))
         return blocks_config(ANY_NUMBER_OF_CLASSES, **_known(blocks, "blocks", _BLOCK_FIELDS))
     layers = table["layers"]
     if not isinstance(layers, list) or not layers or not all(isinstance(x, dict) for x in layers):
         raise ValueError("layers: expected tables [[layers]], one for each layer")
     *hidden, last = layers
+    if "channels" in last:
+        found = shown(last["channels"])
+        raise ValueError(f"layers: expected no channels of the last layer, got {found}")
     made = tuple(_make(LayerConfig, x, "layers") for x in hidden)
     output = _make(LayerConfig, {"channels": ANY_NUMBER_OF_CLASSES, **last}, "layers")
     if "norm" in table:

@@ -34,8 +34,12 @@ class Field(NamedTuple):
 
 
 def arrays_of(history: TrainHistory, outcome: Outcome) -> dict[str, np.ndarray]:
-    """Return history and outcome of the runs of a chunk by name."""
+    """Return history and outcome of the runs of a chunk by name.
+
+    The history's validation score is called `validation_scores`: the outcome has one as well.
+    """
     named = {name: x for name, x in history._asdict().items() if name not in ("measures", "status")}
+    named["validation_scores"] = named.pop("validation_score")
     named |= {MEASURE + name: x for name, x in history.measures.items()}
     return {name: np.asarray(x) for name, x in (named | outcome._asdict()).items()}
 
@@ -71,7 +75,9 @@ def _attributes(fields: list[Field]) -> dict[str, Any]:
 
 def _fields(blocks: Blocks, key: str) -> list[Field]:
     found = blocks.attributes(key, RECORD).get("fields")
+    if not found:
+        raise DamagedBlockError(f"damaged metadata of {blocks.path / key}: no list of fields")
     try:
-        return [Field(x["name"], tuple(x["shape"]), x["dtype"], x["start"]) for x in found or []]
+        return [Field(x["name"], tuple(x["shape"]), x["dtype"], x["start"]) for x in found]
     except (TypeError, KeyError) as error:
         raise DamagedBlockError(f"damaged metadata of {blocks.path / key}: {error}") from error

@@ -4,6 +4,7 @@ Everything that can be refused is refused before the first step, and a run that 
 whatever comes after it. The same call again goes on where the last one stopped.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,8 +98,10 @@ def _train_setting(
     def report(num_runs: float, message: str | None = None) -> None:
         on_progress(State(before + num_runs, total, message))
 
-    present, missing = set(), []
+    present = set()
     for run in blocks.present(key):
+        if run >= spec.num_seeds:
+            continue
         try:
             records.read_run(blocks, key, run)
             present.add(run)
@@ -107,6 +110,7 @@ def _train_setting(
     missing = [run for run in range(spec.num_seeds) if run not in present]
     report(spec.num_seeds - len(missing))
     if not missing:
+        checkpoints.remove(path / "checkpoints", f"{key}-*")
         return
     recipe = setting.recipe
     data = jax.device_put(seeds.prepare_data(prepared.task, recipe, is_watched=bool(spec.measures)))
@@ -125,7 +129,7 @@ def _train_setting(
             seeds.keys_of(spec.seed, runs),
             np.array([run % len(data.train) for run in runs], np.int32),
         )
-        name = f"{key}-{runs[0]}-{len(runs)}"
+        name = f"{key}-{_name_of(runs)}"
         for found in _computed(program, chunk, path / "checkpoints", name, should_stop):
             if isinstance(found, seeds.Progress):
                 report(num_done + len(runs) * len(found.records) / (num_records + 1))
@@ -138,6 +142,12 @@ def _train_setting(
             report(num_done)
         if should_stop():
             return
+    checkpoints.remove(path / "checkpoints", f"{key}-*")  # those of runs in other company too
+
+
+def _name_of(runs: list[int]) -> str:
+    """Return what tells a chunk from others of its setting: which runs it has, and no other."""
+    return hashlib.sha256(str(runs).encode()).hexdigest()[:16]
 
 
 def _chunks(missing: list[int], size: int) -> Iterator[list[int]]:

@@ -122,7 +122,7 @@ def check_data(task: NodeTask, recipe: Recipe) -> None:
     """
     graph, labels = task.graph, task.labels
     assert labels is not None
-    if recipe.score == "roc_auc" and int(labels.max()) > 1:
+    if recipe.score == "roc_auc" and int(labels.max()) != 1:
         raise ValueError(f"score: expected two classes for roc_auc, got {int(labels.max()) + 1}")
     if recipe.config.stopping is not None and task.splits is None:
         raise ValueError(
@@ -178,8 +178,10 @@ def compute(
     if progress is None:
         progress = Progress(_start(chunk, program=program), ())
     num_records = program.config.num_steps // program.config.record_every
-    ends: list[Array] = []  # of the calls under way
     state, records = progress
+    # Of the calls under way; the last one before a stop is among them, so that a chunk that goes on
+    # ends where one without a stop does.
+    ends: list[Array] = [_is_over(state)] if records else []
     while len(records) < num_records:
         state, record, is_over = _advance(state, chunk, program=program)
         records = (*records, record)
@@ -232,8 +234,12 @@ def _advance(
         return _training(program, chunk, key, split).advance(state, 1)
 
     state, record = jax.vmap(advance)(state, chunk.keys, chunk.splits)
-    has_stopped = jnp.array(False) if state.watch is None else jnp.all(state.watch.has_stopped)
-    return state, record, has_stopped
+    return state, record, _is_over(state)
+
+
+def _is_over(state: TrainState) -> Bool[Array, ""]:
+    """Return whether all runs of a chunk have stopped."""
+    return jnp.array(False) if state.watch is None else jnp.all(state.watch.has_stopped)
 
 
 @functools.partial(jax.jit, static_argnames="program")

@@ -142,7 +142,8 @@ def digest_of(task: NodeTask) -> str:
     found = hashlib.sha256()
     splits = task.splits or ()
     graph = task.graph
-    for array in (graph.nodes, graph.senders, graph.receivers, task.labels, *splits):
+    edges = () if graph.edges is None else (graph.edges,)
+    for array in (graph.nodes, graph.senders, graph.receivers, *edges, task.labels, *splits):
         array = np.ascontiguousarray(array)
         found.update(f"{array.dtype} {array.shape};".encode())
         found.update(array.tobytes())
@@ -178,6 +179,8 @@ def _varied_layers(network: NetworkConfig, values: dict[str, Any]) -> NetworkCon
         hidden = [hidden[0]] * (values["depth"] - 1) if hidden else []
     shape = {axis: values[axis] for axis in ("heads", "channels") if axis in values}
     kind = {"layer": values["layer"]} if "layer" in values else {}
+    if "channels" in shape and not hidden:
+        raise ValueError("channels: expected a network of several layers, got one with one layer")
     if hidden:
         hidden = [dataclasses.replace(layer, **shape, **kind) for layer in hidden]
     elif "heads" in shape:  # of a network of one layer, whose channels are the classes

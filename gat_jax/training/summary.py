@@ -28,7 +28,7 @@ HISTORY_DIMS: dict[str, tuple[str, ...]] = {
     "cause_share": ("record", "layer", "cause"),
     "grad_norm": ("record", "layer", "gradient"),
     "validation_loss": ("record",),
-    "validation_score": ("record",),
+    "validation_scores": ("record",),
 }
 
 
