@@ -17,7 +17,7 @@ from gat_jax.sweeps import SweepSpec
 from gat_jax.sweeps.machine import WORTH_PROCESSES
 
 # What commands write: it is named in the pages and is in no checkout.
-WRITTEN = {"claims.json", "figures/", "summary.csv", "report.html"}
+WRITTEN = {"claims.json", "figures/", "history.csv", "report.html", "summary.csv", "summary.json"}
 
 
 @pytest.mark.parametrize("page", PAGES)
