@@ -38,7 +38,7 @@ def accuracy(dataset: xr.Dataset, theme: Theme) -> Figure:
         (low, high), mean = summary["interval"], summary["mean"]
         ax.plot(values, row + _spread(values), "o", color=colors.other, markersize=4, alpha=0.55)
         text = f"{name}: {percent(mean, 1)}"
-        if low is not None:
+        if low is not None and low < high:
             ax.hlines(row, low, high, color=colors.equal, linewidth=3, zorder=3)
             text += f", {percent(low, 1)} to {percent(high, 1)}"
         ax.plot(mean, row, "D", color=colors.equal, markersize=7, zorder=4)

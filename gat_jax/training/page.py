@@ -141,7 +141,9 @@ def _facts(short: Mapping[str, Any]) -> list[str]:
     if mean is None:
         facts.append(f"Not all of its {seeds} have a test accuracy, and so there is no mean.")
     else:
-        within = f" (95% interval {percent(low, 1)} to {percent(high, 1)})" if high else ""
+        within = ""
+        if low is not None and low < high:  # runs that are all alike show no spread to go by
+            within = f" (95% interval {percent(low, 1)} to {percent(high, 1)})"
         facts.append(f"Its test accuracy is {percent(mean, 1)} in the mean of {seeds}{within}.")
     num_failed = sum(entry["num_failed"] for entry in settings)
     num_runs = sum(entry["num_seeds"] for entry in settings)

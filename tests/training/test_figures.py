@@ -134,6 +134,12 @@ def test_a_single_seed_has_no_interval():
         assert not [text for text in texts(name, dataset) if "nan" in text.lower()], name
 
 
+def test_runs_that_are_all_alike_have_no_interval():
+    dataset = make_dataset().isel(setting=[0])
+    dataset["test_accuracy"][:] = 1.0
+    assert "heads=1, slope=0.2: 100%" in texts("accuracy", dataset)
+
+
 def test_entropy_is_the_mean_over_seeds_beside_that_of_uniform():
     dataset = make_dataset()
     dataset["entropy"][0, :3] = 0.2
@@ -198,7 +204,7 @@ def test_a_run_that_stopped_is_censored_and_no_exit():
 def bars(dataset: xr.Dataset) -> list[np.ndarray]:
     """Heights of all histograms of the first layer: before, one for each head, their mean."""
     ax = figures.entropy_histogram(dataset, "light").axes[0]
-    return [x.get_data().values for x in ax.patches if isinstance(x, StepPatch)]
+    return [np.asarray(x.get_data()[0]) for x in ax.patches if isinstance(x, StepPatch)]
 
 
 def test_histogram_is_of_the_state_that_is_kept():
