@@ -195,7 +195,7 @@ def survival(dataset: xr.Dataset, theme: Theme) -> Figure:
     all_exits = [found for x in exits.values() for found in x]
     num_began = sum(len(found.step) for found in all_exits)
     num_left = sum(int(np.sum(~found.is_censored)) for found in all_exits)
-    what = "runs" if dataset.sizes["layer"] == 1 else "layers"
+    what = "runs" if dataset.sizes["layer"] == 1 else "layers of runs"
     title = f"Of {num_began:,} {what} that began with equal twins, {num_left:,} left that state"
     fig, axes = panels.new_panels(dataset, list(exits), title, colors)
     for layer, ax in axes:

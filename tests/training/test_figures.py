@@ -160,6 +160,9 @@ def test_curves_end_where_most_runs_have_stopped():
     dataset["entropy"][:, :4, 6:] = np.nan
     steps, _ = curve("entropy", dataset)
     np.testing.assert_array_equal(steps, STEPS[:6])
+    missing = make_dataset()
+    missing["entropy"][:, 2:] = np.nan  # runs that are not made yet are none that have stopped
+    np.testing.assert_array_equal(curve("entropy", missing)[0], STEPS)
     # The last number of a run counts at the end, whenever that was.
     expected = (4 * 0.75 + 2 * 0.5) / 6
     np.testing.assert_allclose(panels.last(dataset["entropy"][0]), expected)
