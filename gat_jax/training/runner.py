@@ -28,7 +28,7 @@ CHECKPOINT_SECONDS = 60.0  # between two checkpoints of a chunk
 class State(NamedTuple):
     """What is reported while a training runs."""
 
-    done: float  # runs that are stored, and parts of those under way
+    done: int | float  # runs that are stored, and parts of those under way
     total: int
     message: str | None = None  # something to tell, once
 
@@ -95,7 +95,7 @@ def _train_setting(
     total = spec.num_seeds * len(prepared.settings)
     before = prepared.keys.index(key) * spec.num_seeds
 
-    def report(num_runs: float, message: str | None = None) -> None:
+    def report(num_runs: int | float, message: str | None = None) -> None:
         on_progress(State(before + num_runs, total, message))
 
     present = set()

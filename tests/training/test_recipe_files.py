@@ -59,9 +59,9 @@ def test_the_score_of_a_recipe_that_says_auto_goes_by_the_number_of_classes():
 def test_a_file_says_everything(tmp_path):
     recipe = read(tmp_path, RECIPE)
     assert recipe == Recipe(
-        (LayerConfig(heads=2, channels=2), LayerConfig(channels=1, concat=False)),
-        TrainConfig("adam", 12, 2, stopping=Stopping("score", 4)),
-        TrainSettings(0.05, layer=LayerSettings(feature_dropout=0.3, attention_dropout=0.3)),
+        (LayerConfig(heads=2, channels=1, concat=False),),
+        TrainConfig("adam", 40, 2, stopping=Stopping("score", 6)),
+        TrainSettings(0.02, layer=LayerSettings(feature_dropout=0.3, attention_dropout=0.3)),
         features="standardised",
         source="a test",
     )

@@ -118,7 +118,7 @@ def test_a_spec_refuses(fields, message):
         ({"num_steps": 15}, "record_every: expected a divisor of num_steps, got record_every=10"),
         ({"learning_rate": (-1.0,)}, "learning_rate: expected a finite number of at least 0"),
         ({"learning_rate": (np.nan,)}, "learning_rate: expected a finite number of at least 0"),
-        ({"feature_dropout": (1.5,)}, r"feature_dropout: expected a finite number in \[0, 1\), got 1\.5"),
+        ({"feature_dropout": (1.5,)}, r"feature_dropout: expected a finite number in \[0, 1\)"),
         ({"recipe": "platonov_gat", "heads": (7,)}, "heads: expected a divisor of the width 512"),
         ({"recipe": "platonov_gat", "channels": (8,)}, "channels: expected heads alone"),
         ({"recipe": "platonov_gat", "depth": (0,)}, "depth: expected at least 1, got 0"),
