@@ -172,9 +172,10 @@ def test_twins_have_the_interval_of_shares():
     dataset = make_dataset()
     _, heights = curve("twins", dataset)
     np.testing.assert_allclose(heights, np.clip(1 - np.arange(len(STEPS)) / NUM_SEEDS, 0, 1))
-    _, low, high = figures._share_interval(np.array([[1.0, 0.25], [1.0, 0.75]]))
+    _, low, high = figures._share_interval(np.array([[1.0, 0.25, 1.0], [1.0, 0.75, 0.0]]))
     np.testing.assert_allclose([low[0], high[0]], [0.025**0.5, 1.0])  # Clopper and Pearson
     np.testing.assert_allclose([low[1], high[1]], 0.5 + 1.96 * 0.25 / 2**0.5 * np.array([-1, 1]))
+    np.testing.assert_allclose([low[2], high[2]], [1 - 0.975**0.5, 0.975**0.5])  # of one pair
     assert title("twins", dataset) == (
         "Pairs of twins that are equal: 100% before training, 0% after it"
     )
