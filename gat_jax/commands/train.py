@@ -6,12 +6,12 @@ Writes summary.json, runs.zarr and history.csv into the output folder, and then 
 report.html. A picture that cannot be drawn costs that picture and one line.
 """
 
+import contextlib
 import dataclasses
 import json
-import time
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import tyro
 import xarray as xr
@@ -100,44 +100,29 @@ def find_data(options: Options) -> str:
     )
 
 
-class _Teller:
-    """Shows how far a training is."""
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[training.State], None]]:
+    """Show a progress bar on stderr; yields what `run_training` tells of its progress."""
+    columns = (
+        TextColumn("runs"),
+        BarColumn(),
+        TextColumn("{task.fields[counts]}"),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+    )
+    with progress_of(*columns) as progress:
+        bar = progress.add_task("", total=None, counts="")
 
-    def __init__(self, progress: Any):
-        """Show nothing yet."""
-        self._progress, self._bar = progress, progress.add_task("", total=None, counts="")
-        self._start, self._first = time.monotonic(), None
+        def tell(state: training.State) -> None:
+            if state.message is not None:
+                progress.console.print(as_is(state.message), soft_wrap=True)
+            if state.done >= 1:
+                stops.keep("finished runs are kept")
+            counts = f"{int(state.done)} of {state.total}"
+            progress.update(bar, completed=state.done, total=state.total, counts=counts)
 
-    def __call__(self, state: training.State) -> None:
-        if state.message is not None:
-            self._progress.console.print(as_is(state.message), soft_wrap=True)
-        if state.done >= 1:
-            stops.keep("finished runs are kept")
-        counts = f"{int(state.done)} of {state.total}"
-        self._progress.update(self._bar, completed=state.done, total=state.total, counts=counts)
-
-
-class _progress:  # noqa: N801 (used like the function that it stands for)
-    """A context that shows a progress bar on stderr and gives what `run_training` tells."""
-
-    def __init__(self):
-        """Make the bar."""
-        self._progress = progress_of(
-            TextColumn("runs"),
-            BarColumn(),
-            TextColumn("{task.fields[counts]}"),
-            TimeElapsedColumn(),
-            TextColumn("left:"),
-            TimeRemainingColumn(),
-        )
-
-    def __enter__(self) -> _Teller:
-        """Begin to show it."""
-        return _Teller(self._progress.__enter__())
-
-    def __exit__(self, *error: Any) -> None:
-        """Show it no longer."""
-        self._progress.__exit__(*error)
+        yield tell
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -150,6 +135,7 @@ def _save_numbers(dataset: xr.Dataset, out: Path) -> None:
         (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
         training.write_history(dataset, folder / "history.csv")
     stops.keep(f"the numbers are in {out / 'summary.json'} and {out / 'runs.zarr'}")
+    shutil.rmtree(out / "figures", ignore_errors=True)
     (out / "report.html").unlink(missing_ok=True)
 
 
