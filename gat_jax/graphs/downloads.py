@@ -65,7 +65,7 @@ def download(name: str, *, base_url: str = PLANETOID, folder: str | Path | None 
         raise ValueError("folder: expected one, got none for a user without a home") from error
     hashes = {file: f"sha256:{digest}" for file, digest in HASHES[name].items()}
     store = pooch.create(path=place, base_url=base_url, registry=hashes)
-    answer = pooch.HTTPDownloader(timeout=TIMEOUT)
+    answer = pooch.HTTPDownloader(timeout=TIMEOUT, headers={"Connection": "close"})
     logger = pooch.get_logger()  # it prints a line for each file
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -179,7 +179,10 @@ def test_summarise_takes_the_blocks_that_a_killed_sweep_left(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--graph", "petersen"], "graph: expected tutorial, karate_club, les_miserables or"),
+        (
+            ["--graph", "petersen"],
+            "graph: expected tutorial, karate_club, les_miserables, a",
+        ),
         (["--graph", "nothing.npz"], "nothing.npz: expected a graph as .npz"),
         (["--graph", "les_miserables", "--num-inits", 0], "num_inits: expected at least 1, got 0"),
         (["--graph", "karate_club+self_loops"], "graph: expected non-trivial twins, got none in"),

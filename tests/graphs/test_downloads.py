@@ -1,9 +1,11 @@
 """Downloads by name, from a server on this machine: hashes are held, everything else is a line."""
 
+import gc
 import hashlib
 import http.server
 import importlib.util
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,9 @@ def server(tmp_path, monkeypatch):
         yield f"http://127.0.0.1:{running.server_port}/", folder, asked
         running.shutdown()
         thread.join()
+    with warnings.catch_warnings():  # pooch leaves connections open, which some later test would be
+        warnings.simplefilter("ignore", ResourceWarning)  # told of as they are collected
+        gc.collect()
 
 
 def test_download_keeps_files_and_asks_once(server, tmp_path, capfd):

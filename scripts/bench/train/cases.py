@@ -37,10 +37,9 @@ def load_task(data_dir: Path, layout: LayoutName = "auto") -> TrainTask:
     """
     path = data_dir / "cora.npz"
     task = datasets.load_task(path)
-    with np.load(path, allow_pickle=False) as data:
-        if "train_idx" not in data:
-            raise ValueError(f"{path}: expected train_idx, got {', '.join(data)}")
-        is_trained = np.isin(np.arange(len(task.graph.nodes)), data["train_idx"])
+    if task.splits is None:
+        raise ValueError(f"{path}: expected splits, got none")
+    is_trained = task.splits.train[0]
     x = task.graph.nodes / np.maximum(task.graph.nodes.sum(axis=1, keepdims=True), 1)
     graph = add_self_loops(task.graph._replace(nodes=x))
     assert task.labels is not None

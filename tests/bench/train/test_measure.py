@@ -50,7 +50,7 @@ def test_cora_without_its_split_is_one_line(tmp_path):
     with np.load(tmp_path / "cora.npz") as data:
         kept = {name: array for name, array in data.items() if not name.endswith("_idx")}
     np.savez(tmp_path / "cora.npz", **kept)
-    with pytest.raises(ValueError, match=r"cora.npz: expected train_idx, got num_nodes"):
+    with pytest.raises(ValueError, match=r"cora.npz: expected splits, got none"):
         measure.load_task(tmp_path)
 
 
