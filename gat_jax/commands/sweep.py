@@ -111,11 +111,7 @@ def _parse(arguments: list[str]) -> Options:
     Raises:
       ValueError: if an option is given twice, or the file cannot be used.
     """
-    # tyro takes the last of two values, and a sweep of hours would be the wrong one.
-    names = [x.split("=")[0].replace("_", "-") for x in arguments if x.startswith("--")]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(f"{twice}: expected once, got twice")
+    cli.refuse_twice(arguments)
     options = cli.parse(Options, arguments, prog="gat-jax sweep")
     if options.spec is None:
         return options

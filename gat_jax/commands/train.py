@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    cli.refuse_twice(arguments)
     options = cli.parse(Options, arguments, prog="gat-jax train")
     spec = dataclasses.replace(options.config, data=find_data(options))
     cli.note(compile_cache.use_compile_cache(options.compile_cache))

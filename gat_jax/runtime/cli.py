@@ -74,6 +74,21 @@ def parse(
         fail(_message_of_tyro(captured.getvalue()))
 
 
+def refuse_twice(arguments: Sequence[str]) -> None:
+    """Refuse an option that is given twice: tyro takes the last one, and hours would be lost.
+
+    Args:
+      arguments: of the command line.
+
+    Raises:
+      ValueError: names the option.
+    """
+    names = [x.split("=")[0].replace("_", "-") for x in arguments if x.startswith("--")]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice}: expected once, got twice")
+
+
 @contextlib.contextmanager
 def _unbroken_lines(is_wanted: bool) -> Iterator[None]:
     """Have messages drawn in a window so wide that no path in them is broken into lines."""

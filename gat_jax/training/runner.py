@@ -8,7 +8,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,6 +22,7 @@ from gat_jax.training.plan import Prepared, prepare
 from gat_jax.training.spec import Setting, TrainSpec
 from gat_jax.training.summary import summarise
 
+SECONDS = "seconds"  # in the header: wall time of the calls that ended by themselves
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints of a chunk
 
 
@@ -62,24 +63,32 @@ def run_training(
     with locks.locked(path):
         store.remove_scratch(path)
         blocks = Blocks(path, schema=records.SCHEMA)
-        _check_header(blocks)
+        here = _checked_header(blocks)
+        before = float(here[SECONDS])
         start = time.monotonic()
         for setting, key in zip(prepared.settings, prepared.keys, strict=True):
             if not should_stop():
                 _train_setting(prepared, setting, key, blocks, path, should_stop, on_progress)
-        dataset = summarise(prepared, blocks, origin, seconds=time.monotonic() - start)
+        seconds = before + time.monotonic() - start
+        blocks.set_header({**here, SECONDS: seconds})
+        dataset = summarise(prepared, blocks, origin, seconds=seconds)
         if int(dataset["num_runs"].sum()):
             store.save(dataset, path)
     return dataset
 
 
-def _check_header(blocks: Blocks) -> None:
-    """Check that the runs of a store were made as those to come, for their bits would differ."""
+def _checked_header(blocks: Blocks) -> dict[str, Any]:
+    """Return the header of a store, once it is sure that its runs were made as those to come.
+
+    With another device or version of JAX their bits would differ.
+    """
     here = {"device": device_name(), "version_jax": jax.__version__}
-    for name, value in blocks.header.items():
-        if here.get(name, value) != value:
-            raise ValueError(f"out: expected a store of {name} {here[name]}, got {value}")
-    blocks.set_header(here)
+    for name, value in here.items():
+        if (found := blocks.header.get(name, value)) != value:
+            raise ValueError(f"out: expected a store of {name} {value}, got {found}")
+    header = {SECONDS: 0.0, **blocks.header, **here}
+    blocks.set_header(header)
+    return header
 
 
 def _train_setting(

@@ -41,7 +41,7 @@ def summarise(
       prepared: what was trained.
       blocks: of the store.
       origin: provenance, stored as attributes.
-      seconds: that this call computed, in wall time.
+      seconds: wall time of all calls that computed runs and ended by themselves.
 
     Returns:
       Variables by setting and seed: scores of the state that is kept (`test_accuracy` and the

@@ -125,6 +125,7 @@ def test_interruption_keeps_what_is_finished(few, tmp_path):
         (["--heads", 2, 2], "heads: expected different values, got 2 twice"),
         (["--layer", "gin"], "layer"),
         (["--num-sedes", 3], "--num-sedes"),
+        (["--seed", 1, "--seed", 2], "--seed: expected once, got twice"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
