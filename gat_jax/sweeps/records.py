@@ -7,13 +7,12 @@ What is counted is decided in `sampling.counts`; what users see of it in `summar
 what a record holds changes `SCHEMA` too: stores of another number are refused.
 """
 
-import math
-from typing import Any, NamedTuple
-
 import numpy as np
 from jaxtyping import Float
 
+from gat_jax.runtime import rows
 from gat_jax.runtime.blocks import RECORD, Blocks, DamagedBlockError, Form
+from gat_jax.runtime.rows import Field
 from gat_jax.runtime.stats import mean_share_interval
 from gat_jax.sampling import COUNT_FIELDS, Counts, InitValues, dim_sizes
 from gat_jax.sweeps.grid import Entry
@@ -24,52 +23,23 @@ SCHEMA = 3
 INIT_VALUES = dict.fromkeys(InitValues._fields, np.float32) | {"collided_pairs": np.int64}
 
 
-class Field(NamedTuple):
-    """One count of a record."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str  # of the count; a record's float64 holds whole numbers up to 2^53 exactly
-    start: int  # where its numbers begin in a record; they stand there in C order
-
-    @property
-    def stop(self) -> int:
-        """Where its numbers end in a record."""
-        return self.start + math.prod(self.shape)
-
-
 def fields_of(num_heads: int) -> tuple[Field, ...]:
     """Return the fields of the records of cells with so many heads, in the order they stand in."""
     sizes = dim_sizes(num_heads)
-    fields, start = [], 0
-    for name, (dims, dtype) in COUNT_FIELDS.items():
-        shape = tuple(sizes[dim] for dim in dims)
-        fields.append(Field(name, shape, np.dtype(dtype).name, start))
-        start = fields[-1].stop
-    return tuple(fields)
+    return rows.fields_of(
+        (name, tuple(sizes[dim] for dim in dims), dtype)
+        for name, (dims, dtype) in COUNT_FIELDS.items()
+    )
 
 
 def to_record(counts: Counts, fields: tuple[Field, ...]) -> Float[np.ndarray, " length"]:
     """Put counts in a row, each at the place of its field."""
-    record = np.zeros(fields[-1].stop)
-    for field in fields:
-        record[field.start : field.stop] = np.ravel(getattr(counts, field.name))
-    return record
+    return rows.to_row(counts._asdict(), fields)
 
 
 def from_record(record: Float[np.ndarray, " length"], fields: tuple[Field, ...]) -> Counts:
     """Undo `to_record`."""
-    return Counts(
-        **{
-            field.name: record[field.start : field.stop].reshape(field.shape).astype(field.dtype)
-            for field in fields
-        }
-    )
-
-
-def describe(fields: tuple[Field, ...]) -> dict[str, Any]:
-    """Return the attributes of an array of records, for whoever reads it without this package."""
-    return {"fields": [{**field._asdict(), "shape": list(field.shape)} for field in fields]}
+    return Counts(**rows.from_row(record, fields))
 
 
 # --- blocks of a cell ---------------------------------------------------------------------------
@@ -88,7 +58,7 @@ def write_block(
       values: kept values of every initialisation, by name, as long as a full block.
     """
     fields = fields_of(entry.num_heads)
-    blocks.write(entry.key, block, to_record(counts, fields), describe(fields), values)
+    blocks.write(entry.key, block, to_record(counts, fields), rows.describe(fields), values)
 
 
 def read_block(blocks: Blocks, entry: Entry, block: int) -> Counts:
@@ -99,7 +69,7 @@ def read_block(blocks: Blocks, entry: Entry, block: int) -> Counts:
       ValueError: if the store's records have other fields.
     """
     fields = fields_of(entry.num_heads)
-    form = Form(fields[-1].stop, np.float64, describe(fields))
+    form = Form(fields[-1].stop, np.float64, rows.describe(fields))
     return from_record(blocks.read(entry.key, RECORD, block, form), fields)
 
 

@@ -4,33 +4,18 @@ Which numbers are which stands in the attributes of the array of records, as a l
 Whoever changes what a record holds changes `SCHEMA` too: stores of another number are refused.
 """
 
-import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
+from gat_jax.runtime import rows
 from gat_jax.runtime.blocks import RECORD, Blocks, DamagedBlockError, Form
+from gat_jax.runtime.rows import Field
 from gat_jax.training.history import TrainHistory
 from gat_jax.training.seeds import Outcome
 
 SCHEMA = 101  # those below 100 are of sweeps
 MEASURE = "measures."  # before the name of a measure
-
-
-class Field(NamedTuple):
-    """One array of a record."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    start: int  # where its numbers begin in a record; they stand there in C order
-
-    @property
-    def stop(self) -> int:
-        """Where its numbers end in a record."""
-        return self.start + math.prod(self.shape)
 
 
 def arrays_of(history: TrainHistory, outcome: Outcome) -> dict[str, np.ndarray]:
@@ -46,12 +31,8 @@ def arrays_of(history: TrainHistory, outcome: Outcome) -> dict[str, np.ndarray]:
 
 def write_run(blocks: Blocks, key: str, run: int, arrays: Mapping[str, np.ndarray]) -> None:
     """Store a run of a setting, by its number."""
-    fields, start = [], 0
-    for name, array in arrays.items():
-        fields.append(Field(name, array.shape, array.dtype.name, start))
-        start = fields[-1].stop
-    record = np.concatenate([np.ravel(x).astype(np.float64) for x in arrays.values()])
-    blocks.write(key, run, record, _attributes(fields), {})
+    fields = rows.fields_of((name, x.shape, x.dtype) for name, x in arrays.items())
+    blocks.write(key, run, rows.to_row(arrays, fields), rows.describe(fields), {})
 
 
 def read_run(blocks: Blocks, key: str, run: int) -> dict[str, np.ndarray]:
@@ -61,16 +42,8 @@ def read_run(blocks: Blocks, key: str, run: int) -> dict[str, np.ndarray]:
       DamagedBlockError: names the file that cannot be read.
     """
     fields = _fields(blocks, key)
-    form = Form(fields[-1].stop, np.float64, _attributes(fields))
-    record: Float[np.ndarray, " length"] = blocks.read(key, RECORD, run, form)
-    return {
-        field.name: record[field.start : field.stop].reshape(field.shape).astype(field.dtype)
-        for field in fields
-    }
-
-
-def _attributes(fields: list[Field]) -> dict[str, Any]:
-    return {"fields": [{**field._asdict(), "shape": list(field.shape)} for field in fields]}
+    form = Form(fields[-1].stop, np.float64, rows.describe(fields))
+    return rows.from_row(blocks.read(key, RECORD, run, form), fields)
 
 
 def _fields(blocks: Blocks, key: str) -> list[Field]:
