@@ -4,11 +4,10 @@ Writes claims.json and results.zarr into the output folder as soon as the number
 after them figures/ and report.html. A picture that cannot be drawn costs that picture and one line.
 """
 
-import contextlib
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import tyro
@@ -18,7 +17,7 @@ from rich.table import Table
 
 from gat_jax.commands.printing import as_is, print_line, print_table, progress_of
 from gat_jax.graphs import datasets
-from gat_jax.report import Picture, interval, number, prepare_matplotlib
+from gat_jax.report import Picture, interval, number, prepare_matplotlib, save_pictures
 from gat_jax.runtime import cli, compile_cache, devices, stops, store
 from gat_jax.studies import (
     PreparedStudy,
@@ -135,29 +134,19 @@ def _save_pictures(
     Returns:
       What is missing, by its name, and why.
     """
-    missing: dict[str, Exception] = {}
-    pictures: dict[str, tuple[Picture, Picture]] = {}
 
-    @contextlib.contextmanager
-    def attempt(name: str) -> Iterator[None]:
-        """Whatever a part dies of, it must not take the others with it; it is told at the end."""
-        try:
-            yield
-        except Exception as error:
-            missing[name] = error
-
-    with attempt("figures/"):
+    def begin() -> tuple[Sequence[str], Callable[[str], tuple[Picture, Picture]]]:
         prepare_matplotlib()
         from gat_jax.studies import figures  # imports matplotlib: that may fail, and so late
 
-        (out / "figures").mkdir(exist_ok=True)
-        for name in figures.FIGURES:
-            with attempt(f"figures/{name}.png"):
-                pictures[name] = figures.draw(name, dataset)
-                (out / "figures" / f"{name}.png").write_bytes(pictures[name][0].png)
-    with attempt("report.html"):
-        write_page(entries, dataset, pictures, out / "report.html")
-    return missing
+        return list(figures.FIGURES), lambda name: figures.draw(name, dataset)
+
+    def write(
+        _: Sequence[str], pictures: Mapping[str, tuple[Picture, Picture]], path: Path
+    ) -> None:
+        write_page(entries, dataset, pictures, path)
+
+    return save_pictures(begin, write, out)
 
 
 # --- what is printed ----------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from gat_jax.report.numbers import (
     percent_range,
     short,
 )
+from gat_jax.report.pictures import save_pictures
 
 __all__ = [
     "Picture",
@@ -25,5 +26,6 @@ __all__ = [
     "png_uri",
     "prepare_matplotlib",
     "render_page",
+    "save_pictures",
     "short",
 ]

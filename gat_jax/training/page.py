@@ -3,15 +3,13 @@
 The page is a template, `training.html` of the folder `report/templates`; here is what it says.
 """
 
-import contextlib
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from gat_jax.report import Picture, count, percent, render_page
+from gat_jax.report import Picture, count, percent, render_page, save_pictures
 
 CAPTIONS = {
     "accuracy": "Each dot is a seed, of the state that validation nodes chose where there are any. "
@@ -45,31 +43,18 @@ def save(dataset: xr.Dataset, short: Mapping[str, Any], out: Path) -> dict[str, 
     Returns:
       What is missing, by its name, and why. Figures whose numbers were not recorded are not missed.
     """
-    missing: dict[str, Exception] = {}
-    names: list[str] = []
-    pictures: dict[str, tuple[Picture, Picture]] = {}
 
-    @contextlib.contextmanager
-    def attempt(name: str) -> Iterator[None]:
-        """Whatever a part dies of, it must not take the others with it; it is told at the end."""
-        try:
-            yield
-        except Exception as error:
-            missing[name] = error
-
-    with attempt("figures/"):
-        shutil.rmtree(out / "figures", ignore_errors=True)
+    def begin() -> tuple[Sequence[str], Callable[[str], tuple[Picture, Picture]]]:
         from gat_jax.training import figures  # imports matplotlib: that may fail, and so late
 
-        names = figures.drawable(dataset)
-        (out / "figures").mkdir(exist_ok=True)
-        for name in names:
-            with attempt(f"figures/{name}.png"):
-                pictures[name] = figures.draw(name, dataset)
-                (out / "figures" / f"{name}.png").write_bytes(pictures[name][0].png)
-    with attempt("report.html"):
-        write_page(dataset, short, names, pictures, out / "report.html")
-    return missing
+        return figures.drawable(dataset), lambda name: figures.draw(name, dataset)
+
+    def write(
+        names: Sequence[str], pictures: Mapping[str, tuple[Picture, Picture]], path: Path
+    ) -> None:
+        write_page(dataset, short, names, pictures, path)
+
+    return save_pictures(begin, write, out)
 
 
 def write_page(
