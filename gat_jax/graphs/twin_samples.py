@@ -90,17 +90,42 @@ def parts_of(number: int, total: int) -> Int[np.ndarray, " parts_and_one"]:
     return np.array([k * total // number for k in range(number + 1)])
 
 
+def num_pairs_within(classes: Int[np.ndarray, " nodes"]) -> int:
+    """Return how many pairs there are within classes, given by the number of each node's class."""
+    sizes = np.bincount(classes)
+    return int(np.sum(sizes * (sizes - 1) // 2))
+
+
+def one_of_each_part(
+    classes: Int[np.ndarray, " nodes"], words: Int[np.ndarray, " pairs"]
+) -> tuple[Int[np.ndarray, "pairs 2"], Int[np.ndarray, " pairs"]]:
+    """Draw pairs within classes, each of all pairs with the same probability.
+
+    The pairs, class by class, are cut into as many parts as are drawn, of equal sizes to one, and
+    one pair is drawn of each: none comes twice, and a class has its share.
+
+    Args:
+      classes: number of each node's class, from 0 on.
+      words: a random one of 63 bits for each pair that is drawn; at most as many as there are
+        pairs. What is left over when they are divided makes no pair likelier by more than 2^-30.
+
+    Returns:
+      Positions of the nodes in `classes`, the first before the second, and the sizes of the parts.
+    """
+    starts = parts_of(len(words), num_pairs_within(classes))
+    sizes = np.diff(starts)
+    return pairs_by_number(classes, starts[:-1] + words % sizes), sizes
+
+
 def _sample(
     nodes: Int[np.ndarray, " nodes"], names: Int[np.ndarray, " nodes"]
 ) -> tuple[Int[np.ndarray, "pairs 2"], Float[np.ndarray, " pairs"]]:
     """Draw one pair of each part of all pairs of nodes of one name; return weights, too."""
     if len(nodes) == 0:
         return np.empty((0, 2), np.int64), np.empty(0)
-    numbers, sizes = np.unique(names, return_inverse=True, return_counts=True)[1:]
-    total = int(np.sum(sizes * (sizes - 1) // 2))
-    parts = parts_of(min(total, NUM_SAMPLED_PAIRS), total)
-    # Raw words, whose stream stays from version to version. Of 63 bits, what is left over when
-    # they are divided makes no pair likelier by more than 2^-30.
-    words = np.random.PCG64(SAMPLE_SEED).random_raw(len(parts) - 1) >> np.uint64(1)
-    chosen = parts[:-1] + words.astype(np.int64) % np.diff(parts)
-    return nodes[pairs_by_number(numbers, chosen)], np.diff(parts).astype(float)
+    numbers = np.unique(names, return_inverse=True)[1]
+    number = min(num_pairs_within(numbers), NUM_SAMPLED_PAIRS)
+    # Raw words, whose stream stays from version to version.
+    words = np.random.PCG64(SAMPLE_SEED).random_raw(number) >> np.uint64(1)
+    pairs, weight = one_of_each_part(numbers, words.astype(np.int64))
+    return nodes[pairs], weight.astype(float)

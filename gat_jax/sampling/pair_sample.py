@@ -32,10 +32,7 @@ def num_compared_pairs(classes: TwinClasses) -> int:
 
 
 def sample_pairs(classes: Int[np.ndarray, " receivers"], number: int) -> Int[np.ndarray, "pairs 2"]:
-    """Draw pairs within classes, each of all pairs with the same probability.
-
-    The pairs, class by class, are cut into as many parts as are drawn, of equal sizes to one, and
-    one pair is drawn of each: none comes twice, and a class has its share.
+    """Draw pairs within classes, as `twin_samples.one_of_each_part` does.
 
     Args:
       classes: number of each receiver's class, from 0 on.
@@ -44,11 +41,8 @@ def sample_pairs(classes: Int[np.ndarray, " receivers"], number: int) -> Int[np.
     Returns:
       Positions of the receivers, the first before the second.
     """
-    sizes = np.bincount(classes)
-    parts = twin_samples.parts_of(number, int(np.sum(sizes * (sizes - 1) // 2)))
     counter = np.arange(number, dtype=np.uint32)
     high, low = threefry(SAMPLE_KEY, counter, np.zeros_like(counter))
-    # 63 bits: what is left over when they are divided makes no pair likelier by more than 2^-30.
     words = (np.asarray(high).astype(np.int64) >> 1) << 32 | np.asarray(low).astype(np.int64)
-    pairs = twin_samples.pairs_by_number(classes, parts[:-1] + words % np.diff(parts))
+    pairs, _ = twin_samples.one_of_each_part(classes, words)
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]

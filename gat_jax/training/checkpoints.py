@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gat_jax.training.history import TrainHistory
+from gat_jax.training.history import join_records
 from gat_jax.training.seeds import Progress
 
 CHECKSUM = "gat_jax.sha256"  # of all other files of a checkpoint
@@ -31,8 +31,7 @@ def save(folder: Path, name: str, progress: Progress) -> None:
     """
     import orbax.checkpoint as ocp  # takes a second
 
-    history = _joined(progress.records)
-    tree = {"state": progress.state, "history": history._replace(status=None)}
+    tree = {"state": progress.state, "history": join_records(progress.records)}
     target = folder.absolute() / f"{name}.{len(progress.records)}"
     older = [path for path in folder.glob(f"{name}.*") if path != target]
     with _quiet(), ocp.StandardCheckpointer() as checkpointer:
@@ -100,12 +99,6 @@ def _checksum(path: Path) -> str:
             found.update(f"{file.relative_to(path).as_posix()} {len(content)};".encode())
             found.update(content)
     return found.hexdigest()
-
-
-def _joined(records: tuple[TrainHistory, ...]) -> TrainHistory:
-    plain = [record._replace(status=None) for record in records]
-    joined = jax.tree.map(lambda *x: np.concatenate([np.asarray(y) for y in x], axis=1), *plain)
-    return joined._replace(status=None)
 
 
 @contextlib.contextmanager

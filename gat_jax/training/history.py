@@ -7,6 +7,7 @@ leave its maximum while the twins stay equal. The history therefore tracks both.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import jraph
 import numpy as np
@@ -126,6 +127,12 @@ def gradient_norms(grads: LayerParams) -> Float[Array, "3"]:
     kernels = [grad for name, grad in by_name.items() if name.startswith("kernel")]
     parts = (by_name.get("a_recv"), by_name.get("a_send", by_name.get("a")), kernels)
     return jnp.stack([jnp.float32(np.nan) if x is None else optax.tree.norm(x) for x in parts])
+
+
+def join_records(records: Sequence[TrainHistory]) -> TrainHistory:
+    """Return the records of runs side by side, [runs, records, ...], on the host; no status."""
+    plain = [record._replace(status=None) for record in records]
+    return jax.tree.map(lambda *x: np.concatenate([np.asarray(y) for y in x], axis=1), *plain)
 
 
 def stack_measures(layers: Sequence[Mapping[str, Array]]) -> dict[str, Array]:

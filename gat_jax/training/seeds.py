@@ -19,7 +19,7 @@ from gat_jax.graphs.splits import Splits
 from gat_jax.layers import NetworkConfig, NetworkParams, init_network
 from gat_jax.training import scores
 from gat_jax.training.config import TrainConfig
-from gat_jax.training.history import TrainHistory
+from gat_jax.training.history import TrainHistory, join_records
 from gat_jax.training.recipes import Recipe
 from gat_jax.training.settings import TrainSettings
 from gat_jax.training.tasks import TrainTask, make_task
@@ -86,7 +86,6 @@ def prepare_data(task: NodeTask, recipe: Recipe, *, is_watched: bool) -> Data:
         looked at and scored.
       recipe: how features are scaled, and whether self-loops are added.
       is_watched: whether measures are to be recorded.
-
     """
     assert task.labels is not None
     graph = task.graph
@@ -101,14 +100,14 @@ def prepare_data(task: NodeTask, recipe: Recipe, *, is_watched: bool) -> Data:
     everything = (task.labels >= 0)[None]
     splits = task.splits or Splits(everything, everything, everything)
     classes = twins.twin_classes(graph)
-    pairs = _few_pairs(classes)
     prepared = make_task(
         graph,
         np.maximum(task.labels, 0),  # where there is none, no mask is True
         splits.train[0],
-        pairs,
+        _few_pairs(classes),
         validation_mask=splits.validation[0],
         is_watched=is_watched,
+        classes=classes,
     )
     return Data(prepared, *splits, _contested(task.labels, classes))
 
@@ -191,10 +190,7 @@ def compute(
         yield Progress(state, records)
     last, outcome = _finish(state, chunk, program=program)
     records = (*records, *[last] * (num_records + 1 - len(records)))
-    history = jax.tree.map(
-        lambda *parts: np.concatenate([np.asarray(x) for x in parts], axis=1),
-        *(record._replace(status=None) for record in records),
-    )
+    history = join_records(records)
     yield history._replace(status=np.asarray(last.status)), jax.tree.map(np.asarray, outcome)
 
 

@@ -1,5 +1,6 @@
 """What is trained on: a graph, its labels, which nodes count where, and the twins to watch."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import jraph
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from gat_jax.graphs import TwinPairs, padding_masks
+from gat_jax.graphs import TwinClasses, TwinPairs, padding_masks
 from gat_jax.kernels import Layout, LayoutName, SparseFeatures, layouts, sparse
 from gat_jax.layers import EdgeMask, check_edge_mask
 from gat_jax.layers.norms import NodeMask
@@ -40,6 +41,7 @@ def make_task(
     *,
     validation_mask: Bool[np.ndarray, " nodes"] | None = None,
     is_watched: bool = False,
+    classes: TwinClasses | None = None,
     layout: LayoutName = "auto",
 ) -> TrainTask:
     """Return a task whose edges and features are laid out for speed.
@@ -53,6 +55,7 @@ def make_task(
       validation_mask: [N], True = looked at by a rule that stops a run: of real nodes that have a
         class.
       is_watched: whether `TrainConfig.measures` are to be recorded of its runs.
+      classes: of the graph's twins, where they are known already; only measures read them.
       layout: as `layouts.make_layout`.
 
     Raises:
@@ -61,10 +64,12 @@ def make_task(
     prepared = layouts.make_layout(graph, layout)
     task = TrainTask(graph, labels, label_mask, pairs, prepared, validation_mask=validation_mask)
     task = check_task(task)
-    if is_watched:
-        task = task._replace(watched=watch(graph, layout=prepared, edge_mask=task.edge_mask))
     if not isinstance(graph.nodes, SparseFeatures) and sparse.is_worthwhile(graph.nodes):
         task = task._replace(graph=graph._replace(nodes=sparse.from_dense(graph.nodes)))
+    if is_watched:
+        watched = watch(graph, layout=prepared, edge_mask=task.edge_mask, classes=classes)
+        # Measures read no features of a graph: dense ones need not be there beside the task's.
+        task = task._replace(watched=dataclasses.replace(watched, graph=task.graph))
     return task
 
 

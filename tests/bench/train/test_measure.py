@@ -45,15 +45,6 @@ def test_the_package_trains_as_a_loop_by_hand_does(tmp_path):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
 
 
-def test_cora_without_its_split_is_one_line(tmp_path):
-    write_cora(tmp_path)
-    with np.load(tmp_path / "cora.npz") as data:
-        kept = {name: array for name, array in data.items() if not name.endswith("_idx")}
-    np.savez(tmp_path / "cora.npz", **kept)
-    with pytest.raises(ValueError, match=r"cora.npz: expected splits, got none"):
-        measure.load_task(tmp_path)
-
-
 @pytest.mark.torch
 @pytest.mark.slow
 def test_main_writes_an_entry_for_every_system(tmp_path, capsys):
