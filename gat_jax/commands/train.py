@@ -18,11 +18,11 @@ import xarray as xr
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from gat_jax import report, training
+from gat_jax import training
 from gat_jax.commands.printing import as_is, print_line, print_table, progress_of
 from gat_jax.graphs import GRAPH_NAMES
 from gat_jax.runtime import cli, compile_cache, devices, stops, store
-from gat_jax.training import TrainSpec
+from gat_jax.training import TrainSpec, page
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,11 +142,6 @@ def _save_numbers(dataset: xr.Dataset, out: Path) -> None:
 
 def _save_pictures(dataset: xr.Dataset, out: Path) -> dict[str, Exception]:
     """Draw the figures and write the page; return what is missing, and why."""
-    report.prepare_matplotlib()
-    try:
-        from gat_jax.training import page  # imports matplotlib: that may fail, and so late
-    except Exception as error:  # whatever it dies of, the numbers are there
-        return {"figures/": error}
     return page.save(dataset, training.in_short(dataset), out)
 
 

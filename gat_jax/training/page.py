@@ -9,7 +9,7 @@ from typing import Any
 
 import xarray as xr
 
-from gat_jax.report import Picture, count, percent, render_page, save_pictures
+from gat_jax.report import Picture, count, percent, prepare_matplotlib, render_page, save_pictures
 
 CAPTIONS = {
     "accuracy": "Each dot is a seed, of the state that validation nodes chose where there are any. "
@@ -45,6 +45,7 @@ def save(dataset: xr.Dataset, short: Mapping[str, Any], out: Path) -> dict[str, 
     """
 
     def begin() -> tuple[Sequence[str], Callable[[str], tuple[Picture, Picture]]]:
+        prepare_matplotlib()
         from gat_jax.training import figures  # imports matplotlib: that may fail, and so late
 
         return figures.drawable(dataset), lambda name: figures.draw(name, dataset)
