@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from gat_jax.runtime.arrays import memory_limit, shown
-from gat_jax.runtime.named_files import check_regular
+from gat_jax.runtime.named_files import check_regular, reason_of
 
 MAX_HEADER = 10_000  # bytes, as in NumPy; the header of a plain array has about 100
 
@@ -42,11 +42,7 @@ def read_arrays(
         with _open(path) as archive:
             return _read(archive, names, optional)
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[0] if lines else type(error).__name__
-        if isinstance(error, OSError) and error.strerror:
-            reason = error.strerror.lower()  # without the name, which is there already
-        raise ValueError(f"{path}: expected a graph as .npz, got {reason}") from error
+        raise ValueError(f"{path}: expected a graph as .npz, got {reason_of(error)}") from error
 
 
 def _open(path: Path) -> zipfile.ZipFile:

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from gat_jax.graphs.files import MAX_CLASSES
 from gat_jax.runtime.arrays import memory_limit, shown
-from gat_jax.runtime.named_files import check_regular
+from gat_jax.runtime.named_files import check_regular, reason_of
 
 VALUE_BYTES = 8  # of a number while it is read
 MAX_LINE = 2**24  # letters
@@ -34,9 +34,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
                 number = reader.line_num
                 yield number, row
     except (OSError, EOFError, ValueError, zlib.error, csv.Error) as error:
-        reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else error
         where = f" after line {number}" if number else ""
-        raise ValueError(f"{path}: expected a table (CSV), got {reason}{where}") from error
+        found = f"{reason_of(error)}{where}"
+        raise ValueError(f"{path}: expected a table (CSV), got {found}") from error
 
 
 def _short(file: io.TextIOBase) -> Iterator[str]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from gat_jax.runtime.arrays import check_size, shown
-from gat_jax.runtime.named_files import check_regular
+from gat_jax.runtime.named_files import check_regular, reason_of
 from gat_jax.runtime.text import visible
 
 MAX_NAME = 100  # letters of a name in a message
@@ -135,11 +135,9 @@ def read_pickle(path: Path) -> Any:
         # Python 2 wrote bytes as text; Latin-1 gives each of them back.
         return _built(_Unpickler(io.BytesIO(data), encoding="latin1").load())
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[0] if lines else type(error).__name__
-        if isinstance(error, OSError) and error.strerror:
-            reason = error.strerror.lower()  # without the name, which is there already
-        raise ValueError(f"{path}: expected a pickle of Planetoid's, got {reason}") from error
+        raise ValueError(
+            f"{path}: expected a pickle of Planetoid's, got {reason_of(error)}"
+        ) from error
 
 
 def _check_instructions(data: bytes) -> None:

@@ -41,7 +41,17 @@ def read_text(field: str, path: Path) -> str:
             raise ValueError(f"one of {size:,} bytes, more than {MAX_TEXT:,}")
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        reason = str(error)
-        if isinstance(error, OSError) and error.strerror:
-            reason = error.strerror.lower()  # without the name, which is there already
+        reason = reason_of(error)
         raise ValueError(f"{field}: expected a readable file, got {path} ({reason})") from None
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first line of what reading a file failed for, without the file's name.
+
+    Args:
+      error: whatever a reader raised; the system's own are told by its words for them.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
