@@ -103,8 +103,12 @@ def test_interruption_keeps_what_is_finished(few, tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
-    assert "the same command goes on" in out
-    assert json.loads((tmp_path / "summary.json").read_text())["num_seeds"] >= 2
+    # On a busy machine the chunk under way may outlast the seconds of grace that a stop leaves it.
+    if "the same command goes on" in out:
+        assert json.loads((tmp_path / "summary.json").read_text())["num_seeds"] >= 2
+    else:
+        assert "finished runs are kept" in err
+    assert len(stored(tmp_path / "runs.zarr")) >= 2
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from helpers import assert_close, messy_graph, random_params
 from gat_jax import layers
 from gat_jax.kernels import make_layout, sparse
 from gat_jax.layers import LayerConfig, LayerSettings
-from gat_jax.layers import networks as models
 from gat_jax.runtime import devices
 
 
@@ -159,12 +158,12 @@ def test_dropout_keeps_its_share_of_the_nonzeros():
 
 @pytest.mark.slow
 def test_networks_train_on_sparse_features():
-    configs = models.gat_configs(2, heads=2, channels=3)
+    configs = layers.gat_configs(2, heads=2, channels=3)
     graph = messy_graph(0)._replace(nodes=X[:8])
-    params = models.init_network(jax.random.key(0), configs, 50)
+    params = layers.init_network(jax.random.key(0), configs, 50)
 
     def loss(params, graph, layout):
-        return jnp.sum(models.apply_network(params, graph, configs, layout=layout)[0] ** 2)
+        return jnp.sum(layers.apply_network(params, graph, configs, layout=layout)[0] ** 2)
 
     expected = jax.jit(jax.grad(loss))(params, graph, make_layout(graph, "segment"))
     sparse_graph = graph._replace(nodes=sparse.from_dense(X[:8]))
