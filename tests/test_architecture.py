@@ -24,7 +24,12 @@ ALLOWED = {
     "studies": {
         *("graphs", "kernels", "layers", "report", "runtime", "sampling", "symmetry", "training"),
     },
-    "commands": {"graphs", "report", "runtime", "sampling", "studies", "sweeps", "training"},
+    "diagnosis": {
+        *("graphs", "kernels", "layers", "report", "runtime", "sampling", "symmetry", "training"),
+    },
+    "commands": {
+        *("diagnosis", "graphs", "report", "runtime", "sampling", "studies", "sweeps", "training"),
+    },
 }
 
 # The others take a graph apart, but call nothing of jraph's: it can be replaced in these places.
