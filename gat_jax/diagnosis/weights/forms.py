@@ -1,0 +1,26 @@
+"""The forms in which systems hold the weights of one layer: which keys, and how they are read."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from gat_jax.diagnosis.observed import ImportedLayer
+
+
+class FormOptions(NamedTuple):
+    """What the arrays of a layer do not always show; None: as the system does it by default."""
+
+    heads: int | None = None
+    concat: bool | None = None
+    slope: float = 0.2  # of the LeakyReLU
+
+
+class Form(NamedTuple):
+    """How one system, in one range of its versions, holds one kind of layer."""
+
+    system: str  # such as "PyG GATConv (2.5 and later)"
+    required: frozenset[str]  # keys of a layer, less the prefix that they share
+    optional: frozenset[str]
+    # Of the layer's name, its arrays by key (less the prefix) and the options.
+    read: Callable[[str, Mapping[str, np.ndarray], FormOptions], ImportedLayer]
