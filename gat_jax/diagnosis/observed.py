@@ -26,7 +26,7 @@ class ImportedLayer(NamedTuple):
     # Whether it drops the self-loops that there are and gives every node one, as PyG's do.
     replaces_self_loops: bool = False
     # The features of such a loop: a number in every column, or a reduction of the features of the
-    # edges that a node receives (0 where there are none).
+    # edges that a node receives (0 where there are none, and 1 for "mul").
     loop_features: LoopFeatures = "mean"
 
 
