@@ -1,4 +1,4 @@
-"""Reading arrays out of `.npz` files that may be anything at all.
+"""Reading arrays out of `.npz` and `.npy` files that may be anything at all.
 
 `numpy.load` trusts what a file claims: it takes the memory that a header asks for, and raises what
 its libraries raise. Here the claims are compared with each other and with the machine's memory
@@ -8,17 +8,19 @@ before any is taken, nothing is unpickled, and every failure is one line that na
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from gat_jax.runtime.arrays import memory_limit, shown
 from gat_jax.runtime.named_files import check_regular, reason_of
 
+GRAPH = "a graph as .npz"
 MAX_HEADER = 10_000  # bytes, as in NumPy; the header of a plain array has about 100
 
 
 def read_arrays(
-    path: Path, names: Sequence[str], *, optional: Sequence[str] = ()
+    path: Path, names: Sequence[str], *, optional: Sequence[str] = (), what: str = GRAPH
 ) -> dict[str, np.ndarray]:
     """Read some arrays of an `.npz` file; others are not looked at.
 
@@ -26,6 +28,7 @@ def read_arrays(
       path: of a regular file.
       names: of the arrays that are needed.
       optional: of those that are read if they are there.
+      what: the file is expected to be, in the words of an error.
 
     Returns:
       The arrays by name, of numbers, truth values or text, as they are stored.
@@ -42,7 +45,44 @@ def read_arrays(
         with _open(path) as archive:
             return _read(archive, names, optional)
     except Exception as error:
-        raise ValueError(f"{path}: expected a graph as .npz, got {reason_of(error)}") from error
+        raise ValueError(f"{path}: expected {what}, got {reason_of(error)}") from error
+
+
+def array_names(path: Path, *, what: str = GRAPH) -> list[str]:
+    """Return the names of the arrays in an `.npz` file, in their order; none of them is read.
+
+    Raises:
+      ValueError: as `read_arrays`, if it is no such file.
+    """
+    try:
+        with _open(path) as archive:
+            members = archive.namelist()
+    except Exception as error:  # as above
+        raise ValueError(f"{path}: expected {what}, got {reason_of(error)}") from error
+    # A name may have folders, such as the "conv1/kernel" of a tree of parameters.
+    return [name.removesuffix(".npy") for name in members if name.endswith(".npy")]
+
+
+def read_array(path: Path, *, what: str) -> np.ndarray:
+    """Read the array of an `.npy` file: of numbers, truth values or text, as it is stored.
+
+    Args:
+      path: of a regular file.
+      what: the file is expected to be, in the words of an error.
+
+    Raises:
+      ValueError: one line that begins with the file's name, as for `read_arrays`.
+    """
+    try:
+        check_regular(path)
+        with path.open("rb") as file:
+            num_bytes = _check_claim(file, "the array", path.stat().st_size)
+            if num_bytes > memory_limit():
+                raise ValueError(f"{num_bytes / 2**30:.3g} GiB, over a quarter of the memory")
+            file.seek(0)
+            return np.lib.format.read_array(file, allow_pickle=False, max_header_size=MAX_HEADER)
+    except Exception as error:  # as above
+        raise ValueError(f"{path}: expected {what}, got {reason_of(error)}") from error
 
 
 def _open(path: Path) -> zipfile.ZipFile:
@@ -77,23 +117,27 @@ def _read(
 def _check_header(archive: zipfile.ZipFile, name: str) -> int:
     """Compare what the header of an array claims with what there is; return its bytes."""
     with archive.open(f"{name}.npy") as member:
-        version = np.lib.format.read_magic(member)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"{name!r} in version {version} of .npy")
-        shape, _, dtype = _reader_of(version)(member, max_header_size=MAX_HEADER)
-        start = member.tell()
+        return _check_claim(member, repr(name), archive.getinfo(f"{name}.npy").file_size)
+
+
+def _check_claim(member: Any, name: str, size: int) -> int:
+    """Compare the claims of the header of an open `.npy` file with the size of the file."""
+    version = np.lib.format.read_magic(member)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"{name} in version {version} of .npy")
+    shape, _, dtype = _reader_of(version)(member, max_header_size=MAX_HEADER)
     if dtype.hasobject:
-        raise ValueError(f"{name!r} with Python objects, which are not read")
+        raise ValueError(f"{name} with Python objects, which are not read")
     if dtype.kind not in "biufcSU":
-        raise ValueError(f"{name!r} of {shown(dtype)}")
+        raise ValueError(f"{name} of {shown(dtype)}")
     num_bytes = dtype.itemsize
-    for size in shape:
-        if size < 0:
-            raise ValueError(f"{name!r} of shape {shape}")
-        num_bytes *= size
-    held = archive.getinfo(f"{name}.npy").file_size - start
+    for length in shape:
+        if length < 0:
+            raise ValueError(f"{name} of shape {shape}")
+        num_bytes *= length
+    held = size - member.tell()
     if num_bytes != held:
-        raise ValueError(f"{held} bytes for {name!r}, whose shape {shape} needs {num_bytes}")
+        raise ValueError(f"{held} bytes for {name}, whose shape {shape} needs {num_bytes}")
     return num_bytes
 
 

@@ -8,6 +8,7 @@ import gzip
 import io
 import zlib
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,16 +21,31 @@ from gat_jax.runtime.named_files import check_regular, reason_of
 
 VALUE_BYTES = 8  # of a number while it is read
 MAX_LINE = 2**24  # letters
+MAX_COLUMNS = 100_000
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number and the words of every line of a table; `.gz` is unfolded."""
+def read_lines(path: Path, *, delimiter: str | None = ",") -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the words of every line of a table; `.gz` is unfolded.
+
+    Args:
+      path: of a regular file of text in UTF-8.
+      delimiter: between two words; None: any white space, and lines that are empty or begin with
+        "#" are left out.
+
+    Raises:
+      ValueError: one line that names the file, what was expected, and after which line it failed.
+    """
     number = 0
     try:
         check_regular(path)
         opened = gzip.open if path.suffix == ".gz" else open
         with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(_short(file), strict=True)
+            if delimiter is None:
+                for number, line in enumerate(_short(file), 1):
+                    if line.strip() and not line.lstrip().startswith("#"):
+                        yield number, line.split()
+                return
+            reader = csv.reader(_short(file), strict=True, delimiter=delimiter)
             for row in reader:
                 number = reader.line_num
                 yield number, row
@@ -44,6 +60,8 @@ def _short(file: io.TextIOBase) -> Iterator[str]:
     while line := file.readline(MAX_LINE + 1):
         if len(line) > MAX_LINE:
             raise ValueError(f"a line of more than {MAX_LINE:,} letters")
+        if "\0" in line:
+            raise ValueError("a line with a NUL byte")
         yield line
 
 
@@ -51,10 +69,19 @@ def read_header(path: Path, lines: Iterator[tuple[int, list[str]]]) -> list[str]
     """Return the names of the columns, from the first line; no name stands there twice."""
     _, row = next(lines, (1, []))
     names = [word.strip() for word in row]
-    repeated = next((name for name in names if names.count(name) > 1), None)
+    check_columns(path, 1, names)
+    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
     if repeated is not None:
         raise ValueError(f"{path}: line 1: expected every column once, got {shown(repeated)} twice")
     return names
+
+
+def check_columns(path: Path, number: int, row: list[str]) -> None:
+    """Refuse a line that has more words than a table that is meant has columns."""
+    if len(row) > MAX_COLUMNS:
+        raise ValueError(
+            f"{path}: line {number}: expected at most {MAX_COLUMNS:,} columns, got {len(row):,}"
+        )
 
 
 def check_width(path: Path, number: int, row: list[str], width: int) -> None:
@@ -87,7 +114,9 @@ def read_numbers(path: Path, width: int | None) -> Float[np.ndarray, "lines colu
     """Return a table of numbers without a header, as float64; None takes the first line's width."""
     values, count, limit = array("d"), 0, memory_limit()
     for number, row in read_lines(path):
-        width = len(row) if width is None else width
+        if width is None:
+            check_columns(path, number, row)
+            width = len(row)
         check_width(path, number, row, width)
         append_numbers(path, number, values, row)
         count += 1

@@ -57,7 +57,7 @@ def read_npz(path: Path) -> NodeTask:
     check_name(path.name)
     arrays = archives.read_arrays(path, ARRAYS, optional=["num_nodes", *MASKS, *IDS])
     try:
-        nodes = _features(arrays)
+        nodes = dense_features(arrays)
         _check_num_nodes(arrays, len(nodes))
         graph = build.from_edges(arrays["senders"], arrays["receivers"], nodes=nodes)
         labels = _labels(arrays["labels"], arrays["labelled"], len(nodes))
@@ -88,7 +88,7 @@ def _check_num_nodes(arrays: dict[str, np.ndarray], num_nodes: int) -> None:
             )
 
 
-def _features(arrays: dict[str, np.ndarray]) -> Float[np.ndarray, "nodes features"]:
+def dense_features(arrays: dict[str, np.ndarray]) -> Float[np.ndarray, "nodes features"]:
     """Return the CSR matrix as a dense one; entries that occur twice are added up, as in SciPy."""
     num_nodes, num_features = _shape(arrays["feat_shape"])
     check_size("feat_shape", 4 * num_nodes * num_features)
