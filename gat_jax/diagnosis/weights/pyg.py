@@ -284,3 +284,90 @@ FORMS: tuple[Form, ...] = (
     _form(GCN, ("lin.weight",), ("bias",), _read_gcn),
     _form(OLD_GCN, ("weight",), ("bias",), _read_old_gcn),
 )
+
+
+# --- back to PyTorch Geometric --------------------------------------------------------------------
+
+
+def to_pyg(layer: ImportedLayer) -> dict[str, np.ndarray]:
+    """Return the state dict of a layer of PyTorch Geometric (2.5 and later) with these weights.
+
+    `torch.from_numpy` makes tensors of the arrays, and `load_state_dict` takes them. How the layer
+    is made is in `layer.config`: `bias=True` has GATv2Conv for three biases, of which those that
+    this layer does not have are zeros.
+
+    Args:
+      layer: of any system.
+
+    Raises:
+      ValueError: if PyG has no layer that computes this one.
+    """
+    _check_exportable(layer)
+    params = layer.params
+    if isinstance(params, GCNParams):
+        return {"lin.weight": _weight(params.kernel)} | _merged_state(params)
+    if isinstance(params, GATv2Params):
+        return _gatv2_state(params) | _merged_state(params)
+    state = {"att_src": np.array(params.a_send)[None], "att_dst": np.array(params.a_recv)[None]}
+    if params.kernel_recv is None:
+        state["lin.weight"] = _weight(params.kernel)
+    else:
+        state["lin_src.weight"] = _weight(params.kernel)
+        state["lin_dst.weight"] = _weight(params.kernel_recv)
+    if params.edge_kernel is not None:
+        state["lin_edge.weight"] = _weight(params.edge_kernel)
+        state["att_edge"] = np.array(params.a_edge)[None]
+    return state | _merged_state(params)
+
+
+def _check_exportable(layer: ImportedLayer) -> None:
+    """Refuse what PyG's layers cannot compute."""
+    params, settings = layer.params, layer.settings
+    if not isinstance(params, GATv2Params) and params.bias is not None:
+        kind = type(params).__name__.removesuffix("Params")
+        raise ValueError(f"bias: expected none, as PyG's {kind}Conv projects without, got one")
+    if isinstance(params, GCNParams):
+        if params.residual_kernel is not None:
+            raise ValueError("residual_kernel: expected none, as PyG's GCNConv has none, got one")
+        if (how := layer.config.gcn_normalization) != "symmetric":
+            raise ValueError(f"gcn_normalization: expected symmetric, as in PyG, got {how}")
+    if np.ndim(settings.slope) or np.any(np.asarray(settings.temperature) != 1.0):
+        raise ValueError(
+            "settings: expected one slope and a temperature of 1, as in PyG, got "
+            f"slope={settings.slope}, temperature={settings.temperature}"
+        )
+
+
+def _weight(kernel: Any) -> Float[np.ndarray, "outputs features"]:
+    """Return a kernel [F, H, C] as the weight [H * C, F] of a linear map."""
+    array = np.asarray(kernel)
+    return np.ascontiguousarray(array.reshape(len(array), -1).T)
+
+
+def _merged_state(params: Any) -> dict[str, np.ndarray]:
+    state = {}
+    if params.output_bias is not None:
+        state["bias"] = np.array(params.output_bias)
+    if params.residual_kernel is not None:
+        state["res.weight"] = np.ascontiguousarray(np.asarray(params.residual_kernel).T)
+    return state
+
+
+def _gatv2_state(params: GATv2Params) -> dict[str, np.ndarray]:
+    """Return what GATv2Conv has, but for a bias and a residual path that the layer has itself."""
+    received = params.kernel_send if params.kernel_recv is None else params.kernel_recv
+    state = {
+        "att": np.array(params.a)[None],
+        "lin_l.weight": _weight(params.kernel_send),
+        "lin_r.weight": _weight(received),
+    }
+    if params.edge_kernel is not None:
+        state["lin_edge.weight"] = _weight(params.edge_kernel)
+    sent = params.bias_send
+    received = sent if params.kernel_recv is None else params.bias_recv
+    if sent is None and params.output_bias is None:
+        return state
+    none = np.zeros(state["lin_l.weight"].shape[0], state["att"].dtype)
+    state["lin_l.bias"] = none if sent is None else np.array(sent).reshape(-1)
+    state["lin_r.bias"] = none if received is None else np.array(received).reshape(-1)
+    return state
