@@ -14,6 +14,9 @@ class FormOptions(NamedTuple):
     heads: int | None = None
     concat: bool | None = None
     slope: float = 0.2  # of the LeakyReLU
+    # Whether a layer whose widths allow it adds its inputs to its outputs, as they are: an identity
+    # has no keys.
+    residual: bool = False
 
 
 class Form(NamedTuple):
