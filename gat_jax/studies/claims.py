@@ -6,6 +6,7 @@ tests, and from which numbers which verdict follows. It knows nothing of how num
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -239,7 +240,14 @@ def judge(measured: dict[str, Measurement], extra: dict[str, Claim]) -> list[dic
     Raises:
       ValueError: if an id was not measured, or is not claimed.
     """
-    claims = CLAIMS | extra
+    return verdicts(CLAIMS | extra, measured)
+
+
+def verdicts(claims: Mapping[str, Claim], measured: Mapping[str, Measurement]) -> list[dict]:
+    """Judge the claims of any study; arguments, entries and errors as those of `judge`.
+
+    A claim of which there was nothing to measure is "measured", and nothing is decided.
+    """
     if claims.keys() != measured.keys():
         odd = sorted(claims.keys() ^ measured.keys())
         raise ValueError(f"measured: expected the ids of the claims, got a difference in {odd}")
@@ -247,7 +255,7 @@ def judge(measured: dict[str, Measurement], extra: dict[str, Claim]) -> list[dic
     for name, claim in claims.items():
         number = measured[name]
         verdict: Verdict = "measured"
-        if claim.rule is not None:
+        if claim.rule is not None and number.num_samples:
             unit = 1.0
             if claim.rule.relative_to is not None:
                 unit = measured[claim.rule.relative_to].estimate or 0.0
