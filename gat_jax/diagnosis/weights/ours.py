@@ -36,7 +36,10 @@ def _read(
         concat = options.concat
     try:
         shape: dict[str, Any] = dataclasses.asdict(frame.shape_of(params))
-        config = LayerConfig(**{**shape, "concat": concat}, layer=kind)
+        shape |= {"concat": concat, "share_weights": kind == "gatv2" and shape["share_weights"]}
+        if kind == "gatv2" and shape["num_receiver_features"] == num_features:
+            shape["num_receiver_features"] = 0  # it has two projections of one set of nodes
+        config = LayerConfig(**shape, layer=kind)
         layer_config.check_params_of(config, params, num_features)
     except ValueError as error:
         raise ValueError(f"{name}.{error}") from error

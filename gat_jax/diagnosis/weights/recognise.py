@@ -212,7 +212,10 @@ def _read(
         )
     form = best[0]
     own = {key: keys[key] for key in keys if key in form.required | form.optional}
-    readings = [form.read(name, own, options._replace(concat=None))]
+    try:
+        readings = [form.read(name, own, options._replace(concat=None))]
+    except ValueError as error:
+        raise ValueError(visible(error)) from error
     if readings[0].config.heads > 1:
         other = options._replace(concat=not readings[0].config.concat)
         with contextlib.suppress(ValueError):  # a bias shows that heads are not merged so
