@@ -1,4 +1,4 @@
-"""What a diagnosis consists of; `analysis` and `diagnose` fill it in, `reporting` puts it in words.
+"""What a diagnosis consists of: `analysis` and `explain` find it, `wording` puts it in words.
 
 Classes of nodes are arrays [N] with the smallest id of each class, as everywhere in the package.
 """
@@ -88,6 +88,16 @@ class LayerDiagnosis:
         ]
 
 
+class Merged(NamedTuple):
+    """The nodes that come out equal to another of another colour: the model could separate them."""
+
+    nodes: Int[np.ndarray, " merged"]
+    partners: Int[np.ndarray, " merged"]  # one that each is equal to in the end
+    # The last layer that made each pair equal; -1 where what lies between layers did.
+    layers: Int[np.ndarray, " merged"]
+    reasons: tuple[str, ...]  # of `explain.REASONS`
+
+
 @dataclasses.dataclass(frozen=True)
 class Check:
     """One named question with its answer."""
@@ -111,8 +121,8 @@ class RemedyReport:
 
 
 @dataclasses.dataclass(frozen=True)
-class Diagnosis:
-    """Why the nodes of a model come out equal."""
+class Findings:
+    """Why the nodes of a model come out equal; `diagnose.Diagnosis` adds ways to read it."""
 
     graph: jraph.GraphsTuple  # the user's own
     node_names: tuple[str, ...] | None  # None: nodes are called by their ids
@@ -122,7 +132,8 @@ class Diagnosis:
     colours: Int[np.ndarray, " nodes"]
     twins_without_loops: Int[np.ndarray, " nodes"]
     twins_with_loops: Int[np.ndarray, " nodes"]
-    final: Int[np.ndarray, " nodes"]  # by equal outputs of the last layer
+    final: Int[np.ndarray, " nodes"]  # by equal outputs of the model
+    merged: Merged
     labels: Int[np.ndarray, " nodes"] | None
     loss_floor: float | None  # nats; of what this model merges
     unavoidable_loss_floor: float | None  # nats; of what cannot be separated
@@ -130,6 +141,11 @@ class Diagnosis:
     remedies: tuple[RemedyReport, ...]
     answer: str
     notes: tuple[str, ...]
+    before: "Findings | None" = None  # of an earlier checkpoint: what training moved
+
+    def name_of(self, node: int) -> int | str:
+        """Return what the user calls a node."""
+        return int(node) if self.node_names is None else self.node_names[node]
 
 
 def classes_of(smallest: Int[np.ndarray, " nodes"]) -> list[list[int]]:

@@ -1,0 +1,237 @@
+"""One layer with its own inputs: who is equal, who could not help it, and why in each head."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import jraph
+import numpy as np
+from jaxtyping import Float, Int
+
+from gat_jax.diagnosis.fresh import fresh_chance
+from gat_jax.diagnosis.heads import head_facts
+from gat_jax.diagnosis.observed import ObservedLayer
+from gat_jax.diagnosis.results import LayerDiagnosis, Pairs
+from gat_jax.diagnosis.stages import carry
+from gat_jax.graphs import TwinClasses, TwinPairs, equal_rows, output_classes, twin_classes
+from gat_jax.graphs.twin_samples import compare_pairs
+from gat_jax.layers import AttentionInfo, apply_layer, kind_of
+from gat_jax.symmetry import CAUSES, pair_causes, primary_cause, propagate_equality
+from gat_jax.symmetry.representations import distance_to_mean, effective_rank, output_norm
+
+NEAR = 1e-5  # of the spread of a layer's outputs: as good as equal to what follows
+MAX_NEAR_MISSES = 20  # that are named
+# A layer's recorded outputs are reproduced by ours to this share of their spread.
+AGREEMENT = 1e-3
+
+
+class Analysed(NamedTuple):
+    """A layer's diagnosis, and what later steps need of how it was made."""
+
+    diagnosis: LayerDiagnosis
+    observed: ObservedLayer  # its inputs are those of the class's first member, to the last bit
+    info: AttentionInfo
+    values: Float[np.ndarray, "nodes outputs"]
+
+
+def analyse_layer(
+    observed: ObservedLayer, stages: Sequence[Int[np.ndarray, " nodes"]], *, num_fresh: int
+) -> Analysed:
+    """Diagnose one layer.
+
+    Args:
+      observed: the layer and what it saw.
+      stages: classes that were equal before, as `stages.carry` takes them.
+      num_fresh: how many fresh initialisations are drawn for `LayerDiagnosis.fresh`; 0 for none.
+
+    Raises:
+      ValueError: if inputs, parameters or scores are not finite, or do not fit each other.
+    """
+    layer, graph = observed.layer, observed.graph
+    inputs = carry(stages, np.asarray(graph.nodes))
+    # Rows that are equal but for rounding become equal: signs of equal rows must be the same.
+    graph = graph._replace(nodes=np.asarray(graph.nodes)[inputs])
+    observed = observed._replace(graph=graph)
+    weight = observed.edge_weight
+    merged, info = apply_layer(
+        layer.params, graph, config=layer.config, settings=layer.settings, edge_weight=weight
+    )
+    values = np.asarray(merged)
+    has_residual = layer.params.residual_kernel is not None
+    is_average = kind_of(layer.params, layer.config).is_average(layer.config)
+    outputs = propagate_equality(
+        info,
+        graph,
+        inputs,
+        slope=np.asarray(layer.settings.slope),
+        has_residual=has_residual,
+        is_average=is_average,
+        edge_weight=weight,
+    )
+    candidates = output_classes(graph, inputs, is_average=is_average, edge_weight=weight)
+    twins = twin_classes(graph, edge_weight=weight)
+    pairs = _pairs(observed, info, candidates.smallest, candidates.is_trivial, outputs, values)
+    near = _near_misses(candidates.smallest, outputs, values)
+    found = LayerDiagnosis(
+        name=layer.name,
+        system=layer.system,
+        kind=layer.config.layer,
+        heads=layer.config.heads,
+        num_edges=len(graph.senders),
+        twins=twins.twin,
+        is_trivial=twins.is_trivial,
+        inputs=inputs,
+        inseparable=_inseparable(observed, candidates, inputs, has_residual),
+        candidates=candidates.smallest,
+        outputs=outputs,
+        pairs=pairs,
+        cause_counts=_cause_counts(observed, info, candidates),
+        head_facts=head_facts(info, graph),
+        effective_rank=float(effective_rank(jnp.asarray(values))),
+        distance_to_mean=_relative_distance(values),
+        near_misses=near[:MAX_NEAR_MISSES],
+        num_near_misses=len(near),
+        fresh=fresh_chance(observed, twins, num_inits=num_fresh),
+        note=_agreement(observed, values),
+    )
+    return Analysed(found, observed, info, values)
+
+
+def _inseparable(
+    observed: ObservedLayer, candidates: Any, inputs: np.ndarray, has_residual: bool
+) -> Int[np.ndarray, " nodes"]:
+    """Group nodes by what no parameters of the layer can tell apart."""
+    if observed.layer.config.layer == "gcn" and not has_residual:
+        return candidates.smallest  # it has no query: nothing that depends on the receiver
+    label = inputs
+    if not has_residual:
+        label = np.where(candidates.is_trivial, -1, inputs)
+    return equal_rows(np.stack([candidates.smallest, label], axis=1))
+
+
+def causes_of(
+    observed: ObservedLayer,
+    info: AttentionInfo,
+    first: Int[np.ndarray, " pairs"],
+    second: Int[np.ndarray, " pairs"],
+    is_trivial: np.ndarray,
+) -> np.ndarray:
+    """Return the sets of causes of pairs [P, H, causes], which have to be candidates."""
+    pairs = TwinPairs(first.astype(np.int32), second.astype(np.int32), is_trivial)
+    found = pair_causes(info, observed.graph, pairs, slope=observed.layer.settings.slope)
+    return np.asarray(found)
+
+
+def _pairs(
+    observed: ObservedLayer,
+    info: AttentionInfo,
+    candidates: np.ndarray,
+    is_trivial: np.ndarray,
+    outputs: np.ndarray,
+    values: np.ndarray,
+) -> Pairs:
+    """List the pairs of the classes that are small enough."""
+    parts = [
+        compare_pairs(TwinClasses(candidates, is_trivial, candidates), is_trivial=kind)
+        for kind in (False, True)
+    ]
+    small = [part.weight == 1 for part in parts]
+    first, second = (
+        np.concatenate([part[k][kept] for part, kept in zip(parts, small, strict=True)])
+        for k in (0, 1)
+    )
+    order = np.lexsort((second, first))
+    first, second = first[order], second[order]
+    causes = causes_of(observed, info, first, second, is_trivial[first])
+    return Pairs(
+        first, second, outputs[first] == outputs[second], causes, _gaps(values, first, second)
+    )
+
+
+def _gaps(
+    values: Float[np.ndarray, "nodes outputs"], first: np.ndarray, second: np.ndarray
+) -> Float[np.ndarray, " pairs"]:
+    """Return the largest difference of each pair's outputs, in units of the spread of all."""
+    spread = float(np.ptp(values)) if values.size else 0.0
+    gap = np.max(np.abs(values[first] - values[second]), axis=1, initial=0.0)
+    return gap / spread if spread > 0 else np.zeros(len(first))
+
+
+def _cause_counts(
+    observed: ObservedLayer, info: AttentionInfo, candidates: Any
+) -> dict[str, Int[np.ndarray, " heads"]]:
+    """Count the pairs of non-trivial candidates by the primary cause of each head.
+
+    Exact where all classes are small; of large ones from the pairs that are compared.
+    """
+    classes = TwinClasses(candidates.smallest, candidates.is_trivial, candidates.smallest)
+    compared = compare_pairs(classes, is_trivial=False)
+    is_trivial = np.zeros(len(compared.first), bool)
+    causes = causes_of(observed, info, compared.first, compared.second, is_trivial)
+    primary = np.asarray(primary_cause(jnp.asarray(causes)))
+    counts = {}
+    for k, name in enumerate(CAUSES):
+        weights = np.where(primary == k, compared.weight[:, None], 0.0)
+        by_head = np.rint(weights.sum(axis=0, dtype=np.float64)).astype(np.int64)
+        if by_head.any():
+            counts[name] = by_head
+    return counts
+
+
+def _near_misses(
+    candidates: np.ndarray, outputs: np.ndarray, values: np.ndarray
+) -> tuple[tuple[int, int, float], ...]:
+    """Find candidates that differ by less than 1e-5 of the spread, the closest first.
+
+    One member of every class of equal outputs stands for all. Within a class of candidates they
+    are sorted by their outputs, and neighbours are compared: of three close ones two pairs are
+    found.
+    """
+    nodes = np.flatnonzero(outputs == np.arange(len(outputs)))
+    direction = np.random.default_rng(0).normal(size=values.shape[1])
+    places = values.astype(np.float64) @ direction
+    order = nodes[np.lexsort((places[nodes], candidates[nodes]))]
+    first, second = order[:-1], order[1:]
+    is_same = candidates[first] == candidates[second]
+    first, second = first[is_same], second[is_same]
+    gap = _gaps(values, first, second)
+    close = np.flatnonzero(gap < NEAR)
+    close = close[np.argsort(gap[close], kind="stable")]
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    return tuple((int(low[k]), int(high[k]), float(gap[k])) for k in close)
+
+
+def _relative_distance(values: Float[np.ndarray, "nodes outputs"]) -> float:
+    norm = float(output_norm(jnp.asarray(values)))
+    return float(distance_to_mean(jnp.asarray(values))) / norm if norm > 0 else 0.0
+
+
+def _agreement(observed: ObservedLayer, values: np.ndarray) -> str:
+    """Say where our layer does not return what the model's own did."""
+    if observed.outputs is None:
+        return ""
+    theirs = np.asarray(observed.outputs, np.float64)
+    if theirs.shape != values.shape:
+        return f"its outputs have shape {theirs.shape}, ours {values.shape}"
+    spread = float(np.ptp(theirs)) if theirs.size else 0.0
+    error = float(np.max(np.abs(theirs - values), initial=0.0))
+    if error <= AGREEMENT * max(spread, 1e-30):
+        return ""
+    return (
+        f"its outputs differ from ours by up to {error:.2g}, of a spread of {spread:.2g}: what was "
+        "read is not what the model computes"
+    )
+
+
+def check_graph_of(observed: ObservedLayer) -> jraph.GraphsTuple:
+    """Return the graph of a layer with one set of nodes.
+
+    Raises:
+      ValueError: if senders and receivers are two sets.
+    """
+    if isinstance(observed.graph.nodes, tuple):
+        raise ValueError(
+            f"{observed.layer.name}: expected one set of nodes, got senders and receivers apart, "
+            "of which there is no diagnosis yet"
+        )
+    return observed.graph

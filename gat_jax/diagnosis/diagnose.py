@@ -1,0 +1,184 @@
+"""The diagnosis of a model: every layer on its own inputs, and what comes out in the end.
+
+This module is `gat_jax.diagnose`, so that a user writes `gat_jax.diagnose.from_pyg(...)`.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jraph
+import numpy as np
+from jaxtyping import Int
+from numpy.typing import ArrayLike
+
+from gat_jax.diagnosis import as_json, checks, remedies, wording
+from gat_jax.diagnosis.analysis import Analysed, analyse_layer, check_graph_of
+from gat_jax.diagnosis.explain import explain
+from gat_jax.diagnosis.observed import ObservedModel
+from gat_jax.diagnosis.results import Findings
+from gat_jax.diagnosis.stages import carry
+from gat_jax.graphs import add_self_loops, equal_rows, from_edges, twin_classes
+from gat_jax.graphs.colours import colours as refine_colours
+from gat_jax.runtime.arrays import check_range, check_whole_numbers
+
+NUM_FRESH = 200  # fresh initialisations that a diagnosis draws by default
+
+
+class Diagnosis(Findings):
+    """Why the nodes of a model come out equal, and ways to read it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON has it; docs/diagnosis.md says what each key means."""
+        return as_json.to_dict(self)
+
+    def frame(self) -> Any:
+        """Return the pairs of all layers as a `pandas.DataFrame`, one row for a pair and layer."""
+        return as_json.frame(self)
+
+    def summary(self) -> str:
+        """Return the answer, and tables of layers, checks and remedies, for a terminal."""
+        return wording.summary_of(self)
+
+    def __str__(self) -> str:
+        """Return the summary."""
+        return self.summary()
+
+
+def from_observed(
+    model: ObservedModel,
+    *,
+    labels: ArrayLike | None = None,
+    node_names: Sequence[str] | None = None,
+    before: ObservedModel | None = None,
+    num_fresh: int = NUM_FRESH,
+) -> Diagnosis:
+    """Say which nodes a model gives equal outputs, why, and what would change it.
+
+    Args:
+      model: as an importer has observed it.
+      labels: [N] class ids, negative where a node has none; needed for the floors of the loss.
+      node_names: what the user calls the nodes; None: by their ids.
+      before: the same model at an earlier checkpoint, on the same graph.
+      num_fresh: how many fresh initialisations are drawn of each layer and for each remedy, 0 for
+        none.
+
+    Raises:
+      ValueError: if labels or names do not fit the graph, a layer has two sets of nodes, or
+        numbers are not finite.
+    """
+    if not model.layers:
+        raise ValueError("model: expected at least one attention layer, got none")
+    num_nodes = len(model.graph.nodes)
+    checked = _check_labels(labels, num_nodes)
+    if node_names is not None and len(node_names) != num_nodes:
+        raise ValueError(f"node_names: expected {num_nodes} names, got {len(node_names)}")
+    analysed, stages = _analyse(model, num_fresh)
+    final = stages[-1]
+    if model.outputs is not None and len(model.outputs) == num_nodes:
+        final = carry(stages, np.asarray(model.outputs))
+    colours = refine_colours(model.graph)
+    notes = list(model.notes)
+    refined = equal_rows(np.stack([colours, final], axis=1))
+    if not np.array_equal(refined, colours):
+        notes.append(
+            "The model separates nodes that features and edges do not: it is given something else."
+        )
+    without, loops = _twins_by_loops(model.graph)
+    floor, unavoidable = checks.floors_of(checked, final, refined)
+    merged = explain(final, refined, analysed)
+    found = Diagnosis(
+        graph=model.graph,
+        node_names=None if node_names is None else tuple(node_names),
+        layers=tuple(layer.diagnosis for layer in analysed),
+        colours=refined,
+        twins_without_loops=without,
+        twins_with_loops=loops,
+        final=final,
+        merged=merged,
+        labels=checked,
+        loss_floor=floor,
+        unavoidable_loss_floor=unavoidable,
+        checks=(),
+        remedies=(),
+        answer="",
+        notes=tuple(notes),
+        before=None if before is None else from_observed(before, num_fresh=0),
+    )
+    found = dataclasses.replace(found, checks=checks.checks_of(found))
+    if num_fresh:
+        reports = remedies.predict_remedies(found, analysed, num_inits=num_fresh)
+        found = dataclasses.replace(found, remedies=reports)
+    return dataclasses.replace(found, answer=wording.answer_of(found))
+
+
+def from_pyg(
+    model: Any,
+    x: Any,
+    edge_index: Any = None,
+    *,
+    labels: ArrayLike | None = None,
+    num_fresh: int = NUM_FRESH,
+    **inputs: Any,
+) -> Diagnosis:
+    """Diagnose a live model of PyTorch Geometric.
+
+    Args:
+      model: a `torch.nn.Module` that calls `GATConv`, `GATv2Conv` or `GCNConv`; it is run once, in
+        evaluation mode, and left as it was.
+      x: [N, F] features, or a `Data`; see `pyg_models.observe_pyg`.
+      edge_index: [2, E].
+      labels: as `from_observed`.
+      num_fresh: as `from_observed`.
+      **inputs: whatever else the model's `forward` takes.
+
+    Raises:
+      ValueError: says in one line what is not supported, or what does not fit.
+    """
+    from gat_jax.diagnosis.pyg_models import observe_pyg  # here, as it needs torch
+
+    return from_observed(
+        observe_pyg(model, x, edge_index, **inputs), labels=labels, num_fresh=num_fresh
+    )
+
+
+def _analyse(
+    model: ObservedModel, num_fresh: int
+) -> tuple[list[Analysed], list[Int[np.ndarray, " nodes"]]]:
+    """Diagnose layer after layer; return them, and the classes after each, the features' first."""
+    stages = [equal_rows(np.asarray(model.graph.nodes))]
+    analysed = []
+    for observed in model.layers:
+        if len(check_graph_of(observed).nodes) != len(model.graph.nodes):
+            raise ValueError(
+                f"{observed.layer.name}: expected {len(model.graph.nodes)} nodes as in the graph, "
+                f"got {len(observed.graph.nodes)}"
+            )
+        analysed.append(analyse_layer(observed, stages, num_fresh=num_fresh))
+        stages.append(analysed[-1].diagnosis.outputs)
+    return analysed, stages
+
+
+def _twins_by_loops(
+    graph: jraph.GraphsTuple,
+) -> tuple[Int[np.ndarray, " nodes"], Int[np.ndarray, " nodes"]]:
+    """Return the classes of twins of a graph without self-loops, and with one at every node."""
+    senders, receivers = np.asarray(graph.senders), np.asarray(graph.receivers)
+    is_kept = senders != receivers
+    edges = None if graph.edges is None else np.asarray(graph.edges)[is_kept]
+    plain = from_edges(senders[is_kept], receivers[is_kept], nodes=graph.nodes, edges=edges)
+    looped = plain._replace(edges=None)
+    looped = add_self_loops(looped)
+    return twin_classes(plain).twin, twin_classes(looped).twin
+
+
+def _check_labels(labels: Any, num_nodes: int) -> Int[np.ndarray, " nodes"] | None:
+    if labels is None:
+        return None
+    array = check_whole_numbers("labels", labels)
+    if array.shape != (num_nodes,):
+        raise ValueError(f"labels: expected shape [{num_nodes}], got {list(array.shape)}")
+    check_range("labels", array[array >= 0], np.iinfo(np.int32).max, "class ids")
+    if not (array >= 0).any():
+        raise ValueError("labels: expected at least one label >= 0, got none")
+    return array.astype(np.int32)

@@ -1,0 +1,91 @@
+"""Which layer made two nodes equal for good, and why, in words."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from gat_jax.diagnosis.analysis import Analysed, causes_of
+from gat_jax.diagnosis.results import Merged
+from gat_jax.symmetry import CAUSES
+
+# By the primary causes of all heads; the words end "N nodes come out equal, because ...".
+REASONS = {
+    "trivial": "they receive from one and the same sender",
+    "linear": "the slope is 1, so that the receiver's own term cancels",
+    "equal_query": "their own scores are equal",
+    "positive": "every attention logit is positive",
+    "negative": "every attention logit is negative",
+    "uniform": "attention is uniform, as all senders have one score",
+    "regimes": "every head is in a linear regime, some with positive and some with negative logits",
+    "several": "no head tells them apart, each for a reason of its own",
+    "no_query": "the layer has no attention: it treats receivers of the same senders alike",
+    "between": "what lies between the layers makes their values equal",
+}
+
+
+def explain(
+    final: Int[np.ndarray, " nodes"],
+    colours: Int[np.ndarray, " nodes"],
+    layers: Sequence[Analysed],
+) -> Merged:
+    """Find for every node that is equal to one of another colour which layer is to blame.
+
+    Args:
+      final: by equal outputs of the model.
+      colours: by what no message passing separates; finer than `final`.
+      layers: in the order of their calls.
+
+    Returns:
+      The nodes, and the last layer whose inputs of the node and its partner differ while its
+      outputs agree: after it nothing has separated them.
+    """
+    nodes, partners = _partners(final, colours)
+    blamed = np.full(len(nodes), -1)
+    for k, layer in enumerate(layers):
+        found = layer.diagnosis
+        is_here = found.inputs[nodes] != found.inputs[partners]
+        is_here &= found.outputs[nodes] == found.outputs[partners]
+        blamed[is_here] = k
+    reasons = np.full(len(nodes), "between", dtype=object)
+    for k, layer in enumerate(layers):
+        here = np.flatnonzero(blamed == k)
+        if len(here):
+            reasons[here] = _reasons(layer, nodes[here], partners[here])
+    return Merged(nodes, partners, blamed, tuple(reasons.tolist()))
+
+
+def _partners(
+    final: Int[np.ndarray, " nodes"], colours: Int[np.ndarray, " nodes"]
+) -> tuple[Int[np.ndarray, " merged"], Int[np.ndarray, " merged"]]:
+    """Return the nodes whose class has several colours, and one of another colour for each.
+
+    That is the class's first member, or, for those of its colour, the first of another one.
+    """
+    ids = np.arange(len(final))
+    other = colours != colours[final]
+    second = np.full(len(final), len(final))
+    np.minimum.at(second, final[other], ids[other])
+    is_merged = second[final] < len(final)
+    nodes = ids[is_merged]
+    return nodes, np.where(other, final, second[final])[nodes]
+
+
+def _reasons(
+    layer: Analysed, first: Int[np.ndarray, " pairs"], second: Int[np.ndarray, " pairs"]
+) -> list[str]:
+    """Name the reason of each pair that a layer makes equal."""
+    is_trivial = layer.diagnosis.is_trivial[first] & (
+        layer.diagnosis.twins[first] == layer.diagnosis.twins[second]
+    )
+    if layer.diagnosis.kind == "gcn":
+        return ["trivial" if trivial else "no_query" for trivial in is_trivial]
+    causes = causes_of(layer.observed, layer.info, first, second, is_trivial)
+    reasons = []
+    for row in np.argmax(causes, axis=-1):
+        names = {CAUSES[k] for k in row}
+        if len(names) == 1 and names <= REASONS.keys():
+            reasons.append(names.pop())
+        else:
+            reasons.append("regimes" if names == {"positive", "negative"} else "several")
+    return reasons

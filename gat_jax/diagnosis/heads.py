@@ -1,0 +1,91 @@
+"""What each head of a layer does: how flat its attention is, in which regime, and whether it lives.
+
+On the host, in NumPy: an edge list of a million edges is read once for each fact.
+"""
+
+import jraph
+import numpy as np
+from jaxtyping import Float, Int
+
+from gat_jax.diagnosis.results import HeadFacts
+from gat_jax.layers import AttentionInfo
+from gat_jax.symmetry import row_signs
+
+SATURATED = 0.999  # attention on one sender above this leaves the others nothing
+QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
+# Attention of two heads is the same within this, and a head is dead whose outputs vary by less.
+SAME = 1e-6
+
+
+def head_facts(info: AttentionInfo, graph: jraph.GraphsTuple) -> HeadFacts:
+    """Return the facts of every head of a layer.
+
+    Args:
+      info: of the layer on `graph`.
+      graph: edges sorted by receiver, as `graphs.from_edges` has them.
+    """
+    attention = np.asarray(info.attention, np.float64)
+    receivers = np.asarray(graph.receivers)
+    num_heads = attention.shape[1]
+    nodes, starts, degree = np.unique(receivers, return_index=True, return_counts=True)
+    is_row = np.asarray(degree >= 2)
+    entropy = np.full((len(nodes), num_heads), np.nan)
+    peak = np.full((len(nodes), num_heads), np.nan)
+    if len(nodes):
+        logs = np.log(np.where(attention > 0, attention, 1.0))
+        sums = -np.add.reduceat(attention * logs, starts, axis=0)
+        entropy = np.clip(sums / np.log(np.maximum(degree, 2))[:, None], 0.0, 1.0)
+        peak = np.maximum.reduceat(attention, starts, axis=0)
+    entropy, peak = entropy[is_row], peak[is_row]
+    signs = row_signs(info, graph)
+    rows = nodes[is_row]
+    positive, negative = (
+        _share(np.asarray(x).all(axis=-1)[rows]) for x in (signs.is_positive, signs.is_negative)
+    )
+    return HeadFacts(
+        entropy=_mean(entropy),
+        entropy_quantiles=_quantiles(entropy),
+        positive=positive,
+        negative=negative,
+        saturated=_share(peak > SATURATED),
+        is_dead=_are_constant(np.asarray(info.head_outputs)[nodes]),
+        same_as=_first_same(attention, is_row[np.searchsorted(nodes, receivers)]),
+    )
+
+
+def _mean(values: Float[np.ndarray, "rows heads"]) -> Float[np.ndarray, " heads"]:
+    return values.mean(axis=0) if len(values) else np.full(values.shape[1], np.nan)
+
+
+def _share(values: np.ndarray) -> Float[np.ndarray, " heads"]:
+    return _mean(values.astype(np.float64))
+
+
+def _quantiles(entropy: Float[np.ndarray, "rows heads"]) -> Float[np.ndarray, "heads 5"]:
+    if len(entropy) == 0:
+        return np.full((entropy.shape[1], len(QUANTILES)), np.nan)
+    return np.quantile(entropy, QUANTILES, axis=0).T
+
+
+def _are_constant(outputs: Float[np.ndarray, "rows heads channels"]) -> np.ndarray:
+    """Whether all rows of a head are one row, to rounding."""
+    if len(outputs) < 2:
+        return np.zeros(outputs.shape[1], bool)
+    spread = np.ptp(outputs, axis=0).max(axis=-1, initial=0.0)
+    return spread <= SAME * np.abs(outputs).max(axis=(0, 2), initial=0.0)
+
+
+def _first_same(
+    attention: Float[np.ndarray, "edges heads"], is_counted: np.ndarray
+) -> Int[np.ndarray, " heads"]:
+    """Return for each head the first one whose attention is the same."""
+    columns = attention[is_counted].T
+    same_as = np.arange(len(columns))
+    if columns.shape[1] == 0:
+        return same_as
+    for head in range(1, len(columns)):
+        for other in range(head):
+            if same_as[other] == other and np.all(np.abs(columns[head] - columns[other]) <= SAME):
+                same_as[head] = other
+                break
+    return same_as

@@ -1,0 +1,81 @@
+"""From which outputs are equal to which inputs are, whatever a model does between two layers.
+
+A norm or an activation keeps equal rows equal, to rounding; a skip path separates them; an
+activation that cuts off can merge others. So rows as they were observed decide: nodes that an
+earlier stage made equal stay so where their rows agree to rounding, and rows that are equal to the
+last bit are equal whoever made them so.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from gat_jax.graphs import equal_rows
+
+# Of the spread of all rows: what norms and float32 sums make of a difference that is none.
+TOLERANCE = 1e-5
+PROJECTION_SEED = 0  # of the direction along which the rows of a class are sorted
+
+
+def carry(
+    stages: Sequence[Int[np.ndarray, " nodes"]], rows: Float[np.ndarray, "nodes features"]
+) -> Int[np.ndarray, " nodes"]:
+    """Give every node the smallest id of a node whose row is equal.
+
+    Args:
+      stages: classes of nodes, each named by its smallest member, that were equal at some time: by
+        the features of the graph, and by the outputs of each earlier layer.
+      rows: finite numbers that a model has of the nodes now.
+
+    Returns:
+      [N]. Rows of one class of a stage are equal if they differ by at most 1e-5 of the spread of
+      all rows; rows of no common class if they do not differ at all.
+    """
+    found = equal_rows(rows)
+    wide = np.asarray(rows, np.float64)
+    tolerance = TOLERANCE * np.ptp(wide) if wide.size else 0.0
+    direction = np.random.default_rng(PROJECTION_SEED).normal(size=wide.shape[1])
+    places = wide @ direction
+    for classes in stages:
+        order = np.lexsort((places, classes))
+        first, second = order[:-1], order[1:]
+        is_link = classes[first] == classes[second]
+        is_link[is_link] = _are_close(wide, first[is_link], second[is_link], tolerance)
+        run = np.cumsum(np.concatenate([[True], ~is_link]))[: len(order)]
+        groups = np.empty_like(order)
+        groups[order] = run
+        found = _join(found, groups)
+    return found
+
+
+def _are_close(
+    rows: Float[np.ndarray, "nodes features"],
+    first: Int[np.ndarray, " pairs"],
+    second: Int[np.ndarray, " pairs"],
+    tolerance: float,
+) -> np.ndarray:
+    """Whether the rows of pairs differ by no more than the tolerance, in pieces of the pairs."""
+    size = max(1, 2**22 // max(1, rows.shape[1]))
+    parts = [
+        np.max(np.abs(rows[first[k : k + size]] - rows[second[k : k + size]]), axis=1, initial=0.0)
+        <= tolerance
+        for k in range(0, len(first), size)
+    ]
+    return np.concatenate([np.zeros(0, bool), *parts])
+
+
+def _join(
+    classes: Int[np.ndarray, " nodes"], groups: Int[np.ndarray, " nodes"]
+) -> Int[np.ndarray, " nodes"]:
+    """Return the finest classes that are coarser than two, by their smallest members."""
+    import scipy.sparse.csgraph  # here, as the import takes long
+
+    num = len(classes)
+    _, of_group = np.unique(groups, return_inverse=True)
+    nodes = np.arange(num)
+    steps = np.concatenate([nodes, nodes]), np.concatenate([classes, num + of_group])
+    links = scipy.sparse.coo_array((np.ones(2 * num, np.int8), steps), shape=(2 * num, 2 * num))
+    label = scipy.sparse.csgraph.connected_components(links, directed=False)[1][:num]
+    _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
+    return first[inverse]
