@@ -25,7 +25,8 @@ def test_an_unknown_command_is_one_line_and_code_2(argv, got, capsys):
     with pytest.raises(SystemExit) as stop:
         console.main(argv)
     assert stop.value.code == 2
-    expected = "error: command: expected one of reproduce, sweep, train (or --help), got"
+    names = ", ".join(console.COMMANDS)
+    expected = f"error: command: expected one of {names} (or --help), got"
     assert capsys.readouterr().err == f"{expected} {got}\n"
 
 
