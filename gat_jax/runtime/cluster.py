@@ -222,7 +222,7 @@ class Cluster:
         self._tasks: dict[int, Any] = {}  # those under way, by number, and below what becomes of it
         self._futures: dict[int, Any] = {}
         self._errors: list[Exception] = []  # to be raised when nothing finished is left
-        self._name = uuid.uuid4().hex  # no other sweep has tasks of these names
+        self._name = uuid.uuid4().hex  # no other work has tasks of these names
         self._looked, self._num_threads = float("-inf"), -1  # not yet
 
     @property
@@ -250,7 +250,7 @@ class Cluster:
             eval,
             ATTEMPT,
             {"packed": worker.request(self.job, task)},
-            key=f"block-{self._name}-{number}",
+            key=f"task-{self._name}-{number}",
             retries=FAILURES - 1,
             pure=False,
         )
@@ -365,7 +365,7 @@ class Cluster:
 
     def _lost(self) -> WorkersLostError:
         return WorkersLostError(
-            f"scheduler: expected it to stay until the sweep ends, got no answer any more from "
+            f"scheduler: expected it to stay until the work ends, got no answer any more from "
             f"{self._scheduler}"
         )
 

@@ -101,6 +101,22 @@ def host_memory() -> int:
     return pages * page_size if pages > 0 else ASSUMED_MEMORY
 
 
+def free_memory() -> int:
+    """Return the bytes of memory that nobody uses, of one accelerator or of the host.
+
+    Of a host other than Linux it is all that there is: the others do not say what is free.
+    """
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+    except OSError:
+        return host_memory()
+    found = re.search(r"^MemAvailable:\s*(\d+) kB$", text, re.MULTILINE)
+    return host_memory() if found is None else 1024 * int(found[1])
+
+
 def check_backend() -> None:
     """Start JAX's backend, or say in one line why it does not start.
 

@@ -1,4 +1,4 @@
-"""Text from outside, such as paths and names, as it is printed."""
+"""Text from outside, such as paths and names, as it is printed; and numbers of bytes."""
 
 import shlex
 
@@ -37,3 +37,11 @@ def _escaped(word: str) -> str:
         else "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", "surrogateescape"))
         for letter in special
     )
+
+
+def size_text(num_bytes: int) -> str:
+    """Return a number of bytes as people read it, such as "1.5 GiB"."""
+    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if num_bytes >= 1024**power:
+            return f"{num_bytes / 1024**power:.1f} {unit}"
+    return f"{num_bytes} bytes"

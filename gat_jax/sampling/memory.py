@@ -10,6 +10,7 @@ neighbours that twins share. Beyond tens of neighbours `wide_rows` has a form th
 import numpy as np
 
 from gat_jax.runtime.devices import total_memory
+from gat_jax.runtime.text import size_text
 from gat_jax.sampling.cells import NUMBERS_PER_BATCH, Shape
 from gat_jax.sampling.wide_rows import max_spelled_degree, spelled_bytes, wide_groups
 
@@ -84,14 +85,7 @@ def check_memory(shape: Shape, memory: int | None) -> None:
         if not shape.only_signs:
             advice = f"to measure collisions alone, {advice}"
         raise ValueError(
-            f"memory: expected at least {_size(needed)} to compile {layer.layer} with "
+            f"memory: expected at least {size_text(needed)} to compile {layer.layer} with "
             f"{layer.heads} heads and {layer.channels} channels for twins of {degree} neighbours, "
-            f"got {_size(limit)}; what helps: {advice}"
+            f"got {size_text(limit)}; what helps: {advice}"
         )
-
-
-def _size(num_bytes: int) -> str:
-    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
-        if num_bytes >= 1024**power:
-            return f"{num_bytes / 1024**power:.1f} {unit}"
-    return f"{num_bytes} bytes"

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, get_args
 import jax
 
 from gat_jax import sampling
-from gat_jax.runtime import engine
+from gat_jax.runtime import crew, engine
 from gat_jax.runtime.devices import Devices, default_devices
 from gat_jax.sampling import PreparedCell
 
@@ -77,21 +77,8 @@ class Machine:
             value = getattr(self, field)
             if value is not None and value < 1:
                 raise ValueError(f"{field}: expected at least 1, got {value}")
-        names = get_args(ExecutorName)
-        if self.executor not in names:
-            raise ValueError(f"executor: expected one of {', '.join(names)}, got {self.executor!r}")
-        if self.scheduler is not None and not self.scheduler.strip():
-            raise ValueError("scheduler: expected an address or local, got an empty text")
-        if self.scheduler is not None and self.executor != "auto":
-            raise ValueError(f"executor: expected none beside a scheduler, got {self.executor}")
         platform = self.devices[0].platform
-        # An accelerator belongs to the process that has begun to use it, which is this one.
-        if platform != "cpu" and self.executor == "process":
-            raise ValueError(f"executor: expected thread on a {platform}, got process")
-        if platform != "cpu" and self.scheduler == "local":
-            raise ValueError(
-                f"scheduler: expected an address, its workers with one {platform} each, got local"
-            )
+        crew.check_wish(self.executor, get_args(ExecutorName), "auto", self.scheduler, platform)
 
     @property
     def memory_limit(self) -> int:

@@ -8,14 +8,10 @@ import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
-import jaxlib.version
 import numpy as np
 
 from gat_jax import sampling
-from gat_jax.runtime import engine
-from gat_jax.runtime.devices import device_name, own_version
+from gat_jax.runtime import crew, engine
 from gat_jax.sampling import (
     Counts,
     InitValues,
@@ -59,16 +55,7 @@ class Record(NamedTuple):
 
 def describe() -> dict[str, str]:
     """Return what the bits of a record depend on beside its task, as it is in this process."""
-    return {
-        "gat_jax": own_version(),
-        "schema": str(SCHEMA),
-        "batches_per_tile": str(sampling.BATCHES_PER_TILE),
-        "jax": jax.__version__,
-        "jaxlib": jaxlib.version.__version__,
-        "dtype": str(jnp.result_type(float)),  # another one under `jax_enable_x64`
-        "platform": jax.default_backend(),
-        "device": device_name(),
-    }
+    return crew.describe(schema=str(SCHEMA), batches_per_tile=str(sampling.BATCHES_PER_TILE))
 
 
 def measure_block(task: BlockTask) -> Record:

@@ -8,6 +8,7 @@ from gat_jax.training.history import (
     gradient_norms,
     measure_layer,
 )
+from gat_jax.training.machine import ExecutorName, Machine
 from gat_jax.training.measures import MEASURES, measure
 from gat_jax.training.optimizers import OPTIMIZERS, make_optimizer
 from gat_jax.training.recipes import GAT_PAPER_CORA, RECIPES, Recipe, load_recipe
@@ -38,8 +39,10 @@ __all__ = [
     "OPTIMIZERS",
     "RECIPES",
     "SCORES",
+    "ExecutorName",
     "FirstExit",
     "LayerMeasures",
+    "Machine",
     "Occupancy",
     "Recipe",
     "Reentry",

@@ -1,5 +1,7 @@
 """A training before its first step: data and settings, of which nothing is refused later."""
 
+import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +20,15 @@ class Prepared(NamedTuple):
     num_classes: int
     settings: list[Setting]
     keys: list[str]  # under which the settings are stored
+    digest: str  # of the data
+
+    def in_chunks_of(self, sizes: Sequence[int]) -> "Prepared":
+        """Return this training with the number of seeds that each setting's chunks have."""
+        keys = [
+            setting.key(dataclasses.replace(self.spec, chunk_size=size), self.digest)
+            for setting, size in zip(self.settings, sizes, strict=True)
+        ]
+        return self._replace(keys=keys)
 
 
 def prepare(spec: TrainSpec) -> Prepared:
@@ -35,4 +46,4 @@ def prepare(spec: TrainSpec) -> Prepared:
         layer_configs(setting.recipe.configs(num_classes))
         seeds.check_data(task, setting.recipe)
     keys = [setting.key(spec, digest) for setting in settings]
-    return Prepared(spec, task, num_classes, settings, keys)
+    return Prepared(spec, task, num_classes, settings, keys, digest)

@@ -4,26 +4,27 @@ Everything that can be refused is refused before the first step, and a run that 
 whatever comes after it. The same call again goes on where the last one stopped.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import xarray as xr
 
 from gat_jax.runtime import locks, store
 from gat_jax.runtime.blocks import Blocks, DamagedBlockError
 from gat_jax.runtime.devices import device_name, provenance
-from gat_jax.training import checkpoints, records, seeds
+from gat_jax.training import checkpoints, execution, memory, records
+from gat_jax.training.execution import Attended, ChunkTask
+from gat_jax.training.machine import Machine
 from gat_jax.training.plan import Prepared, prepare
-from gat_jax.training.spec import Setting, TrainSpec
+from gat_jax.training.spec import TrainSpec
 from gat_jax.training.summary import summarise
 
 SECONDS = "seconds"  # in the header: wall time of the calls that ended by themselves
-CHECKPOINT_SECONDS = 60.0  # between two checkpoints of a chunk
+# Sizes of chunks that were chosen by memory, by setting: what goes on has chunks of the same seeds.
+CHUNK_SIZES = "chunk_sizes"
 
 
 class State(NamedTuple):
@@ -38,6 +39,7 @@ def run_training(
     spec: TrainSpec,
     path: Path | str,
     *,
+    machine: Machine | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[State], None] = lambda state: None,
 ) -> xr.Dataset:
@@ -46,30 +48,49 @@ def run_training(
     Args:
       spec: what is trained.
       path: of the store, a folder; `xarray.open_zarr` opens it afterwards.
-      should_stop: asked after each call of a program; a chunk under way then leaves a checkpoint.
-      on_progress: told of every call.
+      machine: what to compute on; None: all devices of this process.
+      should_stop: asked after each call of a program; a chunk under way in this process then leaves
+        a checkpoint, and others are waited for no longer than a second.
+      on_progress: told of every call, where this process computes, and of every chunk.
 
     Returns:
       The summary; see `summary.summarise` for its dimensions and variables.
 
     Raises:
-      ValueError: if the spec cannot be used, or the store cannot be written, is in use, of another
-        schema, or made with another device or version of JAX.
+      ValueError: if the spec cannot be used, one seed does not fit into the memory, or the store
+        cannot be written, is in use, of another schema, or made with another device or version of
+        JAX.
       OSError: if the disk refuses a run.
+      TaskError: if a worker cannot compute a chunk, after it was begun three times.
+      WorkersLostError: if a cluster goes away, or a local one does not start.
+
+    Whatever is raised, runs that are stored are kept, and no process is left behind.
     """
-    path, prepared = Path(path), prepare(spec)
+    path, prepared, machine = Path(path), prepare(spec), machine or Machine()
     origin = provenance()
     store.check_store(path)
-    with locks.locked(path):
+    total = spec.num_seeds * len(prepared.settings)
+
+    def tell(message: str) -> None:
+        on_progress(State(0, total, message))
+
+    with locks.locked(path), execution.workers_of(machine, should_stop, tell) as workers:
+        device = device_name() if workers is None else workers.device
+        origin |= {"device": device}
         store.remove_scratch(path)
         blocks = Blocks(path, schema=records.SCHEMA)
-        here = _checked_header(blocks)
-        before = float(here[SECONDS])
+        here = _checked_header(blocks, device)
+        num_sharing = machine.num_sharing if workers is None else workers.num_sharing
+        platform = machine.devices[0].platform if workers is None else workers.platform
+        sizes = _chunk_sizes(prepared, here, platform, num_sharing)
+        prepared = prepared.in_chunks_of(sizes)
+        blocks.set_header(here)
         start = time.monotonic()
-        for setting, key in zip(prepared.settings, prepared.keys, strict=True):
-            if not should_stop():
-                _train_setting(prepared, setting, key, blocks, path, should_stop, on_progress)
-        seconds = before + time.monotonic() - start
+        work = _Work(prepared, sizes, blocks, path / "checkpoints", should_stop, on_progress)
+        with execution.executor_of(machine, workers, work.attended(machine)) as executor:
+            for task, arrays in executor.run(work.groups(), should_stop):
+                work.store(task, arrays)
+        seconds = float(here[SECONDS]) + time.monotonic() - start
         blocks.set_header({**here, SECONDS: seconds})
         dataset = summarise(prepared, blocks, origin, seconds=seconds)
         if int(dataset["num_runs"].sum()):
@@ -77,114 +98,128 @@ def run_training(
     return dataset
 
 
-def _checked_header(blocks: Blocks) -> dict[str, Any]:
+def _checked_header(blocks: Blocks, device: str) -> dict[str, Any]:
     """Return the header of a store, once it is sure that its runs were made as those to come.
 
     With another device or version of JAX their bits would differ.
     """
-    here = {"device": device_name(), "version_jax": jax.__version__}
+    here = {"device": device, "version_jax": jax.__version__}
     for name, value in here.items():
         if (found := blocks.header.get(name, value)) != value:
             raise ValueError(f"out: expected a store of {name} {value}, got {found}")
-    header = {SECONDS: 0.0, **blocks.header, **here}
-    blocks.set_header(header)
-    return header
+    return {SECONDS: 0.0, CHUNK_SIZES: {}, **blocks.header, **here}
 
 
-def _train_setting(
-    prepared: Prepared,
-    setting: Setting,
-    key: str,
-    blocks: Blocks,
-    path: Path,
-    should_stop: Callable[[], bool],
-    on_progress: Callable[[State], None],
-) -> None:
-    spec = prepared.spec
-    total = spec.num_seeds * len(prepared.settings)
-    before = prepared.keys.index(key) * spec.num_seeds
+def _chunk_sizes(
+    prepared: Prepared, header: dict[str, Any], platform: str, num_sharing: int
+) -> list[int]:
+    """Return how many seeds the chunks of each setting have; note in the header what is chosen.
 
-    def report(num_runs: int | float, message: str | None = None) -> None:
-        on_progress(State(before + num_runs, total, message))
+    A size that was chosen once stays, however much memory is free when a training goes on: chunks
+    of the same seeds have the same bits.
 
-    present = set()
-    for run in blocks.present(key):
-        if run >= spec.num_seeds:
-            continue
-        try:
-            records.read_run(blocks, key, run)
-            present.add(run)
-        except DamagedBlockError as error:
-            report(len(present), f"{error}. It is computed again.")
-    missing = [run for run in range(spec.num_seeds) if run not in present]
-    report(spec.num_seeds - len(missing))
-    if not missing:
-        checkpoints.remove(path / "checkpoints", f"{key}-*")
-        return
-    recipe = setting.recipe
-    data = jax.device_put(seeds.prepare_data(prepared.task, recipe, is_watched=bool(spec.measures)))
-    layer = recipe.settings.layer
-    program = seeds.Program(
-        recipe.configs(prepared.num_classes),
-        recipe.train_config(prepared.num_classes),
-        has_dropout=max(float(layer.feature_dropout), float(layer.attention_dropout)) > 0,
-    )
-    num_records = program.config.num_steps // program.config.record_every
-    num_done = spec.num_seeds - len(missing)
-    for runs in _chunks(missing, spec.chunk_size):
-        chunk = seeds.Chunk(
-            data,
-            recipe.settings,
-            seeds.keys_of(spec.seed, runs),
-            np.array([run % len(data.train) for run in runs], np.int32),
-        )
-        name = f"{key}-{_name_of(runs)}"
-        for found in _computed(program, chunk, path / "checkpoints", name, should_stop):
-            if isinstance(found, seeds.Progress):
-                report(num_done + len(runs) * len(found.records) / (num_records + 1))
+    Raises:
+      ValueError: if one seed of a setting does not fit into the memory.
+    """
+    wanted = prepared.spec.chunk_size
+    if wanted != "auto":
+        return [wanted] * len(prepared.keys)
+    chosen = dict(header[CHUNK_SIZES])
+    for setting, key in zip(prepared.settings, prepared.keys, strict=True):
+        if key not in chosen:
+            chosen[key] = memory.chunk_size(
+                setting, prepared.task, platform=platform, num_sharing=num_sharing
+            )
+    header[CHUNK_SIZES] = chosen
+    return [int(chosen[key]) for key in prepared.keys]
+
+
+class _Work:
+    """What there is to do, and what has been done of it."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        sizes: list[int],
+        blocks: Blocks,
+        checkpoint_folder: Path,
+        should_stop: Callable[[], bool],
+        on_progress: Callable[[State], None],
+    ):
+        """Start with nothing."""
+        self._prepared, self._sizes, self._blocks = prepared, sizes, blocks
+        self._folder = checkpoint_folder
+        self._should_stop, self._on_progress = should_stop, on_progress
+        self._is_over = False
+        self._num_stored = 0
+        self._left: dict[str, int] = {}  # runs of each setting that was looked at
+        self._parts: dict[str, float] = {}  # runs, of chunks under way
+
+    def attended(self, machine: Machine) -> Attended:
+        """Return what chunks in this process are computed with."""
+        return Attended(machine.devices, self._folder, self._should_stop, self._on_part)
+
+    def groups(self) -> Iterator[Iterator[ChunkTask]]:
+        """Yield the chunks that are missing of each setting."""
+        for place, key in enumerate(self._prepared.keys):
+            if self._is_over:
+                return
+            yield self._tasks(place, self._missing(key))
+
+    def store(self, task: ChunkTask, arrays: execution.Arrays) -> None:
+        """Store the runs of a chunk."""
+        for place, run in enumerate(task.runs):
+            of_run = {name: x[place] for name, x in arrays.items()}
+            records.write_run(self._blocks, task.key, run, of_run)
+        checkpoints.remove(self._folder, task.name)
+        self._parts.pop(task.name, None)
+        self._num_stored += len(task.runs)
+        self._left[task.key] -= len(task.runs)
+        self._report()
+        self._clear(task.key)
+
+    def _missing(self, key: str) -> list[int]:
+        """Return the runs of a setting that are not stored, or damaged."""
+        present, num_seeds = set(), self._prepared.spec.num_seeds
+        for run in self._blocks.present(key):
+            if run >= num_seeds:
                 continue
-            arrays = records.arrays_of(*found)
-            for place, run in enumerate(runs):
-                records.write_run(blocks, key, run, {n: x[place] for n, x in arrays.items()})
-            checkpoints.remove(path / "checkpoints", name)
-            num_done += len(runs)
-            report(num_done)
-        if should_stop():
-            return
-    checkpoints.remove(path / "checkpoints", f"{key}-*")  # those of runs in other company too
+            try:
+                records.read_run(self._blocks, key, run)
+                present.add(run)
+            except DamagedBlockError as error:
+                self._report(f"{error}. It is computed again.")
+        self._num_stored += len(present)
+        self._left[key] = num_seeds - len(present)
+        self._report()
+        self._clear(key)
+        return [run for run in range(num_seeds) if run not in present]
+
+    def _tasks(self, place: int, missing: list[int]) -> Iterator[ChunkTask]:
+        prepared, setting = self._prepared, self._prepared.settings[place]
+        fixed = prepared.task, prepared.num_classes, prepared.spec.seed
+        for runs in chunks_of(missing, self._sizes[place]):
+            if self._should_stop():
+                self._is_over = True
+                return
+            yield ChunkTask(prepared.keys[place], setting, *fixed, tuple(runs))
+
+    def _clear(self, key: str) -> None:
+        """Remove the checkpoints of a setting that is done, those of runs in other company too."""
+        if not self._left[key]:
+            checkpoints.remove(self._folder, f"{key}-*")
+
+    def _on_part(self, task: ChunkTask, share: float) -> None:
+        self._parts[task.name] = len(task.runs) * share
+        self._report()
+
+    def _report(self, message: str | None = None) -> None:
+        total = self._prepared.spec.num_seeds * len(self._prepared.keys)
+        done = self._num_stored + sum(self._parts.values())
+        self._on_progress(State(done, total, message))
 
 
-def _name_of(runs: list[int]) -> str:
-    """Return what tells a chunk from others of its setting: which runs it has, and no other."""
-    return hashlib.sha256(str(runs).encode()).hexdigest()[:16]
-
-
-def _chunks(missing: list[int], size: int) -> Iterator[list[int]]:
+def chunks_of(missing: list[int], size: int) -> Iterator[list[int]]:
     """Yield the runs to compute together: those of a multiple of the size, and the next ones."""
     for number in sorted({run // size for run in missing}):
         yield [run for run in missing if run // size == number]
-
-
-def _computed(
-    program: seeds.Program,
-    chunk: seeds.Chunk,
-    folder: Path,
-    name: str,
-    should_stop: Callable[[], bool],
-) -> Iterator[seeds.Progress | tuple]:
-    """Compute a chunk as `seeds.compute`, from its checkpoint, and leave new ones."""
-    progress = None
-    if any(folder.glob(f"{name}.*")):
-        progress = checkpoints.load(folder, name, seeds.shapes_of(program, chunk))
-    saved = time.monotonic()
-    for found in seeds.compute(program, chunk, progress):
-        if isinstance(found, seeds.Progress):
-            is_over = should_stop()
-            if is_over or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                checkpoints.save(folder, name, found)
-                saved = time.monotonic()
-            yield found
-            if is_over:
-                return
-        else:
-            yield found

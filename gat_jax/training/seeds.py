@@ -156,6 +156,16 @@ def keys_of(seed: int, runs: Sequence[int]) -> Key[Array, " runs"]:
     return jax.vmap(lambda number: jax.random.fold_in(root, number))(jnp.array(list(runs)))
 
 
+def program_of(recipe: Recipe, num_classes: int) -> Program:
+    """Return what is static about the chunks of a recipe."""
+    layer = recipe.settings.layer
+    return Program(
+        recipe.configs(num_classes),
+        recipe.train_config(num_classes),
+        has_dropout=max(float(layer.feature_dropout), float(layer.attention_dropout)) > 0,
+    )
+
+
 # --- computing ------------------------------------------------------------------------------------
 
 
@@ -200,6 +210,15 @@ def shapes_of(program: Program, chunk: Chunk) -> Progress:
     advance = functools.partial(_advance, program=program)
     state, record, _ = jax.eval_shape(advance, state, chunk)
     return Progress(state, (record,))
+
+
+def memory_of(program: Program, chunk: Chunk) -> int:
+    """Compile the program that makes a chunk's steps; return the bytes that it takes in a call."""
+    state = jax.eval_shape(functools.partial(_start, program=program), chunk)
+    found = _advance.lower(state, chunk, program=program).compile().memory_analysis()
+    assert found is not None  # every backend of today knows
+    sizes = found.temp_size_in_bytes, found.output_size_in_bytes, found.argument_size_in_bytes
+    return sum(sizes)
 
 
 def _training(program: Program, chunk: Chunk, key: Key[Array, ""], split: Any) -> Training:

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from gat_jax.training.recipes import FeatureScaling, Recipe, load_recipe
 TRACED = ("learning_rate", "weight_decay", "feature_dropout", "attention_dropout", "slope")
 STATIC = ("layer", "heads", "channels", "depth", "features", "self_loops")
 AXES = (*TRACED, *STATIC)
-CHUNK_SIZE = 8  # seeds that are computed together where nothing else is said
 DEFAULT_MEASURES = (
     *("entropy_mean", "self_attention_mean", "twin_equal_share"),
     *("effective_rank", "dirichlet_energy", "balance_mean"),
@@ -69,13 +68,16 @@ class TrainSpec:
     """steps; none: the recipe's"""
     measures: tuple[str, ...] = DEFAULT_MEASURES
     """what is recorded beside loss, accuracy and twins; see docs/measurements.md"""
-    chunk_size: int = CHUNK_SIZE
-    """seeds that are computed together"""
+    chunk_size: Literal["auto"] | int = "auto"
+    """seeds that are computed together; auto: as many as suit the memory, at most 8 on a CPU"""
 
     def __post_init__(self):
         """Refuse what no training can be made of."""
-        for field, least in (("num_seeds", 1), ("seed", 0), ("chunk_size", 1)):
-            check_count(field, getattr(self, field), least)
+        least = {"num_seeds": 1, "seed": 0} | (
+            {} if self.chunk_size == "auto" else {"chunk_size": 1}
+        )
+        for field, number in least.items():
+            check_count(field, getattr(self, field), number)
         if self.seed >= 2**32:
             raise ValueError(f"seed: expected 0 to 4294967295, got {shown(self.seed)}")
         for axis in AXES:
@@ -121,7 +123,10 @@ class Setting(NamedTuple):
         return ", ".join(f"{axis}={value}" for axis, value in self.values.items()) or "recipe"
 
     def key(self, spec: TrainSpec, digest: str) -> str:
-        """Return what its results are stored under: a hash of all that they depend on."""
+        """Return what its results are stored under: a hash of all that they depend on.
+
+        With chunks of a size that is not decided it is a name for the setting alone.
+        """
         known = {
             "recipe": dataclasses.asdict(self.recipe) | {"source": ""},
             "network": type(self.recipe.network).__name__,

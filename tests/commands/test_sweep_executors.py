@@ -230,7 +230,7 @@ def test_a_scheduler_that_dies_costs_no_finished_block(tmp_path):
         code, _, err = finish(process)
         assert time.monotonic() - begin < 10
     assert code == 1
-    assert err.startswith("error: scheduler: expected it to stay until the sweep ends, got no")
+    assert err.startswith("error: scheduler: expected it to stay until the work ends, got no")
     assert err.endswith(f"from {address}; finished blocks are kept\n")
     assert err.count("\n") == 1
     assert number_of_blocks(path) >= 3

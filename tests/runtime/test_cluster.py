@@ -111,7 +111,7 @@ def test_a_scheduler_that_dies_is_told_in_one_line(tmp_path, monkeypatch):
         results = there.run([[Task(k) for k in range(1000)]], lambda: False)
         next(results)
         here.close()
-        message = "scheduler: expected it to stay until the sweep ends, got no answer any more from"
+        message = "scheduler: expected it to stay until the work ends, got no answer any more from"
         with pytest.raises(WorkersLostError, match=message):
             list(results)
 

@@ -23,7 +23,7 @@ from training_runs import (
 )
 
 from gat_jax.runtime import locks
-from gat_jax.training import in_short, run_training, runner
+from gat_jax.training import execution, in_short, run_training, runner, seeds
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +67,13 @@ def test_a_training_stopped_anywhere_goes_on_to_the_same_bits(inputs, whole, tmp
 
 def test_a_training_stopped_at_every_call_comes_to_its_end(inputs, whole, tmp_path, monkeypatch):
     """It never begins a chunk again: every start makes at least one record more."""
-    starts, compute = [], runner.seeds.compute
+    starts, compute = [], seeds.compute
 
     def note(program, chunk, progress=None):
         starts.append(0 if progress is None else len(progress.records))
         yield from compute(program, chunk, progress)
 
-    monkeypatch.setattr(runner.seeds, "compute", note)
+    monkeypatch.setattr(seeds, "compute", note)
     path, spec = tmp_path / "runs.zarr", spec_of(inputs, num_seeds=2)
     for _ in range(30):
         dataset = run_training(spec, path, should_stop=stop_at(1))
@@ -88,7 +88,7 @@ def test_a_training_stopped_at_every_call_comes_to_its_end(inputs, whole, tmp_pa
 def test_a_checkpoint_is_left_now_and_then_and_one_that_is_damaged_is_none(
     inputs, whole, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(runner, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(execution, "CHECKPOINT_SECONDS", 0.0)
 
     class KilledError(Exception):
         """Ends a training where it stands."""
@@ -157,10 +157,8 @@ def test_fewer_seeds_show_fewer_and_leave_the_others(inputs, path):
     assert stored(path) == before
 
 
-def test_chunks_have_names_of_their_runs_alone():
-    names = [runner._name_of(runs) for runs in ([0, 1], [0, 2], [0], [0, 1, 2])]
-    assert len(set(names)) == 4
-    assert list(runner._chunks([0, 3, 4, 5, 9], 4)) == [[0, 3], [4, 5], [9]]
+def test_chunks_are_of_the_runs_of_a_multiple_of_their_size():
+    assert list(runner.chunks_of([0, 3, 4, 5, 9], 4)) == [[0, 3], [4, 5], [9]]
 
 
 def test_checkpoints_of_other_company_go_when_a_setting_is_done(inputs, tmp_path):
@@ -263,8 +261,8 @@ COMMAND = """
 import sys
 from gat_jax.runtime import cli
 cli.begin()
-from gat_jax.training import runner
-runner.CHECKPOINT_SECONDS = 0.0
+from gat_jax.training import execution
+execution.CHECKPOINT_SECONDS = 0.0
 from gat_jax.training import TrainSpec, run_training
 data, recipe, path = sys.argv[1:]
 measures = ("entropy_mean", "twin_equal_share")

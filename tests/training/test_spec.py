@@ -9,7 +9,7 @@ import pytest
 from gat_jax.graphs import load_task
 from gat_jax.layers import BlocksConfig, layer_configs
 from gat_jax.training import RECIPES, TrainSpec
-from gat_jax.training.spec import AXES, CHUNK_SIZE, digest_of
+from gat_jax.training.spec import AXES, digest_of
 
 
 def only(**fields):
@@ -25,7 +25,7 @@ def test_a_spec_without_values_is_the_recipe_with_its_measures():
     assert setting.values == {}
     config = dataclasses.replace(recipe.config, measures=TrainSpec().measures)
     assert setting.recipe == dataclasses.replace(recipe, config=config)
-    assert TrainSpec().chunk_size == CHUNK_SIZE
+    assert TrainSpec().chunk_size == "auto"
 
 
 def test_settings_are_all_combinations_in_order():
