@@ -21,8 +21,9 @@ from rich.table import Table
 from gat_jax import training
 from gat_jax.commands.printing import as_is, print_line, print_table, progress_of
 from gat_jax.graphs import GRAPH_NAMES
-from gat_jax.runtime import cli, compile_cache, devices, stops, store
-from gat_jax.training import TrainSpec, page
+from gat_jax.runtime import cli, cluster, compile_cache, devices, stops, store
+from gat_jax.runtime.executors import TaskError, WorkersLostError
+from gat_jax.training import Machine, TrainSpec, page
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,12 @@ class Options:
     """folder to write into, or to go on with"""
     data_dir: Path | None = None
     """folder in which data are looked for by their name: NAME.npz, a folder NAME, or ind.NAME.*"""
+    devices: int | None = None
+    """how many to use, or processes to start; default: all devices, or one process per CPU core"""
+    executor: training.ExecutorName = "thread"
+    """who computes: this process (thread), or one process per CPU core (process)"""
+    scheduler: str | None = None
+    """address of a Dask scheduler whose workers compute, or "local" for a cluster made here"""
     compile_cache: bool = True
     """keep compiled programs in the user's cache folder, and use those that are there"""
     config: tyro.conf.OmitArgPrefixes[TrainSpec] = dataclasses.field(default_factory=TrainSpec)
@@ -57,13 +64,14 @@ def _run(arguments: list[str]) -> int:
     cli.refuse_twice(arguments)
     options = cli.parse(Options, arguments, prog="gat-jax train")
     spec = dataclasses.replace(options.config, data=find_data(options))
-    cli.note(compile_cache.use_compile_cache(options.compile_cache))
-    devices.check_backend()
+    machine = _start_machine(options)
     store.check_writable(options.out)
     with stops.patient() as should_stop, _progress() as tell:
-        dataset = training.run_training(
-            spec, options.out / "runs.zarr", should_stop=should_stop, on_progress=tell
-        )
+        path, told = options.out / "runs.zarr", {"should_stop": should_stop, "on_progress": tell}
+        try:
+            dataset = training.run_training(spec, path, machine=machine, **told)
+        except (TaskError, WorkersLostError) as error:
+            raise cli.IncompleteError(str(error)) from error
     if int(dataset["num_runs"].sum()):
         _save_numbers(dataset, options.out)
         print_table(table_of(dataset))
@@ -79,6 +87,28 @@ def _run(arguments: list[str]) -> int:
     names = "summary.json, history.csv, runs.zarr, figures/, report.html"
     print_line(f"Written to {options.out}: {names}")
     return 0
+
+
+def _start_machine(options: Options) -> Machine:
+    """Start JAX; return what is computed on.
+
+    Raises:
+      ValueError: if there are not so many devices, or they cannot be used in that way.
+    """
+    number = options.devices
+    if number is not None and number < 1:
+        raise ValueError(f"devices: expected at least 1, got {number}")
+    if options.scheduler is not None:
+        cluster.check_installed()
+    is_here = options.scheduler is None and options.executor == "thread"
+    if is_here and number is not None:
+        devices.use_cores(number)
+    cli.note(compile_cache.use_compile_cache(options.compile_cache))
+    devices.check_backend()
+    found = devices.default_devices()
+    if is_here and number is not None and number > len(found):
+        raise ValueError(f"devices: expected at most {len(found)}, got {number}")
+    return Machine(found[:number], options.executor, options.scheduler, num_workers=number)
 
 
 def find_data(options: Options) -> str:
