@@ -1,12 +1,13 @@
 """One layer with its own inputs: who is equal, who could not help it, and why in each head."""
 
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import jraph
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from gat_jax.diagnosis.fresh import fresh_chance
 from gat_jax.diagnosis.heads import head_facts
@@ -16,13 +17,21 @@ from gat_jax.diagnosis.stages import carry
 from gat_jax.graphs import TwinClasses, TwinPairs, equal_rows, output_classes, twin_classes
 from gat_jax.graphs.twin_samples import compare_pairs
 from gat_jax.layers import AttentionInfo, apply_layer, kind_of
-from gat_jax.symmetry import CAUSES, pair_causes, primary_cause, propagate_equality
+from gat_jax.runtime import devices
+from gat_jax.symmetry import CAUSES, pair_causes, propagate_equality, row_signs
 from gat_jax.symmetry.representations import distance_to_mean, effective_rank, output_norm
 
 NEAR = 1e-5  # of the spread of a layer's outputs: as good as equal to what follows
 MAX_NEAR_MISSES = 20  # that are named
 # A layer's recorded outputs are reproduced by ours to this share of their spread.
 AGREEMENT = 1e-3
+
+
+@functools.cache
+def compiled(function: Callable) -> Callable:
+    """Return a function as one program, which is compiled once for each shape of its arguments."""
+    takes_config = "config" in inspect.signature(function).parameters
+    return devices.jit_briefly(function, static_argnames=["config"] if takes_config else [])
 
 
 class Analysed(NamedTuple):
@@ -53,7 +62,8 @@ def analyse_layer(
     graph = graph._replace(nodes=np.asarray(graph.nodes)[inputs])
     observed = observed._replace(graph=graph)
     weight = observed.edge_weight
-    merged, info = apply_layer(
+    run = compiled(apply_layer)
+    merged, info = run(
         layer.params, graph, config=layer.config, settings=layer.settings, edge_weight=weight
     )
     values = np.asarray(merged)
@@ -72,6 +82,7 @@ def analyse_layer(
     twins = twin_classes(graph, edge_weight=weight)
     pairs = _pairs(observed, info, candidates.smallest, candidates.is_trivial, outputs, values)
     near = _near_misses(candidates.smallest, outputs, values)
+    rank, distance, norm = map(float, compiled(_measures)(values))
     found = LayerDiagnosis(
         name=layer.name,
         system=layer.system,
@@ -86,9 +97,9 @@ def analyse_layer(
         outputs=outputs,
         pairs=pairs,
         cause_counts=_cause_counts(observed, info, candidates),
-        head_facts=head_facts(info, graph),
-        effective_rank=float(effective_rank(jnp.asarray(values))),
-        distance_to_mean=_relative_distance(values),
+        head_facts=head_facts(info, graph, compiled(row_signs)(info, graph)),
+        effective_rank=rank,
+        distance_to_mean=distance / norm if norm > 0 else 0.0,
         near_misses=near[:MAX_NEAR_MISSES],
         num_near_misses=len(near),
         fresh=fresh_chance(observed, twins, num_inits=num_fresh),
@@ -117,9 +128,16 @@ def causes_of(
     is_trivial: np.ndarray,
 ) -> np.ndarray:
     """Return the sets of causes of pairs [P, H, causes], which have to be candidates."""
-    pairs = TwinPairs(first.astype(np.int32), second.astype(np.int32), is_trivial)
-    found = pair_causes(info, observed.graph, pairs, slope=observed.layer.settings.slope)
-    return np.asarray(found)
+    num = len(first)
+    # Programs are compiled for numbers of pairs: powers of two, the rest filled with node 0 twice.
+    size = max(16, 1 << (num - 1).bit_length())
+    padding = (0, size - num)
+    ends = (np.pad(x.astype(np.int32), padding) for x in (first, second))
+    first, second, is_trivial = (*ends, np.pad(is_trivial, padding))
+    pairs = TwinPairs(first, second, is_trivial)
+    find = compiled(pair_causes)
+    found = find(info, observed.graph, pairs, slope=observed.layer.settings.slope)
+    return np.asarray(found)[:num]
 
 
 def _pairs(
@@ -168,7 +186,7 @@ def _cause_counts(
     compared = compare_pairs(classes, is_trivial=False)
     is_trivial = np.zeros(len(compared.first), bool)
     causes = causes_of(observed, info, compared.first, compared.second, is_trivial)
-    primary = np.asarray(primary_cause(jnp.asarray(causes)))
+    primary = np.argmax(causes, axis=-1)  # the first that holds
     counts = {}
     for k, name in enumerate(CAUSES):
         weights = np.where(primary == k, compared.weight[:, None], 0.0)
@@ -201,9 +219,8 @@ def _near_misses(
     return tuple((int(low[k]), int(high[k]), float(gap[k])) for k in close)
 
 
-def _relative_distance(values: Float[np.ndarray, "nodes outputs"]) -> float:
-    norm = float(output_norm(jnp.asarray(values)))
-    return float(distance_to_mean(jnp.asarray(values))) / norm if norm > 0 else 0.0
+def _measures(values: Float[Array, "nodes outputs"]) -> tuple[Array, Array, Array]:
+    return effective_rank(values), distance_to_mean(values), output_norm(values)
 
 
 def _agreement(observed: ObservedLayer, values: np.ndarray) -> str:

@@ -18,8 +18,7 @@ from gat_jax.diagnosis.explain import explain
 from gat_jax.diagnosis.observed import ObservedModel
 from gat_jax.diagnosis.results import Findings
 from gat_jax.diagnosis.stages import carry
-from gat_jax.graphs import add_self_loops, equal_rows, from_edges, twin_classes
-from gat_jax.graphs.colours import colours as refine_colours
+from gat_jax.graphs import add_self_loops, equal_rows, from_edges, refine_colours, twin_classes
 from gat_jax.runtime.arrays import check_range, check_whole_numbers
 
 NUM_FRESH = 200  # fresh initialisations that a diagnosis draws by default

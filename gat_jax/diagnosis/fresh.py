@@ -1,7 +1,5 @@
 """How likely twins are equal in a layer that is freshly initialised, on the inputs that it has."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import jraph
@@ -13,6 +11,7 @@ from gat_jax.diagnosis.results import FreshChance
 from gat_jax.graphs import TwinClasses, TwinPairs
 from gat_jax.graphs.twin_samples import compare_pairs
 from gat_jax.layers import LayerConfig, LayerSettings, apply_layer, init_layer
+from gat_jax.runtime import devices
 from gat_jax.runtime.stats import NORMAL_95, binomial_interval
 from gat_jax.symmetry import equal_by_signs, pair_causes
 
@@ -85,11 +84,10 @@ def equal_shares(
     """
     graph, pairs, edge_weight = _part_of(graph, pairs, edge_weight)
     num_features = int(np.shape(graph.nodes)[1])
-    keys = jax.random.split(jax.random.key(FRESH_SEED), num_inits)
-    draw = jax.jit(functools.partial(init_layer, config=config, num_features=num_features))
-    measure = jax.jit(_equal_share, static_argnums=0)
-    arrays = jax.tree.map(jnp.asarray, (graph, pairs, edge_weight))
-    return np.array([float(measure(config, settings, draw(key), *arrays)) for key in keys])
+    measure = devices.jit_briefly(_equal_share, static_argnames=["config", "num_features"])
+    static = {"config": config, "num_features": num_features}
+    arrays = jax.tree.map(jnp.asarray, (settings, graph, pairs, edge_weight))
+    return np.array([float(measure(k, *arrays, **static)) for k in range(num_inits)])
 
 
 def mean_and_interval(shares: Float[np.ndarray, " inits"]) -> tuple[float, tuple[float, float]]:
@@ -107,13 +105,18 @@ def mean_and_interval(shares: Float[np.ndarray, " inits"]) -> tuple[float, tuple
 
 
 def _equal_share(
-    config: LayerConfig,
+    number: int,
     settings: LayerSettings,
-    params,
     graph: jraph.GraphsTuple,
     pairs: TwinPairs,
     edge_weight: Array | None,
+    *,
+    config: LayerConfig,
+    num_features: int,
 ) -> Float[Array, ""]:
+    """Return the share of pairs that are equal in one initialisation."""
+    key = jax.random.fold_in(jax.random.key(FRESH_SEED), number)
+    params = init_layer(key, config, num_features)
     _, info = apply_layer(params, graph, config=config, settings=settings, edge_weight=edge_weight)
     causes = pair_causes(info, graph, pairs, slope=settings.slope)
     return jnp.mean(jnp.all(equal_by_signs(causes), axis=1).astype(jnp.float32))

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from gat_jax.diagnosis.results import HeadFacts
 from gat_jax.layers import AttentionInfo
-from gat_jax.symmetry import row_signs
+from gat_jax.symmetry import RowSigns
 
 SATURATED = 0.999  # attention on one sender above this leaves the others nothing
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
@@ -17,12 +17,13 @@ QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 SAME = 1e-6
 
 
-def head_facts(info: AttentionInfo, graph: jraph.GraphsTuple) -> HeadFacts:
+def head_facts(info: AttentionInfo, graph: jraph.GraphsTuple, signs: RowSigns) -> HeadFacts:
     """Return the facts of every head of a layer.
 
     Args:
       info: of the layer on `graph`.
       graph: edges sorted by receiver, as `graphs.from_edges` has them.
+      signs: of its rows, by `symmetry.row_signs`.
     """
     attention = np.asarray(info.attention, np.float64)
     receivers = np.asarray(graph.receivers)
@@ -37,10 +38,9 @@ def head_facts(info: AttentionInfo, graph: jraph.GraphsTuple) -> HeadFacts:
         entropy = np.clip(sums / np.log(np.maximum(degree, 2))[:, None], 0.0, 1.0)
         peak = np.maximum.reduceat(attention, starts, axis=0)
     entropy, peak = entropy[is_row], peak[is_row]
-    signs = row_signs(info, graph)
     rows = nodes[is_row]
     positive, negative = (
-        _share(np.asarray(x).all(axis=-1)[rows]) for x in (signs.is_positive, signs.is_negative)
+        _share(np.all(x, axis=-1)[rows]) for x in (signs.is_positive, signs.is_negative)
     )
     return HeadFacts(
         entropy=_mean(entropy),

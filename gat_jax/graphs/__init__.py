@@ -5,6 +5,7 @@ from gat_jax.graphs.build import (
     identity_features,
     validate,
 )
+from gat_jax.graphs.colours import refine_colours
 from gat_jax.graphs.datasets import (
     GRAPH_NAMES,
     karate_club,
@@ -85,6 +86,7 @@ __all__ = [
     "read_node_ids",
     "read_planetoid",
     "read_tables",
+    "refine_colours",
     "splits_from_ids",
     "standardise",
     "structural_features",

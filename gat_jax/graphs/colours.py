@@ -16,7 +16,7 @@ from gat_jax.runtime.arrays import as_held
 HASH_SEED = 1  # of the numbers that tokens are hashed by: the same in every run
 
 
-def colours(graph: jraph.GraphsTuple) -> Int[np.ndarray, " nodes"]:
+def refine_colours(graph: jraph.GraphsTuple) -> Int[np.ndarray, " nodes"]:
     """Give every node the smallest id of a node of its final colour.
 
     Args:

@@ -4,6 +4,7 @@ The layer's own `AttentionInfo` is read, nothing is recomputed.
 """
 
 import functools
+from typing import Any
 
 import jax.numpy as jnp
 import jraph
@@ -28,7 +29,7 @@ from gat_jax.layers import (
     check_number,
     kind_of,
 )
-from gat_jax.runtime import arrays
+from gat_jax.runtime import arrays, devices
 from gat_jax.runtime.jax_arrays import check_array
 from gat_jax.symmetry.criterion import (
     CAUSES,
@@ -288,7 +289,7 @@ def propagate_equality(
     inputs = _checked_classes("inputs", inputs, num_nodes)
     check_number("slope", slope)
     classes = twins.output_classes(graph, inputs, is_average=is_average, edge_weight=edge_weight)
-    rows = row_signs(info, graph)
+    rows = _compiled_signs()(info, graph)
     is_finite = np.asarray(jnp.all(_are_finite(rows, info.head_outputs), axis=-1))
     if not is_finite.all():
         node = int(np.argmin(is_finite))
@@ -314,6 +315,12 @@ def propagate_equality(
     if has_residual:
         outputs = twins.equal_rows(np.stack([outputs, inputs], axis=1))
     return outputs
+
+
+@functools.cache
+def _compiled_signs() -> Any:
+    """Return `row_signs` as one program: step by step it takes longer, and more compiling."""
+    return devices.jit_briefly(row_signs)
 
 
 def _checked_classes(field: str, classes: ArrayLike, num_nodes: int) -> Int[np.ndarray, " nodes"]:
