@@ -118,6 +118,7 @@ class RemedyReport:
     cost: str  # in words, with numbers
     evidence: str  # how it is known: exact, predicted, or tried
     tried: dict[str, Any] | None = None  # what short runs found
+    layer: str = ""  # that is changed, as `remedy` takes it
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,8 @@ def answer_of(found: Findings) -> str:
         "other node"
     )
     parts = _parts(found, equal)
-    best = next((r for r in found.remedies if r.separated), None)
+    # The first is the layer as it is, drawn again.
+    best = next((r for r in found.remedies[1:] if r.separated), None)
     if best is not None and best.separated is not None:
         num = round(best.separated * len(found.merged.nodes))
         if num:
