@@ -13,6 +13,7 @@ COMMANDS = {
     "reproduce": "test the article's eight claims end to end; needs no network, no accelerator",
     "sweep": "count equal twins over layers, heads, initialisers and features; can go on later",
     "train": "train recipes from many seeds on real graphs, the symmetry watched; can go on later",
+    "diagnose": "say which nodes of your trained model come out equal, why, and what would help",
     "playground": "write a page to play with: sliders, twins and gradient descent on a small graph",
 }
 HELP = (

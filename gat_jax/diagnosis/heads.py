@@ -40,7 +40,7 @@ def head_facts(info: AttentionInfo, graph: jraph.GraphsTuple, signs: RowSigns) -
     entropy, peak = entropy[is_row], peak[is_row]
     rows = nodes[is_row]
     positive, negative = (
-        _share(np.all(x, axis=-1)[rows]) for x in (signs.is_positive, signs.is_negative)
+        _share(np.all(np.asarray(x), axis=-1)[rows]) for x in (signs.is_positive, signs.is_negative)
     )
     return HeadFacts(
         entropy=_mean(entropy),

@@ -134,7 +134,7 @@ class _Edges:
 
 def _refine(
     partition: _Partition, edges: _Edges, changed: Int[np.ndarray, " changed"]
-) -> Int[np.ndarray, " changed"]:
+) -> Int[np.ndarray, " renamed"]:
     """Split colours by what is received of nodes whose colours are new; return those renamed.
 
     Of the part of an old colour that kept its name a node receives what it does not receive of the

@@ -31,8 +31,12 @@ METADATA = "zarr.json"
 SCRATCH = ".new-"
 
 
-def check_writable(directory: Path) -> None:
+def check_writable(directory: Path, *, field: str = "out") -> None:
     """Create the folder of results, or fail before any work is done.
+
+    Args:
+      directory: its path.
+      field: what an error calls it.
 
     Raises:
       ValueError: if nothing can be written there.
@@ -44,7 +48,7 @@ def check_writable(directory: Path) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise ValueError(
-            f"out: expected a folder to write to, got {directory} ({reason})"
+            f"{field}: expected a folder to write to, got {directory} ({reason})"
         ) from None
 
 
