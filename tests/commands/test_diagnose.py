@@ -4,10 +4,12 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import subprocess
 import sys
 import types
 import zipfile
+from dataclasses import fields
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -296,7 +298,7 @@ def test_help_names_the_options(capsys):
         diagnose.main(["--help"])
     assert stop.value.code == 0
     printed = capsys.readouterr().out
-    for field in diagnose.dataclasses.fields(diagnose.Options):
+    for field in fields(diagnose.Options):
         assert f"--{field.name.replace('_', '-')}" in printed
     assert "--no-no-self-loops" not in printed
 
@@ -320,3 +322,9 @@ def test_a_hostile_file_leaves_no_process(inputs):
     assert not Path("ran").exists()
     with pytest.raises(ProcessLookupError):  # of its session nobody is left
         os.killpg(process.pid, 0)
+
+
+def test_the_page_on_diagnoses_names_the_options_that_there_are():
+    page = (SCRIPT.parents[1] / "docs" / "diagnosis.md").read_text(encoding="utf-8")
+    known = {field.name.replace("_", "-") for field in fields(diagnose.Options)}
+    assert set(re.findall(r"`--([a-z-]+)", page)) == known - {"compile-cache"}
