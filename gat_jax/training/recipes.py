@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from gat_jax.kernels import LayoutName
 from gat_jax.layers import (
     BlocksConfig,
     LayerConfig,
@@ -42,12 +43,14 @@ class Recipe:
     score: ScoreName | Literal["auto"] = "accuracy"
     features: FeatureScaling = "raw"
     self_loops: bool = False  # every node is given one
+    layout: LayoutName = "auto"  # of the edges; "segment" compiles fast, and makes slower steps
     source: str = ""
 
     def __post_init__(self):
         """Refuse what no recipe can be made of."""
         check_choice("score", self.score, ("auto", *get_args(ScoreName)))
         check_choice("features", self.features, get_args(FeatureScaling))
+        check_choice("layout", self.layout, get_args(LayoutName))
         if not isinstance(self.self_loops, bool):
             raise ValueError(f"self_loops: expected True or False, got {self.self_loops!r}")
         check_settings(self.settings)
@@ -110,11 +113,8 @@ def _parse(text: str, place: str) -> Recipe:
 
 
 def _from_table(table: Mapping[str, Any]) -> Recipe:
-    _check_keys(
-        "recipe",
-        table,
-        ("source", "features", "self_loops", "layers", "norm", "blocks", "training", "settings"),
-    )
+    tables = ("layers", "norm", "blocks", "training", "settings")
+    _check_keys("recipe", table, (*_OPTIONS, *tables))
     training = dict(_table(table, "training"))
     score = training.pop("score", "accuracy")
     stopping = training.pop("stopping", None)
@@ -124,7 +124,7 @@ def _from_table(table: Mapping[str, Any]) -> Recipe:
     _check_numbers(numbers)
     layer = {name: numbers.pop(name) for name in LayerSettings._fields if name in numbers}
     settings = _make(TrainSettings, numbers, "settings")._replace(layer=LayerSettings(**layer))
-    options = {name: table[name] for name in ("source", "features", "self_loops") if name in table}
+    options = {name: table[name] for name in _OPTIONS if name in table}
     return Recipe(
         network=_network(table),
         config=_make(TrainConfig, training, "training"),
@@ -156,6 +156,7 @@ def _network(table: Mapping[str, Any]) -> NetworkConfig:
     return (*made, output)
 
 
+_OPTIONS = ("source", "features", "self_loops", "layout")
 _LAYER_FIELDS = tuple(field.name for field in dataclasses.fields(LayerConfig))
 _BLOCK_FIELDS = (
     *("width", "heads", "depth", "norm", "sep", "expansion"),

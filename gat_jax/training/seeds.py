@@ -108,6 +108,7 @@ def prepare_data(task: NodeTask, recipe: Recipe, *, is_watched: bool) -> Data:
         validation_mask=splits.validation[0],
         is_watched=is_watched,
         classes=classes,
+        layout=recipe.layout,
     )
     return Data(prepared, *splits, _contested(task.labels, classes))
 

@@ -66,6 +66,7 @@ def test_a_file_says_everything(tmp_path):
         source="a test",
     )
     assert read(tmp_path, '[training]\nscore = "roc_auc"\n[[layers]]\n').score == "roc_auc"
+    assert read(tmp_path, 'layout = "segment"\n[[layers]]\n').layout == "segment"
 
 
 def test_plain_layers_can_have_a_norm_and_blocks_options_of_layers(tmp_path):
@@ -89,6 +90,7 @@ def test_plain_layers_can_have_a_norm_and_blocks_options_of_layers(tmp_path):
         ("source = 3\n[[layers]]", "source: expected text, got 3"),
         ("features = 'big'\n[[layers]]", "features: expected one of raw, .*, got 'big'"),
         ("self_loops = 1\n[[layers]]", "self_loops: expected True or False, got 1"),
+        ("layout = 'csr'\n[[layers]]", "layout: expected one of auto, .*, got 'csr'"),
         ("[[layers]]\nhead = 8", "layers: expected heads, channels, .*, got head"),
         ("[[layers]]\nheads = '8'", "heads: expected a whole number, got '8'"),
         ("[[layers]]\nheads = 0", "heads: expected at least 1, got 0"),

@@ -205,6 +205,10 @@ def test_data_are_laid_out_as_the_recipe_says(inputs):
     task, recipe = load_task(inputs["data"]), load_recipe(inputs["recipe"])
     data = seeds.prepare_data(task, recipe, is_watched=False)
     assert data.task.watched is None
+    assert data.task.layout.name == "bucketed"  # what auto chooses on a CPU
+    as_list = dataclasses.replace(recipe, layout="segment")
+    found = seeds.prepare_data(task, as_list, is_watched=False)
+    assert found.task.layout.name == "segment"
     nodes = np.asarray(data.task.graph.nodes)
     np.testing.assert_allclose(nodes.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(nodes.std(axis=0), 1, rtol=1e-5)
