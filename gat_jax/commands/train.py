@@ -19,6 +19,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainin
 from rich.table import Table
 
 from gat_jax import training
+from gat_jax.commands import train_study
 from gat_jax.commands.printing import as_is, print_line, print_table, progress_of
 from gat_jax.graphs import GRAPH_NAMES
 from gat_jax.runtime import cli, cluster, compile_cache, devices, stops, store
@@ -42,6 +43,8 @@ class Options:
     """address of a Dask scheduler whose workers compute, or "local" for a cluster made here"""
     compile_cache: bool = True
     """keep compiled programs in the user's cache folder, and use those that are there"""
+    study: bool = False
+    """the study on real graphs in place of one training; its options: --study --help"""
     config: tyro.conf.OmitArgPrefixes[TrainSpec] = dataclasses.field(default_factory=TrainSpec)
 
 
@@ -62,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     cli.refuse_twice(arguments)
+    if "--study" in arguments:
+        return train_study.run(arguments, _find_named, _progress)
     options = cli.parse(Options, arguments, prog="gat-jax train")
     spec = dataclasses.replace(options.config, data=find_data(options))
     machine = _start_machine(options)
@@ -129,6 +134,10 @@ def find_data(options: Options) -> str:
     raise ValueError(
         f"data: expected {name}.npz, a folder {name} or ind.{name}.* in {folder}, got none of them"
     )
+
+
+def _find_named(name: str, folder: Path | None) -> str:
+    return find_data(Options(data_dir=folder, config=TrainSpec(data=name)))
 
 
 @contextlib.contextmanager

@@ -14,14 +14,16 @@ of all four kinds, the gap is the sum of two effects, each the mean of two diffe
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 import scipy.stats
 from jaxtyping import Float
 
+from gat_jax.layers import LayerName
 from gat_jax.studies.claims import FEW_PAIRS, Claim, Measurement, Rule, deterministic
+from gat_jax.training.recipes import FeatureScaling
 
 # plain and residual: two layers. The others: the blocks of Platonov et al. 2023.
 Form = Literal["plain", "residual", "gat_blocks", "sep_blocks"]
@@ -31,9 +33,9 @@ class Network(NamedTuple):
     """What is trained, but for the graph."""
 
     form: Form
-    layer: str = "gat"
+    layer: LayerName = "gat"
     heads: int = 1  # of every layer
-    features: str = "raw"
+    features: FeatureScaling = "raw"
 
 
 class Place(NamedTuple):
@@ -273,13 +275,9 @@ def _of_loops(rows: Rows, graphs: Sequence[str]) -> dict[str, Measurement]:
     return measured
 
 
-def _places(rows: Rows, number_of) -> list[Place]:
+def _places(rows: Rows, number_of: Callable[[Twins], int]) -> list[Place]:
     """Return the places with at least `FEW_PAIRS` of something: few say nothing of their like."""
-    found = [
-        place
-        for (place, network), row in rows.items()
-        if network == BASE and number_of(row.twins) >= FEW_PAIRS
-    ]
+    found = (place for (place, _), row in rows.items() if number_of(row.twins) >= FEW_PAIRS)
     return list(dict.fromkeys(found))
 
 
