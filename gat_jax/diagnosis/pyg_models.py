@@ -28,7 +28,7 @@ from gat_jax.diagnosis.pyg_layers import (
     pyg_layer,
 )
 from gat_jax.graphs import from_edges
-from gat_jax.runtime.arrays import check_features
+from gat_jax.runtime.arrays import check_features, check_range
 
 Ends = tuple[Int[np.ndarray, " edges"], Int[np.ndarray, " edges"]]  # senders and receivers
 
@@ -70,7 +70,7 @@ def observe_pyg(
     _check_model(model)
     layers = {name: pyg_layer(name, module) for name, module in _attention_layers(model)}
     nodes, ends, arguments = _arguments(x, edge_index)
-    given = from_edges(*ends, nodes=nodes)  # ids out of range are refused before the model runs
+    given = from_edges(*ends, nodes=nodes)
     recorder = _Recorder(layers, len(nodes), ends)
     with _evaluation(model), recorder.hooks():
         result = model(*(arguments if forward_args is None else forward_args), **inputs)
@@ -141,7 +141,9 @@ def _arguments(x: Any, edge_index: Any) -> tuple[np.ndarray, Ends, tuple]:
         x, edge_index = x.x, x.edge_index
     nodes = array_of("x", x)
     nodes = nodes[:, None] if nodes.ndim == 1 else nodes  # one number each, such as a kind of atom
-    return nodes, ends_of(edge_index), arguments
+    nodes, ends = check_features("x", nodes), ends_of(edge_index)
+    check_range("edge_index", np.stack(ends), len(nodes), "ids")
+    return nodes, ends, arguments
 
 
 # --- the run --------------------------------------------------------------------------------------

@@ -400,11 +400,11 @@ def refusals():
             {},
             "GATConv.lin.weight: expected finite numbers, got nan at [0, 0]",
         ),
-        "inputs": (GATConv(3, 2), {"x": nan}, "nodes: expected finite numbers, got nan at [1, 2]"),
+        "inputs": (GATConv(3, 2), {"x": nan}, "x: expected finite numbers, got nan at [1, 2]"),
         "ids": (
             GATConv(3, 2),
             {"edge_index": ids + 4},
-            "senders: expected ids in [0, 8), got ",
+            "edge_index: expected ids in [0, 8), got ",
         ),
         "an edge index of floats": (
             GATConv(3, 2),
