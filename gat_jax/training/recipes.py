@@ -43,7 +43,8 @@ class Recipe:
     score: ScoreName | Literal["auto"] = "accuracy"
     features: FeatureScaling = "raw"
     self_loops: bool = False  # every node is given one
-    layout: LayoutName = "auto"  # of the edges; "segment" compiles fast, and makes slower steps
+    # Of the edges. With "segment" features are dense, too: programs compile fast, steps are slower.
+    layout: LayoutName = "auto"
     source: str = ""
 
     def __post_init__(self):

@@ -109,6 +109,7 @@ def prepare_data(task: NodeTask, recipe: Recipe, *, is_watched: bool) -> Data:
         is_watched=is_watched,
         classes=classes,
         layout=recipe.layout,
+        keeps_dense=recipe.layout == "segment",
     )
     return Data(prepared, *splits, _contested(task.labels, classes))
 

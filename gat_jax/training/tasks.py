@@ -43,6 +43,7 @@ def make_task(
     is_watched: bool = False,
     classes: TwinClasses | None = None,
     layout: LayoutName = "auto",
+    keeps_dense: bool = False,
 ) -> TrainTask:
     """Return a task whose edges and features are laid out for speed.
 
@@ -57,6 +58,8 @@ def make_task(
       is_watched: whether `TrainConfig.measures` are to be recorded of its runs.
       classes: of the graph's twins, where they are known already; only measures read them.
       layout: as `layouts.make_layout`.
+      keeps_dense: whether features with few non-zeros stay as they are: steps take longer, and
+        their program takes less time to compile.
 
     Raises:
       ValueError: as `layouts.make_layout`, or if labels, mask or pairs do not fit the graph.
@@ -64,7 +67,8 @@ def make_task(
     prepared = layouts.make_layout(graph, layout)
     task = TrainTask(graph, labels, label_mask, pairs, prepared, validation_mask=validation_mask)
     task = check_task(task)
-    if not isinstance(graph.nodes, SparseFeatures) and sparse.is_worthwhile(graph.nodes):
+    is_dense = not isinstance(graph.nodes, SparseFeatures)
+    if is_dense and not keeps_dense and sparse.is_worthwhile(graph.nodes):
         task = task._replace(graph=graph._replace(nodes=sparse.from_dense(graph.nodes)))
     if is_watched:
         watched = watch(graph, layout=prepared, edge_mask=task.edge_mask, classes=classes)

@@ -10,6 +10,7 @@ from helpers import assert_close
 from training_runs import NUM_SPLITS, spec_of, write_inputs, write_splits
 
 from gat_jax.graphs import load_task
+from gat_jax.kernels import SparseFeatures
 from gat_jax.layers import apply_network, init_network
 from gat_jax.training import load_recipe, seeds, train_run
 from gat_jax.training.plan import prepare
@@ -215,3 +216,15 @@ def test_data_are_laid_out_as_the_recipe_says(inputs):
     assert task.splits is not None
     for found, expected in zip(data[1:4], task.splits, strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("layout", "is_sparse"), [("auto", True), ("segment", False)])
+def test_features_stay_dense_beside_a_list_of_edges(inputs, layout, is_sparse):
+    task, recipe = load_task(inputs["data"]), load_recipe("tutorial")
+    few = np.zeros((len(task.graph.nodes), 100), np.float32)
+    few[:, 3] = 1
+    task = task._replace(graph=task.graph._replace(nodes=few))
+    recipe = dataclasses.replace(recipe, layout=layout)
+    data = seeds.prepare_data(task, recipe, is_watched=False)
+    assert isinstance(data.task.graph.nodes, SparseFeatures) == is_sparse
+    np.testing.assert_array_equal(np.asarray(data.task.graph.nodes), few)
