@@ -59,9 +59,9 @@ def playground_data(
       labels: likewise.
 
     Returns:
-      `features` [N][F], `senders` and `receivers` [E], `labels` [N], `pairs` (of twins that
-      parameters can separate), and `floor`: the lowest mean cross-entropy in nats while all twins
-      are equal.
+      `features` [N][F], `senders` and `receivers` [E], `labels` [N], `pairs` of twins that
+      parameters can separate, `floor`, the lowest mean cross-entropy in nats while all twins are
+      equal, and `is_tutorial`, whether it is the graph that the examples on the page speak of.
 
     Raises:
       ValueError: as `write_playground`.
@@ -82,6 +82,7 @@ def playground_data(
         "receivers": np.asarray(graph.receivers).tolist(),
         "labels": chosen.tolist(),
         "pairs": np.stack([pairs.first, pairs.second], axis=1).tolist(),
+        "is_tutorial": _is_tutorial(graph),
         "floor": float(twins.loss_floor(chosen, classes.smallest)),
     }
 
@@ -100,6 +101,12 @@ def _check_room(graph: jraph.GraphsTuple) -> None:
         raise ValueError("graph: expected no edge features, got some")
     if padding.check_one_graph(graph).num_nodes != num_nodes:
         raise ValueError("graph: expected no padding, got some")
+
+
+def _is_tutorial(graph: jraph.GraphsTuple) -> bool:
+    tutorial = datasets.tutorial_graph()
+    fields = ("nodes", "senders", "receivers")
+    return all(np.array_equal(getattr(graph, x), getattr(tutorial, x)) for x in fields)
 
 
 def _default_labels(classes: twins.TwinClasses) -> Int[np.ndarray, " nodes"]:

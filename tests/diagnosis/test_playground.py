@@ -44,12 +44,14 @@ def test_the_tutorial_is_what_the_page_shows_by_default():
     assert data["labels"] == [0, 0, 0, 1]
     assert data["pairs"] == [[2, 3]]
     assert data["floor"] == pytest.approx(2 * np.log(2) / 4)
+    assert data["is_tutorial"]
 
 
 def test_a_graph_of_ones_own_has_all_its_pairs_and_labels():
     data = playground_data(star(4))
     assert data["pairs"] == [[2, 3], [2, 4], [2, 5], [3, 4], [3, 5], [4, 5]]
     assert data["labels"] == [0, 0, 0, 0, 0, 1]
+    assert not data["is_tutorial"]
     assert playground_data(star(4), [-1, 0, 1, 1, 0, 0])["labels"] == [-1, 0, 1, 1, 0, 0]
 
 
@@ -210,7 +212,7 @@ def test_more_heads_have_sliders_of_their_own(page):
         page.evaluate("document.querySelector('output[for=aRecv-0]').textContent") == "\u22120.40"
     )
     sentence = page.evaluate(TEXT.format("sentence"))
-    assert "come out different: in head 2" in sentence
+    assert "come out different: in heads 2, 3 of 4 their logits" in sentence
     page.evaluate("document.querySelector('[name=heads][value=\"1\"]').click()")
     assert page.evaluate("document.getElementById('head').hidden")
     assert "come out equal" in page.evaluate(TEXT.format("sentence"))
@@ -292,5 +294,25 @@ def test_a_graph_of_ones_own_has_a_choice_of_twins(browser, tmp_path):
         "chosen.dispatchEvent(new Event('change'))"
     )
     assert "Nodes 10 and 11" in browser.evaluate(TEXT.format("sentence"))
+    # What is said of the tutorial's graph need not be true of this one.
+    names = browser.evaluate(
+        "[...document.querySelectorAll('#presets button')].map(x => x.innerText)"
+    )
+    assert names == ["The article\u2019s parameters", *PRESETS[2:]]
+    assert browser.evaluate(TEXT.format("about")) == ""
     assert browser.evaluate("document.documentElement.scrollWidth") <= 360
     assert browser.complaints() == []
+
+
+def test_a_step_to_numbers_that_are_not_finite_is_not_made(page):
+    page.evaluate(CLICK.format("One step"))
+    before = page.evaluate("document.getElementById('rows').innerHTML")
+    page.evaluate("Attention.step = (params) => ({ ...params, bias: [[NaN, 0]] }); 0")
+    page.evaluate(CLICK.format("Play"))
+    page.evaluate("new Promise(done => setTimeout(done, 200))")
+    assert "The next step leads to numbers that are not finite" in page.evaluate(
+        TEXT.format("story")
+    )
+    assert page.evaluate(TEXT.format("count")) == "1"
+    assert page.evaluate(TEXT.format("play")) == "Play"
+    assert page.evaluate("document.getElementById('rows').innerHTML") == before

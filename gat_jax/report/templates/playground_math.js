@@ -4,8 +4,8 @@
    setting: {layer: "gat" | "gatv2", scaling: "raw" | "standardised", slope, params}
    params:  kernel [F][H][C], bias [H][C]; of GAT aRecv, aSend [H][C]; of GATv2 kernelRecv [F][H][C],
             biasRecv, a [H][C], beside which kernel and bias are those of the senders.
-   Heads are averaged, and the outputs are the scores of the classes. Of a logit c_i + n_j, c [N][H][D]
-   is the receiver's part and n [N][H][D] the sender's: D is 1 for GAT, and C for GATv2. */
+   Heads are averaged, and the outputs are the scores of the classes. Of a logit c_i + n_j,
+   c [N][H][D] is the receiver's part and n [N][H][D] the sender's: D is 1 for GAT, C for GATv2. */
 const Attention = (() => {
   "use strict";
   const range = (size) => Array.from({ length: size }, (_, k) => k);
@@ -40,8 +40,8 @@ const Attention = (() => {
       head.map((_, c) => sum(x.map((value, f) => value * kernel[f][h][c])))), (b, z) => b + z));
 
   /* Edges into each node. */
-  const rowsOf = (graph) =>
-    graph.features.map((_, i) => range(graph.receivers.length).filter((e) => graph.receivers[e] === i));
+  const rowsOf = ({ features, receivers }) =>
+    features.map((_, i) => range(receivers.length).filter((e) => receivers[e] === i));
 
   /* Numbers whose softmax is the row of a GAT. Inside one piece of LeakyReLU the receiver's part is
      gone from the arithmetic, as it is from the mathematics: equal rows are equal to the last bit. */
@@ -109,7 +109,7 @@ const Attention = (() => {
     return { entropy, normalised };
   }
 
-  /* The signs of a node's row, by part: {query, lowest, highest, isPositive, isNegative, isUniform}. */
+  /* What is known of a node's row, by part: its query, and the signs of query + sender's part. */
   function signsOf(graph, setting, seen, i, h) {
     return seen.c[i][h].map((query, part) => {
       const senders = seen.rows[i].map((e) => seen.n[graph.senders[e]][h][part]);
@@ -171,8 +171,8 @@ const Attention = (() => {
 
   /* The gradient of the loss, by hand. With S the scores of a row and A its weights,
        dS_j = A_j (dout . z_j - sum_l A_l dout . z_l),
-     and as the dS of a row add up to 0, what its receiver gets is sum_j dS_j (f'_j - f'_first): exactly 0
-     where the row lies in one piece of LeakyReLU. */
+     and as the dS of a row add up to 0, what its receiver gets is sum_j dS_j (f'_j - f'_first):
+     exactly 0 where the row lies in one piece of LeakyReLU. */
   function gradientOf(graph, setting, seen = forward(graph, setting)) {
     const { layer, slope, params } = setting;
     const isV2 = layer === "gatv2";
@@ -198,8 +198,8 @@ const Attention = (() => {
         });
       });
     }));
-    const byKernel = (gradient) => params.kernel.map((row, f) => row.map((head, h) => head.map((_, c) =>
-      sum(seen.inputs.map((x, i) => x[f] * gradient[i][h][c])))));
+    const byKernel = (gradient) => params.kernel.map((row, f) => row.map((head, h) =>
+      head.map((_, c) => sum(seen.inputs.map((x, i) => x[f] * gradient[i][h][c])))));
     const byBias = (gradient) => params.bias.map((head, h) => head.map((_, c) =>
       sum(gradient.map((row) => row[h][c]))));
     if (isV2) {
