@@ -24,8 +24,8 @@ from gat_jax.studies import twins_rules, twins_study
 from gat_jax.studies.twins_study import TwinsConfig
 from gat_jax.training import State
 
-# A program is used for a minute at most and takes longer than that to compile well. A flag that a
-# version of XLA does not know would end the process; these are known since JAX 0.10.
+# A program is used for less time than it takes to compile it well. A flag that XLA does not know
+# would end the process; JAX 0.10 and later know these.
 QUICK_TO_COMPILE = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
     "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
@@ -73,7 +73,7 @@ def run(
         raise ValueError(f"graphs: expected different graphs, got {names}")
     data = {name: find_data(name, options.data_dir) for name in options.graphs}
     prepared = twins_study.prepare_twins_study(options.config, data)
-    os.environ.setdefault("XLA_FLAGS", QUICK_TO_COMPILE)
+    compile_quickly()
     cli.note(compile_cache.use_compile_cache(options.compile_cache))
     devices.check_backend()
     store.check_writable(options.out)
@@ -98,6 +98,11 @@ def run(
     print_table(table_of_verdicts(found["verdicts"]))
     print_line(f"Written to {options.out}: study.json, runs/")
     return 0
+
+
+def compile_quickly() -> None:
+    """Have XLA hardly optimise, unless its flags are set; it reads them with its first program."""
+    os.environ.setdefault("XLA_FLAGS", QUICK_TO_COMPILE)
 
 
 # --- what is printed ------------------------------------------------------------------------------

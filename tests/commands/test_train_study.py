@@ -1,6 +1,7 @@
 """`gat-jax train --study`: options, exit codes, what it prints and what it writes."""
 
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -15,6 +16,12 @@ from gat_jax.runtime import stops
 from gat_jax.studies import twins_study
 from gat_jax.studies.twins_rules import Row
 from gat_jax.training import State
+
+
+@pytest.fixture(autouse=True)
+def flags(monkeypatch) -> None:
+    """Flags of XLA that a study leaves as they are."""
+    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
 
 
 @pytest.fixture
@@ -110,3 +117,12 @@ def test_a_verdict_without_a_number_says_so():
     entry = {"id": "x", "verdict": "measured", "estimate": None, "interval": [None, None]}
     (cell,) = train_study.table_of_verdicts([entry]).columns[2].cells
     assert cell == "nothing"
+
+
+def test_flags_of_xla_are_set_where_there_are_none(monkeypatch):
+    before = os.environ["XLA_FLAGS"]
+    train_study.compile_quickly()
+    assert os.environ["XLA_FLAGS"] == before
+    monkeypatch.delenv("XLA_FLAGS")
+    train_study.compile_quickly()
+    assert "optimization_level=0" in os.environ["XLA_FLAGS"]
