@@ -5,6 +5,7 @@ This module is `gat_jax.diagnose`, so that a user writes `gat_jax.diagnose.from_
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jraph
@@ -12,7 +13,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import ArrayLike
 
-from gat_jax.diagnosis import as_json, checks, remedies, wording
+from gat_jax.diagnosis import as_json, checks, page, remedies, wording
 from gat_jax.diagnosis.analysis import Analysed, analyse_layer, check_graph_of
 from gat_jax.diagnosis.explain import explain
 from gat_jax.diagnosis.observed import ObservedModel
@@ -34,6 +35,14 @@ class Diagnosis(Findings):
     def frame(self) -> Any:
         """Return the pairs of all layers as a `pandas.DataFrame`, one row for a pair and layer."""
         return as_json.frame(self)
+
+    def to_html(self, path: str | Path) -> None:
+        """Write a self-contained page, with drawings; the file is replaced.
+
+        Raises:
+          ValueError: if nothing can be written there.
+        """
+        page.write_page(self, path)
 
     def summary(self) -> str:
         """Return the answer, and tables of layers, checks and remedies, for a terminal."""
@@ -74,8 +83,10 @@ def from_observed(
         raise ValueError(f"node_names: expected {num_nodes} names, got {len(node_names)}")
     analysed, stages = _analyse(model, num_fresh)
     final = stages[-1]
+    last = model.layers[-1].outputs
     if model.outputs is not None and len(model.outputs) == num_nodes:
-        final = carry(stages, np.asarray(model.outputs))
+        if last is None or not np.array_equal(model.outputs, last):
+            final = carry(stages, np.asarray(model.outputs))
     colours = refine_colours(model.graph)
     notes = list(model.notes)
     refined = equal_rows(np.stack([colours, final], axis=1))

@@ -12,6 +12,7 @@ from gat_jax.layers import AttentionInfo
 from gat_jax.symmetry import RowSigns
 
 SATURATED = 0.999  # attention on one sender above this leaves the others nothing
+NUM_BINS = 40  # of the histogram of entropies
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 # Attention of two heads is the same within this, and a head is dead whose outputs vary by less.
 SAME = 1e-6
@@ -50,6 +51,7 @@ def head_facts(info: AttentionInfo, graph: jraph.GraphsTuple, signs: RowSigns) -
         saturated=_share(peak > SATURATED),
         is_dead=_are_constant(np.asarray(info.head_outputs)[nodes]),
         same_as=_first_same(attention, is_row[np.searchsorted(nodes, receivers)]),
+        entropy_counts=_histogram(entropy),
     )
 
 
@@ -65,6 +67,11 @@ def _quantiles(entropy: Float[np.ndarray, "rows heads"]) -> Float[np.ndarray, "h
     if len(entropy) == 0:
         return np.full((entropy.shape[1], len(QUANTILES)), np.nan)
     return np.quantile(entropy, QUANTILES, axis=0).T
+
+
+def _histogram(entropy: Float[np.ndarray, "rows heads"]) -> Int[np.ndarray, "heads bins"]:
+    places = np.minimum((entropy * NUM_BINS).astype(np.int64), NUM_BINS - 1)
+    return np.stack([np.bincount(column, minlength=NUM_BINS) for column in places.T])
 
 
 def _are_constant(outputs: Float[np.ndarray, "rows heads channels"]) -> np.ndarray:

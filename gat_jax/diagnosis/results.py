@@ -41,6 +41,27 @@ class HeadFacts(NamedTuple):
     saturated: Float[np.ndarray, " heads"]  # of receivers whose attention is above 0.999 somewhere
     is_dead: Bool[np.ndarray, " heads"]  # whether all outputs of the head are equal numbers
     same_as: Int[np.ndarray, " heads"]  # first head with the same attention; itself if none
+    # Receivers with two senders or more by their normalised entropy: bins of equal width, 0 to 1.
+    entropy_counts: Int[np.ndarray, "heads bins"]
+
+
+class RegimeRows(NamedTuple):
+    """Some rows of attention as a page draws them, in panels: heads, or channels of GATv2's heads.
+
+    A logit is the receiver's part plus the sender's, so that a row lies between the receiver's part
+    plus the lowest and plus the highest part of its senders.
+    """
+
+    panels: tuple[str, ...]  # names of those that are drawn
+    num_panels: int  # that there are
+    nodes: Int[np.ndarray, " rows"]  # receivers, each with at least two distinct senders
+    num_nodes: int  # such receivers that there are
+    is_equal: Bool[np.ndarray, " rows"]  # whether the layer gives another node the same output
+    # Whether another node would be equal if attention were: twins, and nodes with merged senders.
+    is_candidate: Bool[np.ndarray, " rows"]
+    receiver_parts: Float[np.ndarray, "rows panels"]
+    lowest: Float[np.ndarray, "rows panels"]  # of the parts of the row's senders, edges included
+    highest: Float[np.ndarray, "rows panels"]
 
 
 class FreshChance(NamedTuple):
@@ -78,6 +99,7 @@ class LayerDiagnosis:
     num_near_misses: int
     fresh: FreshChance | None  # None where there are no twins, or it was not asked for
     note: str = ""  # what the user should know, such as outputs that ours do not reproduce
+    regimes: RegimeRows | None = None  # None where there is no attention
 
     def merged_classes(self) -> list[list[int]]:
         """Return the classes of equal outputs that other parameters of this layer could split."""

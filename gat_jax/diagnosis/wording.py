@@ -84,7 +84,7 @@ def summary_of(found: Findings) -> str:
             f"{found.unavoidable_loss_floor:.4f} are unavoidable."
         )
     if found.before is not None:
-        lines.append(_moved(found))
+        lines.append(moved(found))
     open_checks = [check for check in found.checks if check.status != "pass"]
     passed = len(found.checks) - len(open_checks)
     lines += ["", f"Checks: {passed} of {len(found.checks)} pass."]
@@ -96,7 +96,8 @@ def summary_of(found: Findings) -> str:
     return "\n".join(visible(line) for line in lines)
 
 
-def _moved(found: Findings) -> str:
+def moved(found: Findings) -> str:
+    """Say how many nodes were equal at the earlier checkpoint, and are now."""
     assert found.before is not None
     earlier, now = (sum(map(len, classes_of(x.final))) for x in (found.before, found))
     if earlier == now:
