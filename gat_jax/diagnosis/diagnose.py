@@ -83,10 +83,8 @@ def from_observed(
         raise ValueError(f"node_names: expected {num_nodes} names, got {len(node_names)}")
     analysed, stages = _analyse(model, num_fresh)
     final = stages[-1]
-    last = model.layers[-1].outputs
     if model.outputs is not None and len(model.outputs) == num_nodes:
-        if last is None or not np.array_equal(model.outputs, last):
-            final = carry(stages, np.asarray(model.outputs))
+        final = carry(stages, np.asarray(model.outputs))
     colours = refine_colours(model.graph)
     notes = list(model.notes)
     refined = equal_rows(np.stack([colours, final], axis=1))
