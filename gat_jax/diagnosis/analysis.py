@@ -3,23 +3,24 @@
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jraph
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from gat_jax.diagnosis.equality import LayerEquality, layer_equality
 from gat_jax.diagnosis.fresh import fresh_chance
 from gat_jax.diagnosis.heads import head_facts
 from gat_jax.diagnosis.observed import ObservedLayer
 from gat_jax.diagnosis.regimes import regime_rows
 from gat_jax.diagnosis.results import LayerDiagnosis, Pairs
 from gat_jax.diagnosis.stages import carry
-from gat_jax.graphs import TwinClasses, TwinPairs, equal_rows, output_classes, twin_classes
+from gat_jax.graphs import TwinClasses, TwinPairs, twin_classes
 from gat_jax.graphs.twin_samples import compare_pairs
-from gat_jax.layers import AttentionInfo, apply_layer, kind_of
+from gat_jax.layers import AttentionInfo, apply_layer
 from gat_jax.runtime import devices
-from gat_jax.symmetry import CAUSES, pair_causes, propagate_equality, row_signs
+from gat_jax.symmetry import CAUSES, pair_causes, row_signs
 from gat_jax.symmetry.representations import distance_to_mean, effective_rank, output_norm
 
 NEAR = 1e-5  # of the spread of a layer's outputs: as good as equal to what follows
@@ -42,6 +43,7 @@ class Analysed(NamedTuple):
     observed: ObservedLayer  # its inputs are those of the class's first member, to the last bit
     info: AttentionInfo
     values: Float[np.ndarray, "nodes outputs"]
+    equality: LayerEquality
 
 
 def analyse_layer(
@@ -68,21 +70,10 @@ def analyse_layer(
         layer.params, graph, config=layer.config, settings=layer.settings, edge_weight=weight
     )
     values = np.asarray(merged)
-    has_residual = layer.params.residual_kernel is not None
-    is_average = kind_of(layer.params, layer.config).is_average(layer.config)
-    outputs = propagate_equality(
-        info,
-        graph,
-        inputs,
-        slope=np.asarray(layer.settings.slope),
-        has_residual=has_residual,
-        is_average=is_average,
-        edge_weight=weight,
-    )
-    candidates = output_classes(graph, inputs, is_average=is_average, edge_weight=weight)
+    equality = layer_equality(observed, info, inputs)
     twins = twin_classes(graph, edge_weight=weight)
-    pairs = _pairs(observed, info, candidates.smallest, candidates.is_trivial, outputs, values)
-    near = _near_misses(candidates.smallest, outputs, values)
+    pairs = _pairs(observed, info, equality, twins.is_trivial, values)
+    near = _near_misses(equality, values)
     rank, distance, norm = map(float, compiled(_measures)(values))
     found = LayerDiagnosis(
         name=layer.name,
@@ -93,11 +84,11 @@ def analyse_layer(
         twins=twins.twin,
         is_trivial=twins.is_trivial,
         inputs=inputs,
-        inseparable=_inseparable(observed, candidates, inputs, has_residual),
-        candidates=candidates.smallest,
-        outputs=outputs,
+        inseparable=equality.inseparable,
+        candidates=equality.candidates,
+        outputs=equality.outputs,
         pairs=pairs,
-        cause_counts=_cause_counts(observed, info, candidates),
+        cause_counts=_cause_counts(observed, info, equality),
         head_facts=head_facts(info, graph, compiled(row_signs)(info, graph)),
         effective_rank=rank,
         distance_to_mean=distance / norm if norm > 0 else 0.0,
@@ -107,21 +98,9 @@ def analyse_layer(
         note=_agreement(observed, values),
         regimes=None
         if layer.config.layer == "gcn"
-        else regime_rows(info, graph, candidates.smallest, candidates.is_trivial, outputs),
+        else regime_rows(info, graph, equality.candidates, equality.is_alike, equality.outputs),
     )
-    return Analysed(found, observed, info, values)
-
-
-def _inseparable(
-    observed: ObservedLayer, candidates: Any, inputs: np.ndarray, has_residual: bool
-) -> Int[np.ndarray, " nodes"]:
-    """Group nodes by what no parameters of the layer can tell apart."""
-    if observed.layer.config.layer == "gcn" and not has_residual:
-        return candidates.smallest  # it has no query: nothing that depends on the receiver
-    label = inputs
-    if not has_residual:
-        label = np.where(candidates.is_trivial, -1, inputs)
-    return equal_rows(np.stack([candidates.smallest, label], axis=1))
+    return Analysed(found, observed, info, values, equality)
 
 
 def causes_of(
@@ -147,16 +126,13 @@ def causes_of(
 def _pairs(
     observed: ObservedLayer,
     info: AttentionInfo,
-    candidates: np.ndarray,
+    equality: LayerEquality,
     is_trivial: np.ndarray,
-    outputs: np.ndarray,
     values: np.ndarray,
 ) -> Pairs:
-    """List the pairs of the classes that are small enough."""
-    parts = [
-        compare_pairs(TwinClasses(candidates, is_trivial, candidates), is_trivial=kind)
-        for kind in (False, True)
-    ]
+    """List the pairs of candidates, of the classes that are small enough."""
+    classes = TwinClasses(equality.candidates, equality.is_alike, equality.candidates)
+    parts = [compare_pairs(classes, is_trivial=kind) for kind in (False, True)]
     small = [part.weight == 1 for part in parts]
     first, second = (
         np.concatenate([part[k][kept] for part, kept in zip(parts, small, strict=True)])
@@ -164,10 +140,9 @@ def _pairs(
     )
     order = np.lexsort((second, first))
     first, second = first[order], second[order]
-    causes = causes_of(observed, info, first, second, is_trivial[first])
-    return Pairs(
-        first, second, outputs[first] == outputs[second], causes, _gaps(values, first, second)
-    )
+    causes = causes_of(observed, info, first, second, is_trivial[first] & is_trivial[second])
+    is_equal = equality.outputs[first] == equality.outputs[second]
+    return Pairs(first, second, is_equal, causes, _gaps(values, first, second))
 
 
 def _gaps(
@@ -180,13 +155,13 @@ def _gaps(
 
 
 def _cause_counts(
-    observed: ObservedLayer, info: AttentionInfo, candidates: Any
+    observed: ObservedLayer, info: AttentionInfo, equality: LayerEquality
 ) -> dict[str, Int[np.ndarray, " heads"]]:
     """Count the pairs of non-trivial candidates by the primary cause of each head.
 
     Exact where all classes are small; of large ones from the pairs that are compared.
     """
-    classes = TwinClasses(candidates.smallest, candidates.is_trivial, candidates.smallest)
+    classes = TwinClasses(equality.candidates, equality.is_alike, equality.candidates)
     compared = compare_pairs(classes, is_trivial=False)
     is_trivial = np.zeros(len(compared.first), bool)
     causes = causes_of(observed, info, compared.first, compared.second, is_trivial)
@@ -200,15 +175,14 @@ def _cause_counts(
     return counts
 
 
-def _near_misses(
-    candidates: np.ndarray, outputs: np.ndarray, values: np.ndarray
-) -> tuple[tuple[int, int, float], ...]:
+def _near_misses(equality: LayerEquality, values: np.ndarray) -> tuple[tuple[int, int, float], ...]:
     """Find candidates that differ by less than 1e-5 of the spread, the closest first.
 
     One member of every class of equal outputs stands for all. Within a class of candidates they
     are sorted by their outputs, and neighbours are compared: of three close ones two pairs are
     found.
     """
+    candidates, outputs = equality.candidates, equality.outputs
     nodes = np.flatnonzero(outputs == np.arange(len(outputs)))
     direction = np.random.default_rng(0).normal(size=values.shape[1])
     places = values.astype(np.float64) @ direction

@@ -83,8 +83,10 @@ def from_observed(
         raise ValueError(f"node_names: expected {num_nodes} names, got {len(node_names)}")
     analysed, stages = _analyse(model, num_fresh)
     final = stages[-1]
-    if model.outputs is not None and len(model.outputs) == num_nodes:
-        final = carry(stages, np.asarray(model.outputs))
+    theirs, last = model.outputs, model.layers[-1].outputs
+    is_last = theirs is None or (last is not None and np.array_equal(theirs, last))
+    if theirs is not None and len(theirs) == num_nodes and not is_last:
+        final = carry(stages, np.asarray(theirs))
     colours = refine_colours(model.graph)
     notes = list(model.notes)
     refined = equal_rows(np.stack([colours, final], axis=1))

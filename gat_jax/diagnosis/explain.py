@@ -11,7 +11,7 @@ from gat_jax.symmetry import CAUSES
 
 # By the primary causes of all heads; the words end "N nodes come out equal, because ...".
 REASONS = {
-    "trivial": "they receive from one and the same sender",
+    "trivial": "they receive from one sender, or from senders that are all alike",
     "linear": "the slope is 1, so that the receiver's own term cancels",
     "equal_query": "their own scores are equal",
     "positive": "every attention logit is positive",
@@ -20,6 +20,7 @@ REASONS = {
     "regimes": "every head is in a linear regime, some with positive and some with negative logits",
     "several": "no head tells them apart, each for a reason of its own",
     "no_query": "the layer has no attention: it treats receivers of the same senders alike",
+    "zero": "they receive nothing but zeros",
     "between": "what lies between the layers makes their values equal",
 }
 
@@ -75,17 +76,19 @@ def _reasons(
     layer: Analysed, first: Int[np.ndarray, " pairs"], second: Int[np.ndarray, " pairs"]
 ) -> list[str]:
     """Name the reason of each pair that a layer makes equal."""
-    is_trivial = layer.diagnosis.is_trivial[first] & (
-        layer.diagnosis.twins[first] == layer.diagnosis.twins[second]
-    )
+    equality = layer.equality
+    is_alike = equality.is_alike[first] & equality.is_alike[second]
+    is_zero = equality.candidates[first] != equality.candidates[second]
     if layer.diagnosis.kind == "gcn":
-        return ["trivial" if trivial else "no_query" for trivial in is_trivial]
-    causes = causes_of(layer.observed, layer.info, first, second, is_trivial)
-    reasons = []
-    for row in np.argmax(causes, axis=-1):
-        names = {CAUSES[k] for k in row}
-        if len(names) == 1 and names <= REASONS.keys():
-            reasons.append(names.pop())
-        else:
-            reasons.append("regimes" if names == {"positive", "negative"} else "several")
-    return reasons
+        names = ["trivial" if alike else "no_query" for alike in is_alike]
+    else:
+        causes = causes_of(layer.observed, layer.info, first, second, is_alike)
+        names = [_name({CAUSES[k] for k in row}) for row in np.argmax(causes, axis=-1)]
+    return ["zero" if zero else name for name, zero in zip(names, is_zero, strict=True)]
+
+
+def _name(causes: set[str]) -> str:
+    """Name the reason of a pair by the primary causes of its heads."""
+    if len(causes) == 1 and causes <= REASONS.keys():
+        return next(iter(causes))
+    return "regimes" if causes == {"positive", "negative"} else "several"

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import jraph
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from gat_jax.diagnosis.observed import ObservedLayer
 from gat_jax.diagnosis.results import FreshChance
@@ -105,7 +105,7 @@ def mean_and_interval(shares: Float[np.ndarray, " inits"]) -> tuple[float, tuple
 
 
 def _equal_share(
-    number: int,
+    number: Int[Array | np.ndarray, ""] | int,
     settings: LayerSettings,
     graph: jraph.GraphsTuple,
     pairs: TwinPairs,

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from gat_jax.graphs import equal_rows
 
 # Of the spread of all rows: what norms and float32 sums make of a difference that is none.
-TOLERANCE = 1e-5
+TOLERANCE = 2e-6
 PROJECTION_SEED = 0  # of the direction along which the rows of a class are sorted
 
 
@@ -29,7 +29,7 @@ def carry(
       rows: finite numbers that a model has of the nodes now.
 
     Returns:
-      [N]. Rows of one class of a stage are equal if they differ by at most 1e-5 of the spread of
+      [N]. Rows of one class of a stage are equal if they differ by at most 2e-6 of the spread of
       all rows; rows of no common class if they do not differ at all.
     """
     found = equal_rows(rows)
@@ -45,7 +45,7 @@ def carry(
         run = np.cumsum(np.concatenate([[True], ~is_link]))[: len(order)]
         groups = np.empty_like(order)
         groups[order] = run
-        found = _join(found, groups)
+        found = join(found, groups)
     return found
 
 
@@ -65,7 +65,7 @@ def _are_close(
     return np.concatenate([np.zeros(0, bool), *parts])
 
 
-def _join(
+def join(
     classes: Int[np.ndarray, " nodes"], groups: Int[np.ndarray, " nodes"]
 ) -> Int[np.ndarray, " nodes"]:
     """Return the finest classes that are coarser than two, by their smallest members."""

@@ -15,10 +15,20 @@ from typing import NamedTuple
 
 import jraph
 import numpy as np
-from jaxtyping import Bool, Int, Num
+from jaxtyping import Bool, Float, Int, Num
 from numpy.typing import ArrayLike
 
 from gat_jax.graphs import padding
+from gat_jax.graphs.supports import (
+    OutputClasses,
+    alone_from,
+    by_smallest,
+    group,
+    group_sums,
+    pair_numbers,
+    row_classes,
+    symmetric_weights,
+)
 from gat_jax.runtime.arrays import (
     as_array,
     as_held,
@@ -42,13 +52,6 @@ class TwinClasses(NamedTuple):
     smallest: Int[np.ndarray, " nodes"]  # smallest id of those equal while twins are: for floors
     is_trivial: Bool[np.ndarray, " nodes"]  # whether the support is
     twin: Int[np.ndarray, " nodes"]  # smallest id with the same support: names a class of twins
-
-
-class OutputClasses(NamedTuple):
-    """Every node's class of equal outputs; host arrays."""
-
-    smallest: Int[np.ndarray, " nodes"]  # smallest id of the class: its name
-    is_trivial: Bool[np.ndarray, " nodes"]
 
 
 class TwinPairs(NamedTuple):
@@ -82,9 +85,9 @@ def twin_classes(graph: jraph.GraphsTuple, *, edge_weight: ArrayLike | None = No
       ValueError: if it is a batch, if weights do not fit, or as `validate`.
     """
     num_real = padding.check_one_graph(graph).num_nodes
-    edge_class = 0 if graph.edges is None else _row_classes(as_held(np.asarray(graph.edges)))
+    edge_class = 0 if graph.edges is None else row_classes(as_held(np.asarray(graph.edges)))
     senders = _weighted(np.asarray(graph.senders), edge_weight)
-    twins = _alone_from(num_real, _group(graph, senders, edge_class))
+    twins = alone_from(num_real, group(graph, senders, edge_class))
     stay_equal = _join(twins.smallest, _inseparable_classes(graph, num_real, edge_weight))
     return TwinClasses(stay_equal, twins.is_trivial, twins.smallest)
 
@@ -101,7 +104,9 @@ def output_classes(
     This is coarser than `twin_classes`: senders with equal inputs count as one, and where the
     layer averages, a support and its double have the same average, and a receiver whose senders
     are all equal gets that sender's value whatever its edge features are (is trivial). Where it
-    does not, as in GCN with symmetric weights, senders count as one if their in-degrees agree too.
+    does not, as in GCN with symmetric weights 1 / sqrt(d_i d_j), what counts is the sum of the
+    weights of the senders of each class: one sender of degree 1 is as good as two of degree 2 are
+    to a receiver of degree 2.
 
     Args:
       graph: one graph, padded or not.
@@ -131,22 +136,24 @@ def _output_classes(
     is_average: bool = True,
 ) -> OutputClasses:
     """Group as `output_classes`, in a graph that has been checked."""
-    if not is_average:
-        degree = np.maximum(np.bincount(graph.receivers, minlength=len(graph.nodes)), 1)
-        input_classes = equal_rows(np.stack([input_classes, degree], axis=1))
     senders = np.unique(input_classes, return_inverse=True)[1][graph.senders]
-    senders = _weighted(senders, edge_weight)
     edge_class = np.zeros(len(senders), np.int64)
     if graph.edges is not None:
-        edge_class = 1 + _row_classes(as_held(np.asarray(graph.edges)))
-        if is_average:
-            receivers = np.asarray(graph.receivers)
-            lowest = np.full(len(graph.nodes), np.iinfo(np.int64).max)
-            highest = np.full(len(graph.nodes), -1)
-            np.minimum.at(lowest, receivers, senders)
-            np.maximum.at(highest, receivers, senders)
-            edge_class[(lowest == highest)[receivers]] = 0
-    return _alone_from(num_real, _group(graph, senders, edge_class, is_average=is_average))
+        edge_class = 1 + row_classes(as_held(np.asarray(graph.edges)))
+    if not is_average:
+        weights = symmetric_weights(graph)
+        if edge_weight is not None:
+            weights = weights * _checked_weights(senders, edge_weight)
+        return alone_from(num_real, group_sums(graph, senders, edge_class, weights))
+    senders = _weighted(senders, edge_weight)
+    if graph.edges is not None:
+        receivers = np.asarray(graph.receivers)
+        lowest = np.full(len(graph.nodes), np.iinfo(np.int64).max)
+        highest = np.full(len(graph.nodes), -1)
+        np.minimum.at(lowest, receivers, senders)
+        np.maximum.at(highest, receivers, senders)
+        edge_class[(lowest == highest)[receivers]] = 0
+    return alone_from(num_real, group(graph, senders, edge_class, is_average=True))
 
 
 def inseparable_classes(
@@ -266,7 +273,7 @@ def equal_rows(values: Num[np.ndarray, "nodes features"]) -> Int[np.ndarray, " n
         raise ValueError(
             f"values: expected numbers, got nan in row {np.argwhere(rows != rows)[0, 0]}"
         )
-    return _smallest(_row_classes(rows))
+    return by_smallest(row_classes(rows))
 
 
 def _weighted(
@@ -279,49 +286,22 @@ def _weighted(
     """
     if edge_weight is None:
         return senders
+    classes = row_classes(_checked_weights(senders, edge_weight)[:, None])
+    return np.unique(pair_numbers(senders, classes), return_inverse=True)[1]
+
+
+def _checked_weights(
+    senders: Int[np.ndarray, " edges"], edge_weight: ArrayLike
+) -> Float[np.ndarray, " edges"]:
+    """Return weights as layers see them.
+
+    Raises:
+      ValueError: unless they are finite numbers, one for each edge.
+    """
     weights = as_array("edge_weight", edge_weight)
     if weights.shape != senders.shape:
         raise ValueError(f"edge_weight: expected shape {senders.shape}, got {weights.shape}")
-    classes = _row_classes(as_held(check_features("edge_weight", weights[:, None])))
-    return np.unique(_pair_numbers(senders, classes), return_inverse=True)[1]
-
-
-def _group(
-    graph: jraph.GraphsTuple, senders, edge_class, *, is_average: bool = False
-) -> OutputClasses:
-    """Group receivers by their multisets of (sender, edge class), up to a factor for averages."""
-    num_nodes = len(graph.nodes)
-    token = _pair_numbers(senders, edge_class)
-    if graph.edges is not None:  # small numbers again, so that the pairs below fit into int64
-        token = np.unique(token, return_inverse=True)[1]
-    num_tokens = np.max(token, initial=0) + 1
-    entries, counts = np.unique(_pair_numbers(graph.receivers, token), return_counts=True)
-    receivers, token = np.divmod(entries, num_tokens)
-    if is_average:
-        divisor = np.zeros(num_nodes, np.int64)
-        np.gcd.at(divisor, receivers, counts)
-        counts = counts // divisor[receivers]
-    # One integer for each distinct (sender, edge class, count); a row is a sorted run of them.
-    words = _pair_numbers(token, counts)
-    num_distinct = np.bincount(receivers, minlength=num_nodes)
-    starts = np.cumsum(num_distinct) - num_distinct
-    group = np.empty(num_nodes, np.int64)
-    num_groups = 0
-    for width in np.unique(num_distinct):
-        nodes = np.flatnonzero(num_distinct == width)
-        rows = words[starts[nodes][:, None] + np.arange(width)[None]]
-        group[nodes] = num_groups + _row_classes(rows)
-        num_groups = group[nodes].max() + 1
-    return OutputClasses(_smallest(group), num_distinct <= 1)
-
-
-def _alone_from(num_real: int, classes: OutputClasses) -> OutputClasses:
-    """Make a class of its own of every padding node: those from `num_real` on."""
-    ids = np.arange(len(classes.smallest))
-    is_padding = ids >= num_real
-    return OutputClasses(
-        np.where(is_padding, ids, classes.smallest), classes.is_trivial | is_padding
-    )
+    return as_held(check_features("edge_weight", weights[:, None]))[:, 0]
 
 
 def _join(first: np.ndarray, second: np.ndarray) -> Int[np.ndarray, " nodes"]:
@@ -335,25 +315,4 @@ def _join(first: np.ndarray, second: np.ndarray) -> Int[np.ndarray, " nodes"]:
     ids = np.arange(len(first))
     steps = np.tile(ids, 2), np.concatenate([first, second])
     links = scipy.sparse.coo_array((np.ones(len(steps[0]), np.int8), steps), shape=(len(ids),) * 2)
-    return _smallest(scipy.sparse.csgraph.connected_components(links, directed=False)[1])
-
-
-def _pair_numbers(first, second: np.ndarray | int) -> Int[np.ndarray, " pairs"]:
-    """Return one number for each pair of numbers >= 0, in the order of the pairs."""
-    return np.asarray(first, np.int64) * (np.max(second, initial=0) + 1) + second
-
-
-def _row_classes(rows: np.ndarray) -> Int[np.ndarray, " rows"]:
-    """Return a number for each row, equal for equal rows (as are all rows without columns)."""
-    if rows.shape[1] == 0:
-        return np.zeros(len(rows), np.int64)
-    # Equal by bytes, which sort far faster; adding 0 makes one number of both zeros.
-    rows = np.ascontiguousarray(rows + rows.dtype.type(0))
-    as_bytes = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))
-    return np.unique(as_bytes, return_inverse=True)[1].reshape(-1)
-
-
-def _smallest(classes: np.ndarray) -> Int[np.ndarray, " nodes"]:
-    """Name every class by its smallest member."""
-    _, first, inverse = np.unique(classes, return_index=True, return_inverse=True)
-    return first[inverse.reshape(-1)]
+    return by_smallest(scipy.sparse.csgraph.connected_components(links, directed=False)[1])

@@ -1,0 +1,231 @@
+"""Diagnoses against comparing all pairs in float64, and what is said of them."""
+
+import json
+
+import jax
+import numpy as np
+import oracle_diagnosis as oracle
+import pytest
+
+from gat_jax import graphs
+from gat_jax.diagnosis.diagnose import from_observed
+from gat_jax.diagnosis.observe import observe_weights
+from gat_jax.diagnosis.observed import ImportedLayer
+from gat_jax.diagnosis.results import classes_of
+from gat_jax.layers import LayerConfig, LayerSettings, init_layer
+
+NUM_NODES, NUM_EDGES, NUM_FEATURES = 8, 16, 2
+KINDS = {
+    "gat": LayerConfig(layer="gat", heads=2, channels=2),
+    "average": LayerConfig(layer="gat", heads=2, channels=3, concat=False, use_residual=True),
+    "gatv2": LayerConfig(layer="gatv2", heads=2, channels=2),
+    "gcn": LayerConfig(layer="gcn", channels=3, use_bias=False, gcn_normalization="symmetric"),
+}
+
+
+def draw_layers(kind, seed, *, loops=False, depth=2):
+    config, width, layers = KINDS[kind], NUM_FEATURES, []
+    for k in range(depth):
+        key = jax.random.key(100 * seed + k)
+        params = init_layer(key, config, width)
+        settings = LayerSettings(slope=0.2)
+        layers.append(ImportedLayer(f"conv{k + 1}", "test", config, params, settings, loops))
+        width = config.num_outputs
+    return tuple(layers)
+
+
+def draw_graph(seed):
+    """A graph without self-loops in which twins, trivial ones and equal features are frequent."""
+    rng = np.random.default_rng(seed)
+    ends = [(s, r) for s in range(NUM_NODES) for r in range(NUM_NODES) if s != r]
+    favourites = rng.choice(NUM_NODES, 3, replace=False)
+    likely = np.array([4.0 if s in favourites else 0.5 for s, _ in ends])
+    chosen = rng.choice(len(ends), NUM_EDGES, replace=False, p=likely / likely.sum())
+    senders, receivers = np.array([ends[k] for k in chosen]).T
+    # Few different rows, of numbers that add up to nothing by accident.
+    x = rng.normal(size=(4, NUM_FEATURES))[rng.integers(0, 4, NUM_NODES)].astype(np.float32)
+    return graphs.from_edges(senders, receivers, nodes=x)
+
+
+def edges_of(graph, *, loops):
+    edges = list(zip(graph.senders.tolist(), graph.receivers.tolist(), strict=True))
+    return edges + [(i, i) for i in range(NUM_NODES)] * loops
+
+
+def elu(x):
+    return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+
+
+@pytest.mark.parametrize("loops", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", [pytest.param(0), *(pytest.param(k) for k in range(1, 25))])
+def test_from_observed_agrees_with_all_pairs(kind, loops, seed):
+    graph = draw_graph(seed)
+    layers = draw_layers(kind, seed, loops=loops)
+    labels = np.random.default_rng(seed).integers(0, 3, NUM_NODES)
+    found = from_observed(observe_weights(layers, graph), labels=labels, num_fresh=0)
+
+    edges, x = edges_of(graph, loops=loops), np.asarray(graph.nodes, np.float64)
+    for layer, result in zip(layers, found.layers, strict=True):
+        config = layer.config
+        values, parts = oracle.layer_of(
+            config.layer, layer.params._asdict(), x, edges, 0.2, config.concat
+        )
+        twins = oracle.twins_of(edges, NUM_NODES)
+        np.testing.assert_array_equal(result.inputs, oracle.classes_by_values(x))
+        np.testing.assert_array_equal(result.twins, twins)
+        np.testing.assert_array_equal(result.outputs, oracle.classes_by_values(values))
+        if parts is not None:
+            check_causes(config.layer, result, parts, edges, twins)
+        x = elu(values)
+    np.testing.assert_array_equal(found.final, oracle.classes_by_values(values))
+    colours = oracle.colours_of(np.asarray(graph.nodes), edges_of(graph, loops=False))
+    np.testing.assert_array_equal(found.colours, colours)
+    assert found.loss_floor == pytest.approx(oracle.floor_of(labels.tolist(), found.final))
+    assert found.unavoidable_loss_floor == pytest.approx(oracle.floor_of(labels.tolist(), colours))
+    assert found.unavoidable_loss_floor <= found.loss_floor + 1e-12
+
+
+def check_causes(kind, result, parts, edges, twins):
+    """Every listed pair of twins has the causes of the definitions; no pair of twins is missing."""
+    listed = set()
+    pairs = result.pairs
+    for i, k, is_equal, causes in zip(
+        pairs.first, pairs.second, pairs.is_equal, pairs.primary(), strict=True
+    ):
+        assert is_equal == (result.outputs[i] == result.outputs[k])
+        if twins[i] != twins[k]:
+            continue
+        listed.add((i, k))
+        senders = [s for s, r in edges if r == i]
+        expected = [oracle.cause_of(kind, parts, senders, i, k, h) for h in range(result.heads)]
+        assert causes == expected, (i, k)
+    wanted = {
+        (i, k) for i in range(NUM_NODES) for k in range(i + 1, NUM_NODES) if twins[i] == twins[k]
+    }
+    assert listed == wanted
+
+
+def test_the_random_graphs_hold_what_they_are_to_test():
+    """Merged twins, separated ones, trivial ones and merged senders: none is tested in vain."""
+    seen = set()
+    for seed in range(8):
+        found = from_observed(
+            observe_weights(draw_layers("gat", seed), draw_graph(seed)), num_fresh=0
+        )
+        seen |= set(found.merged.reasons)
+        for layer in found.layers:
+            seen |= {cause for row in layer.pairs.primary() for cause in row}
+            seen |= {"merged senders"} if (layer.candidates < layer.twins).any() else set()
+        seen |= {"inseparable"} if classes_of(found.colours) else set()
+    assert seen >= {"positive", "negative", "separated", "trivial", "merged senders", "inseparable"}
+
+
+def star(num_leaves, num_hubs=2):
+    """Leaves that all receive from the same hubs, which receive from one leaf."""
+    leaves = np.arange(num_hubs, num_hubs + num_leaves)
+    senders = np.concatenate([np.tile(np.arange(num_hubs), num_leaves), leaves[:1]])
+    receivers = np.concatenate([np.repeat(leaves, num_hubs), [0]])
+    x = np.random.default_rng(0).normal(size=(num_hubs + num_leaves, NUM_FEATURES))
+    return graphs.from_edges(senders, receivers, nodes=x.astype(np.float32))
+
+
+def test_large_classes_are_not_listed_as_pairs():
+    graph = star(10_000)
+    found = from_observed(observe_weights(draw_layers("gat", 0, depth=1), graph), num_fresh=0)
+    (layer,) = found.layers
+    assert len(layer.pairs.first) == 0
+    counted = sum(counts[0] for counts in layer.cause_counts.values())
+    assert counted == pytest.approx(10_000 * 9_999 / 2, rel=1e-6)
+    assert len(json.dumps(found.to_dict(), allow_nan=False)) < 2e6
+    assert max(map(len, classes_of(found.final)), default=0) > 1
+
+
+def test_answer_names_numbers_and_reasons():
+    # Positive features and parameters: every logit is positive, so that the twins 2 and 3 merge.
+    graph = graphs.from_edges(
+        [0, 1, 0, 1, 2, 3], [2, 2, 3, 3, 0, 1], nodes=np.array([[1.0], [2.0], [3.0], [5.0]])
+    )
+    config = LayerConfig(channels=1, use_bias=False)
+    params = init_layer(jax.random.key(0), config, 1)
+    ones = params._replace(**{k: 0 * v + 1 for k, v in params._asdict().items() if v is not None})
+    found = from_observed(
+        observe_weights([ImportedLayer("conv1", "test", config, ones)], graph),
+        labels=[0, 0, 0, 1],
+        num_fresh=0,
+    )
+    assert found.answer == (
+        "2 of 4 nodes cannot be told apart after conv1 from at least one other node: 2 because in "
+        "conv1 every attention logit is positive."
+    )
+    assert str(found).splitlines()[0] == found.answer
+    assert found.loss_floor == pytest.approx(2 * np.log(2) / 4)
+    assert found.unavoidable_loss_floor == 0.0
+    statuses = {check.name: check.status for check in found.checks}
+    assert statuses["merged_nodes"] == "fail"
+    assert statuses["loss_floor"] == "fail"
+    assert statuses["conv1.merged"] == "fail"
+    assert statuses["inseparable_nodes"] == "pass"
+    as_json = found.to_dict()
+    assert as_json["twin_classes"] == [[2, 3]]
+    assert as_json["layers"][0]["merged_classes"] == [[2, 3]]
+    [pair] = [p for p in as_json["layers"][0]["pairs"] if p["nodes"] == [2, 3]]
+    assert pair["equal"]
+    assert pair["causes"] == ["positive"]
+    assert list(found.frame().query("first == 2")["head_0"]) == ["positive"]
+
+
+def test_a_model_that_is_given_more_than_features_is_said_to_be():
+    graph = graphs.from_edges([0, 1, 2, 3], [1, 0, 3, 2], nodes=np.ones((4, 2)))
+    observed = observe_weights(draw_layers("gat", 0, depth=1), graph)
+    assert from_observed(observed, num_fresh=0).colours.tolist() == [0, 0, 0, 0]
+    told = observed._replace(outputs=np.arange(4.0, dtype=np.float32)[:, None])
+    found = from_observed(told, num_fresh=0)
+    assert found.colours.tolist() == [0, 1, 2, 3]
+    assert "it is given something else" in found.notes[-1]
+
+
+def test_names_stand_for_nodes():
+    graph = star(3)
+    observed = observe_weights(draw_layers("gat", 1, depth=1), graph)
+    found = from_observed(observed, node_names=list("abcde"), num_fresh=0)
+    assert found.to_dict()["twin_classes"] == [["c", "d", "e"]]
+    assert set(found.frame()["first"]) <= set("abcde")
+
+
+def test_before_says_what_training_moved():
+    graph = draw_graph(3)
+    early, late = (observe_weights(draw_layers("gat", seed), graph) for seed in (4, 5))
+    found = from_observed(late, before=early, num_fresh=0)
+    assert found.before is not None
+    assert "Before, " in found.summary()
+    assert found.to_dict()["before"]["num_nodes"] == NUM_NODES
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels": [0, 1]}, r"labels: expected shape \[8\], got \[2\]"),
+        ({"labels": [-1] * 8}, "labels: expected at least one label"),
+        ({"labels": [0.5] * 8}, "labels: expected whole numbers"),
+        ({"node_names": ["a"]}, "node_names: expected 8 names, got 1"),
+    ],
+)
+def test_from_observed_refuses(options, message):
+    observed = observe_weights(draw_layers("gat", 0, depth=1), draw_graph(0))
+    with pytest.raises(ValueError, match=message):
+        from_observed(observed, num_fresh=0, **options)
+
+
+def test_fresh_chances_are_those_of_the_sampler():
+    """Against the package's sampling engine, which draws other numbers of the same distribution."""
+    from gat_jax.sampling import Cell, sample
+
+    graph = star(3)
+    layer = draw_layers("gat", 1, depth=1)[0]
+    found = from_observed(observe_weights([layer], graph), num_fresh=400)
+    fresh = found.layers[0].fresh
+    cell = Cell(graph="star", layer=layer.config)
+    counts = sample(cell, graph, graphs.twin_classes(graph), num_inits=50_000, seed=0)
+    expected = float(np.sum(counts.collisions)) / (50_000 * 3)
+    assert fresh.interval[0] - 0.02 <= expected <= fresh.interval[1] + 0.02
