@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what `__getattr__` imports, for editors and type checkers
+    from gat_jax.diagnosis import diagnose
     from gat_jax.graphs import (
         add_self_loops,
         count_twins,
@@ -56,6 +57,7 @@ __all__ = [
     "add_self_loops",
     "apply_network",
     "count_twins",
+    "diagnose",
     "equal_nodes",
     "flax_linen",
     "flax_nnx",
@@ -96,6 +98,7 @@ _LATER = {
     "add_self_loops": "gat_jax.graphs",
     "apply_network": "gat_jax.layers",
     "count_twins": "gat_jax.graphs",
+    "diagnose": "gat_jax.diagnosis.diagnose",
     "equal_nodes": "gat_jax.symmetry",
     "flax_linen": "gat_jax.layers.flax_linen",
     "flax_nnx": "gat_jax.layers.flax_nnx",

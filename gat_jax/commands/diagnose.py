@@ -7,21 +7,22 @@ page; a page that cannot be written costs one line and exit code 1.
 """
 
 import dataclasses
-import importlib
 import json as json_text
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
-from gat_jax.commands.printing import print_line
-from gat_jax.diagnosis import diagnose
+from gat_jax.commands.printing import print_line, progress_of
+from gat_jax.diagnosis import RemedyReport, diagnose, page, wording
 from gat_jax.diagnosis import weights as importers
 from gat_jax.diagnosis.diagnose import NUM_FRESH, Diagnosis
 from gat_jax.diagnosis.inputs import NamedGraph, read_graph
 from gat_jax.diagnosis.observe import ActivationName, observe_weights
 from gat_jax.diagnosis.observed import ObservedModel
+from gat_jax.diagnosis.trials import try_remedies
 from gat_jax.runtime import cli, compile_cache, devices, stops, store
 from gat_jax.runtime.text import visible
 
@@ -64,6 +65,10 @@ class Options:
     """exit with code 1 if nodes are merged that could be told apart, or by the worst check"""
     num_fresh: int = NUM_FRESH
     """fresh initialisations that are drawn of each layer and remedy; 0 for none"""
+    try_runs: Annotated[int, tyro.conf.arg(name="try")] = 0
+    """short trainings with each remedy, which say what it really does; 0 for none"""
+    seed: int = 0
+    """of these trainings"""
     compile_cache: bool = True
     """keep compiled programs in the user's cache folder, and use those that are there"""
 
@@ -93,8 +98,6 @@ def _run(arguments: list[str]) -> int:
     named = read_graph(options.edges, options.features, options.labels)
     cli.note(compile_cache.use_compile_cache(options.compile_cache))
     devices.check_backend()
-    for line in importers.describe(model_file.layers):
-        print_line(line)
     model = observe(model_file, named, options)
     before = None if before_file is None else observe(before_file, named, options)
     found = diagnose.from_observed(
@@ -104,11 +107,18 @@ def _run(arguments: list[str]) -> int:
         before=before,
         num_fresh=options.num_fresh,
     )
+    if options.try_runs:
+        reports = _try_remedies(found, model, options)
+        found = dataclasses.replace(found, remedies=reports)
+        found = dataclasses.replace(found, answer=wording.answer_of(found))
     try:
         _save_numbers(found, options)
     finally:  # where the disk is full, the summary is all there is
         for line in found.summary().split("\n"):
             print_line(line)
+        print_line("\nRead from the weights (other options say otherwise):")
+        for line in importers.describe(model_file.layers):
+            print_line(f"  {line}")
     _save_page(found, options)
     reason = reason_to_fail(found, options.fail_on)
     if reason is not None:
@@ -128,6 +138,10 @@ def check_options(options: Options) -> None:
     """
     if options.num_fresh < 0:
         raise ValueError(f"num_fresh: expected at least 0, got {options.num_fresh}")
+    if options.try_runs < 0:
+        raise ValueError(f"try: expected at least 0, got {options.try_runs}")
+    if not 0 <= options.seed < 2**32:
+        raise ValueError(f"seed: expected a number in [0, 2^32), got {options.seed}")
     inputs = (options.edges, options.weights, options.features, options.labels, options.before)
     taken = {path.resolve() for path in inputs if path is not None}
     for field in ("json", "csv", "html"):
@@ -176,6 +190,20 @@ def observe(file: importers.ReadModel, named: NamedGraph, options: Options) -> O
     return model._replace(notes=tuple(notes))
 
 
+def _try_remedies(
+    found: Diagnosis, model: ObservedModel, options: Options
+) -> tuple[RemedyReport, ...]:
+    with progress_of(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as bars:
+        bar = bars.add_task("trying remedies", total=None)
+
+        def tell(what: str, done: int, total: int) -> None:
+            bars.update(bar, description=visible(what), completed=done, total=total)
+
+        return try_remedies(
+            found, model, num_runs=options.try_runs, seed=options.seed, progress=tell
+        )
+
+
 # --- output -------------------------------------------------------------------------------------
 
 
@@ -202,8 +230,7 @@ def _save_page(found: Diagnosis, options: Options) -> None:
     if options.html is None:
         return
     try:
-        # Whatever it imports may fail, and what is written is written by now.
-        importlib.import_module("gat_jax.diagnosis.page").write_page(found, options.html)
+        page.write_page(found, options.html)
     except Exception as error:
         raise cli.IncompleteError(f"missing: {options.html} ({cli.first_line(error)})") from error
 

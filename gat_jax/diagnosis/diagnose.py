@@ -15,12 +15,32 @@ from numpy.typing import ArrayLike
 
 from gat_jax.diagnosis import as_json, checks, page, remedies, wording
 from gat_jax.diagnosis.analysis import Analysed, analyse_layer, check_graph_of
+from gat_jax.diagnosis.changes import remedy
 from gat_jax.diagnosis.explain import explain
+from gat_jax.diagnosis.networks import observe_network
+from gat_jax.diagnosis.observe import ActivationName, observe_weights
 from gat_jax.diagnosis.observed import ObservedModel
 from gat_jax.diagnosis.results import Findings
 from gat_jax.diagnosis.stages import carry
+from gat_jax.diagnosis.trials import try_remedies
+from gat_jax.diagnosis.watch import EqualTwinsWarning, Watch
+from gat_jax.diagnosis.weights import read_arrays, read_layers
 from gat_jax.graphs import add_self_loops, equal_rows, from_edges, refine_colours, twin_classes
+from gat_jax.layers import LayerSettings, NetworkConfig, NetworkParams
 from gat_jax.runtime.arrays import check_range, check_whole_numbers
+
+__all__ = [
+    "Diagnosis",
+    "EqualTwinsWarning",
+    "Watch",
+    "from_flax",
+    "from_network",
+    "from_observed",
+    "from_pyg",
+    "from_weights",
+    "remedy",
+    "try_remedies",
+]
 
 NUM_FRESH = 200  # fresh initialisations that a diagnosis draws by default
 
@@ -150,6 +170,88 @@ def from_pyg(
     return from_observed(
         observe_pyg(model, x, edge_index, **inputs), labels=labels, num_fresh=num_fresh
     )
+
+
+def from_flax(
+    module: Any,
+    variables: Any,
+    graph: jraph.GraphsTuple,
+    *args: Any,
+    labels: ArrayLike | None = None,
+    num_fresh: int = NUM_FRESH,
+    **inputs: Any,
+) -> Diagnosis:
+    """Diagnose a live model of Flax that is built of our layers.
+
+    Args:
+      module: of Linen, or of NNX.
+      variables: of a Linen module; None for one of NNX.
+      graph: that it is applied to.
+      *args: what the module is called with after the graph.
+      labels: as `from_observed`.
+      num_fresh: as `from_observed`.
+      **inputs: what the module is called with by name.
+
+    Raises:
+      ValueError: says in one line what is not supported, or what does not fit.
+    """
+    from gat_jax.diagnosis.flax_models import observe_flax  # here, as importing NNX takes long
+
+    observed = observe_flax(module, variables, graph, *args, **inputs)
+    return from_observed(observed, labels=labels, num_fresh=num_fresh)
+
+
+def from_network(
+    params: NetworkParams,
+    config: NetworkConfig,
+    graph: jraph.GraphsTuple,
+    *,
+    settings: LayerSettings = LayerSettings(),
+    labels: ArrayLike | None = None,
+    num_fresh: int = NUM_FRESH,
+) -> Diagnosis:
+    """Diagnose a network of ours.
+
+    Args:
+      params: as `init_network` draws them, or trained.
+      config: of the network.
+      graph: that it is applied to.
+      settings: of all its layers; evaluation has no dropout.
+      labels: as `from_observed`.
+      num_fresh: as `from_observed`.
+
+    Raises:
+      ValueError: if parameters, configuration and graph do not fit each other.
+    """
+    observed = observe_network(params, config, graph, settings=settings)
+    return from_observed(observed, labels=labels, num_fresh=num_fresh)
+
+
+def from_weights(
+    path: str | Path,
+    graph: jraph.GraphsTuple,
+    *,
+    activation: ActivationName = "elu",
+    self_loops: bool | None = None,
+    labels: ArrayLike | None = None,
+    num_fresh: int = NUM_FRESH,
+) -> Diagnosis:
+    """Diagnose layers from a file of weights, without the model that they are of.
+
+    Args:
+      path: `.safetensors`, `.npz`, or a torch file, of which tensors alone are read.
+      graph: its nodes are the features.
+      activation: that stands between the layers.
+      self_loops: False adds none; None leaves it to the system that the weights are of.
+      labels: as `from_observed`.
+      num_fresh: as `from_observed`.
+
+    Raises:
+      ValueError: lists what was found and what was expected, or says what does not fit.
+    """
+    layers = read_layers(read_arrays(path))
+    observed = observe_weights(layers, graph, activation=activation, self_loops=self_loops)
+    return from_observed(observed, labels=labels, num_fresh=num_fresh)
 
 
 def _analyse(

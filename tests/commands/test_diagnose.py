@@ -7,7 +7,6 @@ import pickle
 import re
 import subprocess
 import sys
-import types
 import zipfile
 from dataclasses import fields
 from pathlib import Path
@@ -59,6 +58,11 @@ def inputs(tmp_path, monkeypatch) -> Path:
 GIVEN = {"--edges": "e.csv", "--features": "x.csv", "--weights": "w.npz"}
 
 
+def option_of(field: str) -> str:
+    """What the command line calls a field: `try` is a word of Python's own."""
+    return field.replace("_", "-").removesuffix("-runs")
+
+
 def run(*more, **changes) -> int:
     given = GIVEN | {f"--{name}": value for name, value in changes.items()}
     arguments = [x for pair in given.items() if pair[1] is not None for x in pair]
@@ -71,11 +75,11 @@ def test_equal_nodes_are_found_told_and_written(inputs, capsys):
     printed = capsys.readouterr()
     assert printed.err == ""
     assert "\x1b" not in printed.out
-    assert printed.out.startswith("conv: PyG GATConv (2.5 and later), 1 head x 2 channels")
+    assert "  conv: PyG GATConv (2.5 and later), 1 head x 2 channels" in printed.out
     assert "head.weight" in printed.out  # which is no layer of attention
     found = json.loads(Path("out/d.json").read_text())
     assert set(found) >= KEYS
-    assert found["answer"] in printed.out
+    assert printed.out.startswith(found["answer"] + "\n")
     # The receivers hear the same two senders, whose logits are all positive.
     assert (found["num_nodes"], found["num_edges"]) == (5, 6)
     assert list(NAMES[2:]) in found["layers"][0]["merged_classes"]
@@ -127,10 +131,19 @@ def test_the_graph_and_all_options_reach_the_diagnosis(found, capsys):
     (layer,) = model.layers
     assert layer.layer.settings.slope == 0.5
     assert len(layer.graph.senders) == 6 + 5  # PyG adds self-loops
-    assert capsys.readouterr().out.endswith("The answer.\n  a table\n")
+    assert capsys.readouterr().out.startswith("The answer.\n  a table\n")
     assert run("--no-self-loops") == 0
     assert len(found.asked["model"].layers[0].graph.senders) == 6
     assert found.asked["before"] is None
+
+
+def test_remedies_are_tried(inputs, capsys):
+    options = ("--no-self-loops", "--num-fresh", 0, "--try", 2, "--json", "d.json")
+    assert run(*options, labels="y.csv") == 0
+    remedies = json.loads(Path("d.json").read_text())["remedies"]
+    assert remedies
+    assert all(remedy["tried"]["runs"] == 2 for remedy in remedies)
+    assert "tried (2 runs of 100 steps)" in capsys.readouterr().out
 
 
 def test_an_archive_may_hold_the_whole_graph(found):
@@ -169,8 +182,7 @@ def test_a_page_that_fails_costs_one_line_and_code_1(found, capsys, monkeypatch)
         found.asked["page"] = (diagnosis, path, Path("d.json").is_file())
         raise RuntimeError("no font\nat all")
 
-    page = types.SimpleNamespace(write_page=write_page)
-    monkeypatch.setitem(sys.modules, "gat_jax.diagnosis.page", page)
+    monkeypatch.setattr(diagnose.page, "write_page", write_page)
     outputs = ("--json", "d.json", "--csv", "d.csv", "--html", "why.html")
     assert run(*outputs, "--fail-on", "merged") == 1
     assert one_line(capsys) == (
@@ -179,7 +191,7 @@ def test_a_page_that_fails_costs_one_line_and_code_1(found, capsys, monkeypatch)
     assert found.asked["page"] == (found, Path("why.html"), True)
     assert json.loads(Path("d.json").read_text()) == found.to_dict()
     assert pd.read_csv("d.csv").to_dict("list") == {"first": [ODD], "gap": [0.5]}
-    page.write_page = lambda diagnosis, path: path.write_text("<p>")
+    monkeypatch.setattr(diagnose.page, "write_page", lambda _, path: path.write_text("<p>"))
     assert run(*outputs) == 0
     assert Path("why.html").read_text() == "<p>"
 
@@ -262,6 +274,8 @@ def write_hostile() -> None:
         ({"csv": "a.csv", "html": "folder/../a.csv"}, "html: expected a file of its own, got "),
         ({"html": "e.csv/why.html"}, "html: expected a folder to write to, got e.csv"),
         ({"num-fresh": -1}, "num_fresh: expected at least 0, got -1"),
+        ({"try": -1}, "try: expected at least 0, got -1"),
+        ({"seed": -1}, "seed: expected a number in [0, 2^32), got -1"),
         ({"layers": "conv2"}, "w.npz: layers: expected names among "),
         ({"activation": "selu"}, "activation"),
         ({"fail-on": "all"}, "fail-on"),
@@ -299,7 +313,7 @@ def test_help_names_the_options(capsys):
     assert stop.value.code == 0
     printed = capsys.readouterr().out
     for field in fields(diagnose.Options):
-        assert f"--{field.name.replace('_', '-')}" in printed
+        assert f"--{option_of(field.name)}" in printed
     assert "--no-no-self-loops" not in printed
 
 
@@ -326,5 +340,5 @@ def test_a_hostile_file_leaves_no_process(inputs):
 
 def test_the_page_on_diagnoses_names_the_options_that_there_are():
     page = (SCRIPT.parents[1] / "docs" / "diagnosis.md").read_text(encoding="utf-8")
-    known = {field.name.replace("_", "-") for field in fields(diagnose.Options)}
+    known = {option_of(field.name) for field in fields(diagnose.Options)}
     assert set(re.findall(r"`--([a-z-]+)", page)) == known - {"compile-cache"}
