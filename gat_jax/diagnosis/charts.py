@@ -10,11 +10,11 @@ from gat_jax.diagnosis.results import LayerDiagnosis
 from gat_jax.report.numbers import percent
 
 MAX_HEADS = 8
-WIDTH, HEIGHT = 280, 264  # of a regime map
-LEFT, RIGHT, TOP, BOTTOM = 50, 8, 6, 44  # from its sides to what is plotted
+WIDTH, HEIGHT = 280.0, 264.0  # of a regime map
+LEFT, RIGHT, TOP, BOTTOM = 50.0, 8.0, 6.0, 44.0  # from its sides to what is plotted
 ROOM = 0.06  # around the points, as a share of their extent
 STRIP, BARS = 62, 38  # of a head in the histogram, and its largest bar
-CHART, CHART_LEFT, CHART_RIGHT = 300, 8, 22
+CHART, CHART_LEFT, CHART_RIGHT = 300.0, 8.0, 22.0
 
 
 class Tick(NamedTuple):

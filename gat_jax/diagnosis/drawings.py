@@ -21,7 +21,7 @@ MAX_NAMED = 24  # and the nodes' names
 MAX_LETTERS = 11  # of a name that is drawn; the rest is in its tooltip
 MAX_MEMBERS = 12  # of a group, and of its senders, in the drawing of a neighbourhood
 WIDTH, MARGIN = 320, 24
-SIDE, ROW, TOP = 100, 25, 32  # of a neighbourhood: from its side to the dots, and downwards
+SIDE, ROW, TOP = 100.0, 25, 32  # of a neighbourhood: from its side to the dots, and downwards
 
 
 class Dot(NamedTuple):
@@ -135,7 +135,7 @@ def draw_neighbourhood(found: Findings, nodes: Nodes, group: Group) -> Neighbour
     left, right = (TOP + ROW * (np.arange(len(x)) + (rows - len(x)) / 2) for x in (shown, members))
     starts = left[np.searchsorted(shown, ends[:, 0])]
     stops = right[np.searchsorted(members, ends[:, 1])]
-    from_x, to_x = np.full(len(ends), float(SIDE)), np.full(len(ends), float(WIDTH - SIDE))
+    from_x, to_x = np.full(len(ends), SIDE), np.full(len(ends), WIDTH - SIDE)
     lines = np.stack([np.stack([from_x, starts], 1), np.stack([to_x, stops], 1)], axis=1)
     return Neighbourhood(
         group,
@@ -155,11 +155,12 @@ def _lines(ends: Float[np.ndarray, "lines 2 2"]) -> str:
 
 def _arrow_heads(ends: Float[np.ndarray, "lines 2 2"], radius: float) -> str:
     """Return the heads of arrows that end at the rim of dots."""
+    size = 0.75 * radius
     along = ends[:, 1] - ends[:, 0]
     along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
     across = along[:, ::-1] * np.array([-1.0, 1.0])[None]
     tips = ends[:, 1] - radius * along
-    corners = [tips, tips - 7 * along + 3.5 * across, tips - 7 * along - 3.5 * across]
+    corners = [tips, tips - size * (along - across / 2), tips - size * (along + across / 2)]
     return "".join(
         f"M{a:.1f} {b:.1f}L{c:.1f} {d:.1f}L{e:.1f} {f:.1f}Z"
         for a, b, c, d, e, f in np.concatenate(corners, axis=1).tolist()

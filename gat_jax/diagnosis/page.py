@@ -25,11 +25,6 @@ MAX_DRAWN_LAYERS = 6
 MAX_LAYERS = 40  # rows of the table of layers
 MAX_CHECKS = 60  # that are written out, of those that pass and of those that do not
 MAX_NEAR = 10  # pairs in a row
-KINDS = {
-    "merged": "equal, though they could differ",
-    "inseparable": "equal, and inseparable",
-    "separated": "twins that differ",
-}
 
 
 def write_page(findings: Findings, path: str | Path) -> None:
@@ -57,6 +52,7 @@ def page_data(found: Findings) -> dict[str, Any]:
     nodes = drawings.describe_nodes(found, groups)
     is_whole = len(found.final) <= drawings.MAX_WHOLE
     near = [] if is_whole else groups[:MAX_NEIGHBOURHOODS]
+    reasons = [visible(reason) for reason in reasons_of(found, groups[:MAX_GROUPS])]
     drawn = found.layers[:MAX_DRAWN_LAYERS]
     return {
         "answer": visible(found.answer),
@@ -64,10 +60,12 @@ def page_data(found: Findings) -> dict[str, Any]:
         "notes": [visible(note) for note in found.notes],
         "checks": _checks(found),
         "graph": drawings.draw_graph(found, nodes) if is_whole else None,
-        "neighbourhoods": [drawings.draw_neighbourhood(found, nodes, group) for group in near],
+        "neighbourhoods": [
+            (drawings.draw_neighbourhood(found, nodes, group), reason)
+            for group, reason in zip(near, reasons, strict=False)
+        ],
         "num_groups": len(groups),
-        "kinds": KINDS,
-        "groups": _group_rows(found, groups),
+        "groups": [_group(found, *row) for row in zip(groups, reasons, strict=False)],
         "has_labels": found.labels is not None,
         "remedies": [_remedy(report) for report in found.remedies],
         "was_tried": any(report.tried for report in found.remedies),
@@ -83,14 +81,18 @@ def _facts(found: Findings) -> list[str]:
     sizes = np.bincount(layer.twins, minlength=len(layer.twins))[layer.twins]
     full, trivial = ((sizes > 1) & kind for kind in (~layer.is_trivial, layer.is_trivial))
     num_classes = len(set(layer.twins[full].tolist()))
-    name = visible(layer.name)
+    words = "there are none"
+    if (sizes > 1).any():
+        words = (
+            f"{int(full.sum()):,} nodes are twins, in {num_classes:,} "
+            f"{'class' if num_classes == 1 else 'classes'}, and {int(trivial.sum()):,} more are "
+            "trivial ones, of one sender or none"
+        )
     facts = [
         f"{count(len(found.final), 'node')}, {count(len(found.graph.senders), 'edge')} and "
         f"{count(len(found.layers), 'layer')}.",
-        f"Twins are nodes that receive from the same senders. As {name} sees the edges, "
-        f"{int(full.sum()):,} nodes are twins, in {num_classes:,} "
-        f"{'class' if num_classes == 1 else 'classes'}, and {int(trivial.sum()):,} more are "
-        "trivial ones, of one sender or none.",
+        "Twins are nodes that receive from the same senders. As "
+        f"{visible(layer.name)} sees the edges, {words}.",
     ]
     if found.loss_floor is not None and found.unavoidable_loss_floor is not None:
         least = found.unavoidable_loss_floor
@@ -132,19 +134,15 @@ def _named(found: Findings, members: Sequence[int]) -> str:
     return names if more <= 0 else f"{names} and {more:,} more"
 
 
-def _group_rows(found: Findings, groups: list[Group]) -> list[dict[str, Any]]:
-    shown = groups[:MAX_GROUPS]
-    return [
-        {
-            "number": group.number,
-            "kind": group.kind,
-            "size": f"{len(group.members):,}",
-            "members": _named(found, group.members),
-            "labels": _num_labels(found, group),
-            "reason": visible(reason),
-        }
-        for group, reason in zip(shown, reasons_of(found, shown), strict=True)
-    ]
+def _group(found: Findings, group: Group, reason: str) -> dict[str, Any]:
+    return {
+        "number": group.number,
+        "kind": group.kind,
+        "size": f"{len(group.members):,}",
+        "members": _named(found, group.members),
+        "labels": _num_labels(found, group),
+        "reason": reason,
+    }
 
 
 def _num_labels(found: Findings, group: Group) -> str:

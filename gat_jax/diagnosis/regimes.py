@@ -20,7 +20,7 @@ def regime_rows(
     info: AttentionInfo,
     graph: jraph.GraphsTuple,
     candidates: Int[np.ndarray, " nodes"],
-    is_trivial: Bool[np.ndarray, " nodes"],
+    is_alike: Bool[np.ndarray, " nodes"],
     outputs: Int[np.ndarray, " nodes"],
 ) -> RegimeRows:
     """Return the scores of some rows of a layer, those of equal nodes first.
@@ -29,8 +29,8 @@ def regime_rows(
       info: of a layer with attention on `graph`.
       graph: edges sorted by receiver, as `graphs.from_edges` has them.
       candidates: [N] classes of nodes that are equal as soon as their attention is.
-      is_trivial: [N] nodes of one distinct sender or none, which are left out: they have no row to
-        speak of.
+      is_alike: [N] nodes of one distinct sender, of senders that are all alike, or of none, which
+        are left out: they have no row to speak of.
       outputs: [N] classes of nodes with equal outputs.
 
     Returns:
@@ -40,7 +40,7 @@ def regime_rows(
     parts = np.asarray(info.receiver_scores)
     panels = _panel_names(parts.shape[1:])
     is_equal, is_candidate = _sizes(outputs) > 1, _sizes(candidates) > 1
-    has_row = ~is_trivial
+    has_row = ~is_alike
     rows = np.concatenate(
         [
             _spread(np.flatnonzero(has_row & is_equal), outputs, MAX_EQUAL),

@@ -54,7 +54,7 @@ class RegimeRows(NamedTuple):
 
     panels: tuple[str, ...]  # names of those that are drawn
     num_panels: int  # that there are
-    nodes: Int[np.ndarray, " rows"]  # receivers, each with at least two distinct senders
+    nodes: Int[np.ndarray, " rows"]  # receivers, each with two senders that differ
     num_nodes: int  # such receivers that there are
     is_equal: Bool[np.ndarray, " rows"]  # whether the layer gives another node the same output
     # Whether another node would be equal if attention were: twins, and nodes with merged senders.
@@ -173,8 +173,8 @@ class Findings:
 
 def classes_of(smallest: Int[np.ndarray, " nodes"]) -> list[list[int]]:
     """List the members of every class of at least two nodes, in the order of their smallest."""
-    order = np.argsort(smallest, kind="stable")
-    names, starts = np.unique(smallest[order], return_index=True)
-    del names
-    parts = np.split(order, starts[1:]) if len(order) else []
-    return [part.tolist() for part in parts if len(part) >= 2]
+    sizes = np.bincount(smallest, minlength=len(smallest))
+    nodes = np.flatnonzero(sizes[smallest] >= 2)
+    nodes = nodes[np.argsort(smallest[nodes], kind="stable")]
+    ends = np.cumsum(sizes[sizes >= 2])
+    return [part.tolist() for part in np.split(nodes, ends[:-1])] if len(ends) else []
