@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jraph
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from gat_jax.diagnosis.equality import LayerEquality, layer_equality
 from gat_jax.diagnosis.fresh import fresh_chance
@@ -16,11 +16,12 @@ from gat_jax.diagnosis.observed import ObservedLayer
 from gat_jax.diagnosis.regimes import regime_rows
 from gat_jax.diagnosis.results import LayerDiagnosis, Pairs
 from gat_jax.diagnosis.stages import carry
-from gat_jax.graphs import TwinClasses, TwinPairs, twin_classes
+from gat_jax.graphs import TwinClasses, twin_classes
 from gat_jax.graphs.twin_samples import compare_pairs
 from gat_jax.layers import AttentionInfo, apply_layer
 from gat_jax.runtime import devices
-from gat_jax.symmetry import CAUSES, pair_causes, row_signs
+from gat_jax.symmetry import CAUSES, RowSigns, row_signs
+from gat_jax.symmetry.nodes import causes_of_rows
 from gat_jax.symmetry.representations import distance_to_mean, effective_rank, output_norm
 
 NEAR = 1e-5  # of the spread of a layer's outputs: as good as equal to what follows
@@ -36,12 +37,25 @@ def compiled(function: Callable) -> Callable:
     return devices.jit_briefly(function, static_argnames=["config"] if takes_config else [])
 
 
+class Seen(NamedTuple):
+    """A layer and what it did, on the host but for `info`."""
+
+    observed: ObservedLayer  # its inputs are those of the class's first member, to the last bit
+    info: AttentionInfo
+    signs: RowSigns
+
+
+def see(observed: ObservedLayer, info: AttentionInfo) -> Seen:
+    """Return a layer with the signs of its rows."""
+    signs = compiled(row_signs)(info, observed.graph)
+    return Seen(observed, info, RowSigns(*map(np.asarray, signs)))
+
+
 class Analysed(NamedTuple):
     """A layer's diagnosis, and what later steps need of how it was made."""
 
     diagnosis: LayerDiagnosis
-    observed: ObservedLayer  # its inputs are those of the class's first member, to the last bit
-    info: AttentionInfo
+    seen: Seen
     values: Float[np.ndarray, "nodes outputs"]
     equality: LayerEquality
 
@@ -70,9 +84,10 @@ def analyse_layer(
         layer.params, graph, config=layer.config, settings=layer.settings, edge_weight=weight
     )
     values = np.asarray(merged)
-    equality = layer_equality(observed, info, inputs)
+    seen = see(observed, info)
+    equality = layer_equality(observed, info, inputs, seen.signs)
     twins = twin_classes(graph, edge_weight=weight)
-    pairs = _pairs(observed, info, equality, twins.is_trivial, values)
+    pairs = _pairs(seen, equality, twins.is_trivial, values)
     near = _near_misses(equality, values)
     rank, distance, norm = map(float, compiled(_measures)(values))
     found = LayerDiagnosis(
@@ -88,8 +103,8 @@ def analyse_layer(
         candidates=equality.candidates,
         outputs=equality.outputs,
         pairs=pairs,
-        cause_counts=_cause_counts(observed, info, equality),
-        head_facts=head_facts(info, graph, compiled(row_signs)(info, graph)),
+        cause_counts=_cause_counts(seen, equality),
+        head_facts=head_facts(info, graph, seen.signs),
         effective_rank=rank,
         distance_to_mean=distance / norm if norm > 0 else 0.0,
         near_misses=near[:MAX_NEAR_MISSES],
@@ -100,32 +115,34 @@ def analyse_layer(
         if layer.config.layer == "gcn"
         else regime_rows(info, graph, equality.candidates, equality.is_alike, equality.outputs),
     )
-    return Analysed(found, observed, info, values, equality)
+    return Analysed(found, seen, values, equality)
 
 
 def causes_of(
-    observed: ObservedLayer,
-    info: AttentionInfo,
+    seen: Seen,
     first: Int[np.ndarray, " pairs"],
     second: Int[np.ndarray, " pairs"],
-    is_trivial: np.ndarray,
-) -> np.ndarray:
-    """Return the sets of causes of pairs [P, H, causes], which have to be candidates."""
+    is_trivial: Bool[np.ndarray, " pairs"],
+) -> Bool[np.ndarray, "pairs heads causes"]:
+    """Return the sets of causes of pairs, which have to be candidates."""
     num = len(first)
-    # Programs are compiled for numbers of pairs: powers of two, the rest filled with node 0 twice.
-    size = max(16, 1 << (num - 1).bit_length())
-    padding = (0, size - num)
-    ends = (np.pad(x.astype(np.int32), padding) for x in (first, second))
-    first, second, is_trivial = (*ends, np.pad(is_trivial, padding))
-    pairs = TwinPairs(first, second, is_trivial)
-    find = compiled(pair_causes)
-    found = find(info, observed.graph, pairs, slope=observed.layer.settings.slope)
+    # Programs are compiled for numbers of pairs: powers of four, the rest filled with node 0 twice.
+    size = 16
+    while size < num:
+        size *= 4
+    first, second, is_trivial = (np.pad(x, (0, size - num)) for x in (first, second, is_trivial))
+    outputs = np.asarray(seen.info.head_outputs)
+    found = compiled(causes_of_rows)(
+        *(RowSigns(*(x[ends] for x in seen.signs)) for ends in (first, second)),
+        *(outputs[ends] for ends in (first, second)),
+        is_trivial=is_trivial,
+        slope=seen.observed.layer.settings.slope,
+    )
     return np.asarray(found)[:num]
 
 
 def _pairs(
-    observed: ObservedLayer,
-    info: AttentionInfo,
+    seen: Seen,
     equality: LayerEquality,
     is_trivial: np.ndarray,
     values: np.ndarray,
@@ -140,7 +157,7 @@ def _pairs(
     )
     order = np.lexsort((second, first))
     first, second = first[order], second[order]
-    causes = causes_of(observed, info, first, second, is_trivial[first] & is_trivial[second])
+    causes = causes_of(seen, first, second, is_trivial[first] & is_trivial[second])
     is_equal = equality.outputs[first] == equality.outputs[second]
     return Pairs(first, second, is_equal, causes, _gaps(values, first, second))
 
@@ -154,9 +171,7 @@ def _gaps(
     return gap / spread if spread > 0 else np.zeros(len(first))
 
 
-def _cause_counts(
-    observed: ObservedLayer, info: AttentionInfo, equality: LayerEquality
-) -> dict[str, Int[np.ndarray, " heads"]]:
+def _cause_counts(seen: Seen, equality: LayerEquality) -> dict[str, Int[np.ndarray, " heads"]]:
     """Count the pairs of non-trivial candidates by the primary cause of each head.
 
     Exact where all classes are small; of large ones from the pairs that are compared.
@@ -164,7 +179,7 @@ def _cause_counts(
     classes = TwinClasses(equality.candidates, equality.is_alike, equality.candidates)
     compared = compare_pairs(classes, is_trivial=False)
     is_trivial = np.zeros(len(compared.first), bool)
-    causes = causes_of(observed, info, compared.first, compared.second, is_trivial)
+    causes = causes_of(seen, compared.first, compared.second, is_trivial)
     primary = np.argmax(causes, axis=-1)  # the first that holds
     counts = {}
     for k, name in enumerate(CAUSES):

@@ -178,8 +178,10 @@ def change_graph(
     if name == "positional_feature":
         return graph._replace(nodes=with_position(np.asarray(graph.nodes), seed=seed))
     if name == "self_loops":
-        has_loops = layer.replaces_self_loops or _is_loop(graph).any()
-        return _without_loops(graph) if has_loops else _with_loops(graph, layer.loop_features)
+        plain = _without_loops(graph)
+        if layer.replaces_self_loops or has_loops(graph):
+            return plain
+        return _with_loops(plain, layer.loop_features)
     return graph
 
 
@@ -204,6 +206,11 @@ def reads_features(graph: jraph.GraphsTuple, attended: jraph.GraphsTuple) -> boo
 
 
 # --- edges ----------------------------------------------------------------------------------------
+
+
+def has_loops(graph: jraph.GraphsTuple) -> bool:
+    """Whether a graph is one with self-loops: most of its nodes have one."""
+    return 2 * int(np.sum(_is_loop(graph))) > len(graph.nodes)
 
 
 def _is_loop(graph: jraph.GraphsTuple) -> np.ndarray:

@@ -10,7 +10,7 @@ from gat_jax.diagnosis.observed import ObservedLayer
 from gat_jax.diagnosis.stages import join
 from gat_jax.graphs import equal_rows, output_classes
 from gat_jax.layers import AttentionInfo, kind_of
-from gat_jax.symmetry import propagate_equality
+from gat_jax.symmetry import RowSigns, propagate_equality
 
 
 class LayerEquality(NamedTuple):
@@ -23,7 +23,10 @@ class LayerEquality(NamedTuple):
 
 
 def layer_equality(
-    observed: ObservedLayer, info: AttentionInfo, inputs: Int[np.ndarray, " nodes"]
+    observed: ObservedLayer,
+    info: AttentionInfo,
+    inputs: Int[np.ndarray, " nodes"],
+    signs: RowSigns,
 ) -> LayerEquality:
     """Carry equality through one layer.
 
@@ -31,6 +34,7 @@ def layer_equality(
       observed: the layer; nodes of one class of `inputs` have the same row, to the last bit.
       info: of the layer on its graph.
       inputs: classes of equal inputs.
+      signs: of the layer's rows.
 
     Returns:
       The classes. Beside the criterion of `symmetry`, rows that receive nothing but zeros are
@@ -51,6 +55,7 @@ def layer_equality(
         has_residual=has_residual,
         is_average=is_average,
         edge_weight=weight,
+        signs=signs,
     )
     own = inputs if has_residual else np.zeros_like(inputs)
     # GCN has no query: nothing but the residual is the node's own.

@@ -82,13 +82,14 @@ def _reasons(
     if layer.diagnosis.kind == "gcn":
         names = ["trivial" if alike else "no_query" for alike in is_alike]
     else:
-        causes = causes_of(layer.observed, layer.info, first, second, is_alike)
-        names = [_name({CAUSES[k] for k in row}) for row in np.argmax(causes, axis=-1)]
+        causes = causes_of(layer.seen, first, second, is_alike)
+        names = [reason_of_pair(row) for row in np.argmax(causes, axis=-1)]
     return ["zero" if zero else name for name, zero in zip(names, is_zero, strict=True)]
 
 
-def _name(causes: set[str]) -> str:
-    """Name the reason of a pair by the primary causes of its heads."""
-    if len(causes) == 1 and causes <= REASONS.keys():
-        return next(iter(causes))
-    return "regimes" if causes == {"positive", "negative"} else "several"
+def reason_of_pair(primary: Int[np.ndarray, " heads"]) -> str:
+    """Return the key of `REASONS` for the primary causes of a pair in all heads."""
+    names = {CAUSES[k] for k in primary}
+    if len(names) == 1 and names <= REASONS.keys():
+        return names.pop()
+    return "regimes" if names == {"positive", "negative"} else "several"

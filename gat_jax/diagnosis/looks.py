@@ -14,13 +14,14 @@ import jraph
 import numpy as np
 from jaxtyping import Bool, Int
 
-from gat_jax.diagnosis.analysis import causes_of
-from gat_jax.diagnosis.explain import REASONS
+from gat_jax.diagnosis.analysis import Seen, causes_of
+from gat_jax.diagnosis.equality import layer_equality
+from gat_jax.diagnosis.explain import REASONS, reason_of_pair
 from gat_jax.diagnosis.observed import ObservedLayer, ObservedModel
 from gat_jax.diagnosis.stages import carry
 from gat_jax.graphs import equal_rows, twin_classes
-from gat_jax.layers import AttentionInfo, apply_layer, kind_of
-from gat_jax.symmetry import CAUSES, mean_of_defined, normalised_entropy, propagate_equality
+from gat_jax.layers import apply_layer
+from gat_jax.symmetry import RowSigns, mean_of_defined, normalised_entropy, row_signs
 from gat_jax.symmetry.representations import effective_rank
 
 
@@ -35,8 +36,7 @@ class LayerTwins(NamedTuple):
 class Equality(NamedTuple):
     """Who is equal after a layer, and what tells why."""
 
-    observed: ObservedLayer  # its inputs are those of the class's first member, to the last bit
-    info: AttentionInfo
+    seen: Seen
     twins: LayerTwins
     outputs: Int[np.ndarray, " nodes"]  # classes of equal outputs, by their smallest member
 
@@ -96,25 +96,18 @@ def _look_at_layer(
     inputs = carry([x for x in stages if len(x) == len(graph.nodes)], np.asarray(graph.nodes))
     # Rows that are equal but for rounding become equal, so that the signs of equal rows are.
     graph = graph._replace(nodes=np.asarray(graph.nodes)[inputs])
-    info, entropy, rank = _measures(
+    info, signs, entropy, rank = _measures(
         layer.params, graph, weight, layer.settings, observed.outputs, config=layer.config
     )
     if not _is_finite(info):
         return nothing._replace(note="numbers that are not finite: not measured")
-    outputs = propagate_equality(
-        info,
-        graph,
-        inputs,
-        slope=np.asarray(layer.settings.slope),
-        has_residual=layer.params.residual_kernel is not None,
-        is_average=kind_of(layer.params, layer.config).is_average(layer.config),
-        edge_weight=weight,
-    )
+    seen = Seen(observed._replace(graph=graph), info, RowSigns(*map(np.asarray, signs)))
+    outputs = layer_equality(seen.observed, info, inputs, seen.signs).outputs
     twins = _twins_of(graph, weight, kept)
     is_twin = _have_company(twins.twin) & ~twins.is_trivial
     is_equal = is_twin & _have_company(_both(twins.twin, outputs))
     share = is_equal.sum() / is_twin.sum() if is_twin.any() else np.nan
-    equality = Equality(observed._replace(graph=graph), info, twins, outputs)
+    equality = Equality(seen, twins, outputs)
     return LayerLook(layer.name, float(entropy), float(share), float(rank), equality)
 
 
@@ -125,7 +118,7 @@ def _measures(params, graph, edge_weight, settings, outputs, *, config):
     merged, info = apply_layer(params, graph, **options)
     entropy = normalised_entropy(info.attention, graph.receivers, len(graph.nodes))
     rank = effective_rank(merged if outputs is None else outputs)
-    return info, mean_of_defined(entropy), rank
+    return info, row_signs(info, graph), mean_of_defined(entropy), rank
 
 
 def _twins_of(
@@ -199,19 +192,11 @@ def reason_of(looks: Sequence[LayerLook], equal: EqualTwins) -> tuple[str, bool]
       equal: of these looks; at least one pair.
     """
     counts: collections.Counter[str] = collections.Counter()
-    for observed, info, twins, _ in _comparable(looks):
-        if observed.layer.config.layer == "gcn":
+    for seen, twins, _ in _comparable(looks):
+        if seen.observed.layer.config.layer == "gcn":
             counts["no_query"] += len(equal.nodes)
             continue
         is_trivial = twins.is_trivial[equal.nodes]
-        causes = causes_of(observed, info, equal.nodes, equal.partners, is_trivial)
-        counts.update(_reason(row) for row in np.argmax(causes, axis=-1))
+        causes = causes_of(seen, equal.nodes, equal.partners, is_trivial)
+        counts.update(reason_of_pair(row) for row in np.argmax(causes, axis=-1))
     return REASONS[counts.most_common(1)[0][0]], len(counts) == 1
-
-
-def _reason(primary: Int[np.ndarray, " heads"]) -> str:
-    """Return the key of `REASONS` for the primary causes of a pair in all heads."""
-    names = {CAUSES[k] for k in primary}
-    if len(names) == 1 and names <= REASONS.keys():
-        return names.pop()
-    return "regimes" if names == {"positive", "negative"} else "several"

@@ -58,7 +58,7 @@ def predict_remedies(
       first, and of equals the cheaper one. Nodes that other layers merge count as not separated.
       Empty if no layer merges nodes that could be told apart.
     """
-    question = question_of(findings, [layer.observed for layer in analysed])
+    question = question_of(findings, [layer.seen.observed for layer in analysed])
     if question is None:
         return ()
     layer = question.observed.layer
@@ -237,8 +237,7 @@ def _is_read(findings: Findings, question: Question) -> bool:
 
 
 def _has_loops(question: Question) -> bool:
-    graph = question.observed.graph
-    return bool(np.any(np.asarray(graph.senders) == np.asarray(graph.receivers)))
+    return changes.has_loops(question.observed.graph)
 
 
 def _sizes(classes: Int[np.ndarray, " nodes"]) -> Int[np.ndarray, " nodes"]:

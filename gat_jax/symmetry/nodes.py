@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import jraph
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from gat_jax.graphs import TwinPairs, twins
@@ -38,7 +38,6 @@ from gat_jax.symmetry.criterion import (
     is_within_rounding,
     signs_of_rows,
 )
-from gat_jax.symmetry.metrics import twin_gap
 
 
 def row_signs(
@@ -180,22 +179,43 @@ def pair_causes(
     check_number("slope", slope)
     check_by_head("slope", slope, info.head_outputs.shape[1])
     rows = _signs_on(layout, info, mask)
-    first, second = (RowSigns(*(x[i] for x in rows)) for i in (pairs.first, pairs.second))
+    ends = ((RowSigns(*(x[i] for x in rows)), info.head_outputs[i]) for i in pairs[:2])
+    (first, first_out), (second, second_out) = ends
+    return causes_of_rows(
+        first, second, first_out, second_out, is_trivial=jnp.asarray(pairs.is_trivial), slope=slope
+    )
+
+
+def causes_of_rows(
+    first: RowSigns,
+    second: RowSigns,
+    first_outputs: Float[Array, "pairs heads channels"],
+    second_outputs: Float[Array, "pairs heads channels"],
+    *,
+    is_trivial: Bool[Array, " pairs"],
+    slope: Scalar = 0.2,
+) -> Bool[Array, "pairs heads causes"]:
+    """Return the set of causes of every pair of rows, as `pair_causes`.
+
+    Args:
+      first: signs of one row of each pair [P, H, D].
+      second: of the other.
+      first_outputs: of the same rows.
+      second_outputs: of the others.
+      is_trivial: whether a pair's support is.
+      slope: of the LeakyReLU; a number, or one for each head.
+    """
     causes = exact_causes(first, second, slope=slope, all_parts=_all_last)
-    is_trivial = jnp.asarray(pairs.is_trivial)[:, None]
-    causes["trivial"] = jnp.broadcast_to(is_trivial, causes["uniform"].shape)
+    causes["trivial"] = jnp.broadcast_to(is_trivial[:, None], causes["uniform"].shape)
     causes["channelwise"] &= ~causes["trivial"]
     is_equal = functools.reduce(jnp.logical_or, causes.values())
 
-    out_nhc = info.head_outputs
-    sizes = (jnp.max(jnp.abs(out_nhc[i]), axis=-1) for i in (pairs.first, pairs.second))
-    gap = twin_gap(out_nhc, pairs.first, pairs.second)
+    gap = jnp.max(jnp.abs(first_outputs - second_outputs), axis=-1)
+    sizes = (jnp.max(jnp.abs(x), axis=-1) for x in (first_outputs, second_outputs))
     is_close = is_within_rounding(gap, functools.reduce(jnp.maximum, sizes))
     causes["rounding"] = ~is_equal & is_close
     causes["separated"] = ~is_equal & ~is_close
-    is_finite = _are_finite(first, out_nhc[pairs.first]) & _are_finite(
-        second, out_nhc[pairs.second]
-    )
+    is_finite = _are_finite(first, first_outputs) & _are_finite(second, second_outputs)
     causes = {name: held & is_finite for name, held in causes.items()}
     causes["undefined"] = ~is_finite
     return jnp.stack([causes[name] for name in CAUSES], axis=-1)
@@ -262,6 +282,7 @@ def propagate_equality(
     has_residual: bool = False,
     is_average: bool = True,
     edge_weight: ArrayLike | None = None,
+    signs: RowSigns | None = None,
 ) -> Int[np.ndarray, " nodes"]:
     """Carry equality through one layer: from which inputs are equal to which outputs are.
 
@@ -277,6 +298,7 @@ def propagate_equality(
       has_residual: whether the layer adds something that depends on a node's own input.
       is_average: False for GCN's symmetric weights, which do not sum to 1.
       edge_weight: [E] that the layer was given.
+      signs: as `row_signs` has them, where they are known already.
 
     Returns:
       [N] smallest id of a node with an equal output.
@@ -289,7 +311,7 @@ def propagate_equality(
     inputs = _checked_classes("inputs", inputs, num_nodes)
     check_number("slope", slope)
     classes = twins.output_classes(graph, inputs, is_average=is_average, edge_weight=edge_weight)
-    rows = _compiled_signs()(info, graph)
+    rows = _compiled_signs()(info, graph) if signs is None else signs
     is_finite = np.asarray(jnp.all(_are_finite(rows, info.head_outputs), axis=-1))
     if not is_finite.all():
         node = int(np.argmin(is_finite))
