@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # what `__getattr__` imports, for editors and type checkers
         twin_classes,
         twin_pairs,
     )
-    from gat_jax.kernels import make_layout
+    from gat_jax.kernels import make_layout, segment_softmax_sum, segment_sum
     from gat_jax.layers import (
         LayerConfig,
         LayerSettings,
@@ -79,6 +79,8 @@ __all__ = [
     "primary_cause",
     "run_sweep",
     "sample",
+    "segment_softmax_sum",
+    "segment_sum",
     "train_run",
     "twin_classes",
     "twin_gap",
@@ -120,6 +122,8 @@ _LATER = {
     "primary_cause": "gat_jax.symmetry",
     "run_sweep": "gat_jax.sweeps",
     "sample": "gat_jax.sampling",
+    "segment_softmax_sum": "gat_jax.kernels",
+    "segment_sum": "gat_jax.kernels",
     "train_run": "gat_jax.training",
     "twin_classes": "gat_jax.graphs",
     "twin_gap": "gat_jax.symmetry",

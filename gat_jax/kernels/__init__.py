@@ -7,9 +7,11 @@ from gat_jax.kernels.layouts import (
     check_traced_ends,
     choose,
     describe,
+    layout_of_edges,
     make_layout,
     segment_layout,
 )
+from gat_jax.kernels.segments import segment_dots, segment_softmax_sum, segment_sum
 from gat_jax.kernels.sparse import SparseFeatures, from_dense, from_scipy, is_worthwhile
 from gat_jax.kernels.tables import Ids
 
@@ -25,7 +27,11 @@ __all__ = [
     "from_dense",
     "from_scipy",
     "is_worthwhile",
+    "layout_of_edges",
     "leaky_relu",
     "make_layout",
+    "segment_dots",
     "segment_layout",
+    "segment_softmax_sum",
+    "segment_sum",
 ]

@@ -33,7 +33,7 @@ from gat_jax.kernels.tables import (
     make_degree_buckets,
 )
 from gat_jax.kernels.xla.loops import platform
-from gat_jax.runtime.arrays import check_graph
+from gat_jax.runtime.arrays import check_count, check_graph
 from gat_jax.runtime.devices import has_triton
 
 LayoutName = Literal["auto", "segment", "bucketed", "fused"]
@@ -117,19 +117,50 @@ def make_layout(graph: jraph.GraphsTuple, name: LayoutName = "auto") -> Layout:
     Raises:
       ValueError: for an unknown name; if the graph is traced, or its ids no arrays or out of range.
     """
+    num_senders, num_receivers = node_counts(graph)
+    return layout_of_edges(
+        graph.senders, graph.receivers, num_receivers, name, num_senders=num_senders
+    )
+
+
+def layout_of_edges(
+    senders: Any,
+    receivers: Any,
+    num_nodes: int,
+    name: LayoutName = "auto",
+    *,
+    num_senders: int | None = None,
+) -> Layout:
+    """Prepare edges that are given by their ends alone, without a graph.
+
+    Args:
+      senders: [E] ids on the host, copied; in any order, which is that of all arrays by edge.
+      receivers: [E] ids likewise, in [0, num_nodes). They are the segments of sums.
+      num_nodes: N.
+      name: as `make_layout`.
+      num_senders: M, where senders are another set than receivers. Values that belong to the edges
+        have senders `numpy.arange(E)`, of which there are E. None: they are the same N nodes.
+
+    Returns:
+      As `make_layout`.
+
+    Raises:
+      ValueError: as `make_layout`.
+    """
     if name not in get_args(LayoutName):
         names = ", ".join(get_args(LayoutName))
         raise ValueError(f"layout: expected one of {names}, got {name!r}")
-    num_senders, num_receivers = node_counts(graph)
-    if any(isinstance(x, jax.core.Tracer) for x in (graph.senders, graph.receivers)):
+    num_nodes = check_count("num_nodes", num_nodes)
+    num_senders = num_nodes if num_senders is None else check_count("num_senders", num_senders)
+    if any(isinstance(x, jax.core.Tracer) for x in (senders, receivers)):
         raise ValueError(
             "layout: expected a layout made before tracing (layouts.make_layout) where the "
             f"graph is traced, got {name!r}"
         )
-    ids.check_ends(graph.senders, graph.receivers, num_senders, num_receivers)
+    ids.check_ends(senders, receivers, num_senders, num_nodes)
     # Copies: what a caller does to its arrays afterwards does not reach the layout.
-    senders, receivers = (np.array(array, np.int32) for array in (graph.senders, graph.receivers))
-    return layout_of_ids(senders, receivers, num_senders, num_receivers, name)
+    senders, receivers = (np.array(array, np.int32) for array in (senders, receivers))
+    return layout_of_ids(senders, receivers, num_senders, num_nodes, name)
 
 
 def layout_of_ids(

@@ -186,6 +186,33 @@ def test_check_layout_compares_nodes_and_edges(name):
             layouts.check_layout(layout, other)
 
 
+@pytest.mark.parametrize("name", ["segment", "bucketed", "fused"])
+def test_a_layout_of_ids_is_that_of_their_graph(name):
+    graph = random_graph(0, [3, 0, 20])
+    ends = graph.senders, graph.receivers
+    chex.assert_trees_all_equal(
+        layouts.layout_of_edges(*ends, 3, name), layouts.make_layout(graph, name)
+    )
+    two_sets = layouts.layout_of_edges(*ends, 4, name, num_senders=3)
+    assert (two_sets.num_receivers, two_sets.num_senders) == (4, 3)
+    assert (two_sets.by_receiver.num_rows, two_sets.by_sender.num_rows) == (4, 3)
+
+
+def test_layout_of_edges_refuses_ids_and_numbers_that_make_no_sense(unchecked):
+    ends = np.array([0, 2]), np.array([1, 1])
+    for arguments, message in (
+        ((*ends, 2), r"senders: expected ids in \[0, 2\), got 2"),
+        ((*ends, 2.5), "num_nodes: expected a whole number, got 2.5"),
+        ((*ends, -1), "num_nodes: expected at least 0, got -1"),
+        ((ends[0][:1], ends[1], 3), r"senders, receivers: expected two vectors of one length"),
+        ((*ends, 3, "csr"), "layout: expected one of auto, segment, bucketed, fused, got 'csr'"),
+    ):
+        with pytest.raises(ValueError, match=f"^{message}"):
+            layouts.layout_of_edges(*arguments)
+    with pytest.raises(ValueError, match=r"^senders: expected ids in \[0, 1\), got 2"):
+        layouts.layout_of_edges(*ends, 3, num_senders=1)
+
+
 def test_layouts_are_pytrees_of_arrays():
     graph = random_graph(0, [5, 40, 0, 2])
     layout = layouts.make_layout(graph, "bucketed")
