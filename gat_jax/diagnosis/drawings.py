@@ -100,13 +100,13 @@ def draw_graph(found: Findings, nodes: Nodes) -> GraphDrawing:
     radius = 9.5 if is_small else 4.5
     height = int(np.clip(120 + 14 * num, 200, WIDTH if is_small else 400))
     ends = np.stack([np.asarray(found.graph.senders), np.asarray(found.graph.receivers)], axis=1)
-    ends = np.unique(ends[ends[:, 0] != ends[:, 1]], axis=0)
+    ends = np.unique(ends, axis=0)
     box = np.array([WIDTH, height]) - 2.0 * MARGIN
     least = 2 * radius + (24 if num <= MAX_NAMED else 3)  # a name stands above its dot
     places = MARGIN + place_nodes(num, ends, box, least=least)
     code = ends[:, 0] * num + ends[:, 1]
     is_mutual = np.isin(ends[:, 1] * num + ends[:, 0], code)
-    is_first = is_mutual & (ends[:, 0] < ends[:, 1])
+    is_first = is_mutual & (ends[:, 0] < ends[:, 1])  # a self-loop is neither
     return GraphDrawing(
         WIDTH,
         height,
