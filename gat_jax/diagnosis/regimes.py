@@ -74,8 +74,6 @@ def _ends_of(
     if info.edge_scores is not None:
         scores = scores + _first(np.asarray(info.edge_scores)[edges])
     nodes, starts = np.unique(receivers[edges], return_index=True)
-    if len(nodes) == 0:
-        return scores, scores
     places = np.searchsorted(nodes, rows)
     return (
         np.minimum.reduceat(scores, starts, axis=0)[places],

@@ -57,6 +57,7 @@ def test_the_answer_comes_first(written):
     assert words.startswith("This is the answer.")
     assert "6 nodes, 9 edges and 1 layer." in words
     assert "Note: This is a note." in words
+    assert "head 0 50% of all rows positive, 50% negative all logits positive" in words
 
 
 def test_all_text_from_outside_is_escaped(written):
