@@ -1,7 +1,8 @@
 """Test the article's eight claims end to end, without network or accelerator.
 
 Writes claims.json and results.zarr into the output folder as soon as the numbers are there, and
-after them figures/ and report.html. A picture that cannot be drawn costs that picture and one line.
+after them figures/, report.html and playground.html. A picture that cannot be drawn costs that
+picture and one line.
 """
 
 import dataclasses
@@ -29,6 +30,7 @@ from gat_jax.studies import (
     write_page,
 )
 
+PLAYGROUND = "playground.html"
 VERDICT_STYLES = {"confirmed": "green", "refined": "yellow", "refuted": "red", "measured": "dim"}
 
 
@@ -89,7 +91,8 @@ def _run(arguments: list[str]) -> int:
         reasons = "; ".join(f"{name} ({cli.first_line(error)})" for name, error in missing.items())
         failures = ExceptionGroup("what is missing", list(missing.values()))
         raise cli.IncompleteError(f"missing: {reasons}") from failures
-    print_line(f"Written to {options.out}: claims.json, figures/, report.html, results.zarr")
+    names = f"claims.json, figures/, {PLAYGROUND}, report.html, results.zarr"
+    print_line(f"Written to {options.out}: {names}")
     return 0
 
 
@@ -119,7 +122,8 @@ def _save_numbers(entries: Sequence[Mapping], dataset: xr.Dataset, out: Path) ->
     store.save(dataset, out / "results.zarr")
     stops.keep(f"the numbers are in {_numbers(out)}")
     shutil.rmtree(out / "figures", ignore_errors=True)
-    (out / "report.html").unlink(missing_ok=True)
+    for name in ("report.html", PLAYGROUND):
+        (out / name).unlink(missing_ok=True)
 
 
 def _numbers(out: Path) -> str:
@@ -144,9 +148,16 @@ def _save_pictures(
     def write(
         _: Sequence[str], pictures: Mapping[str, tuple[Picture, Picture]], path: Path
     ) -> None:
-        write_page(entries, dataset, pictures, path)
+        write_page(entries, dataset, pictures, path, playground=None if failed else PLAYGROUND)
 
-    return save_pictures(begin, write, out)
+    failed: dict[str, Exception] = {}
+    try:
+        from gat_jax.diagnosis.playground import write_playground
+
+        write_playground(out / PLAYGROUND)
+    except Exception as error:  # it must not take the others with it
+        failed[PLAYGROUND] = error
+    return save_pictures(begin, write, out) | failed
 
 
 # --- what is printed ----------------------------------------------------------------------------

@@ -39,6 +39,8 @@ def write_page(
     dataset: xr.Dataset,
     pictures: Mapping[str, tuple[Picture, Picture]],
     path: Path,
+    *,
+    playground: str | None = None,
 ) -> None:
     """Write the page.
 
@@ -48,9 +50,11 @@ def write_page(
       pictures: (light, dark) by the figure's name; of one that is not among them the page says
         that it could not be drawn.
       path: of the HTML file.
+      playground: the name of the playground's file beside it, where there is one.
     """
     text = render_page(
         "study.html",
+        playground=playground,
         signs=SIGNS,
         tally=_tally(entries),
         facts=_facts(entries, dataset),
