@@ -69,7 +69,7 @@ def normalised_sum(
     """Compute out_i = sum_j alpha_ij d_ij z_j, alpha_ij = p_ij / sum_j p_ij, for p >= 0."""
     alpha_eh = normalise(layout, p_eh)
     weights = _present(alpha_eh, multiplier_eh)
-    return NormalisedSum(alpha_eh, contract.weighted_sum(weights, layout.by_receiver, z_nch))
+    return NormalisedSum(alpha_eh, _sum_of_senders(layout, weights, z_nch))
 
 
 class SumGradient(NamedTuple):
@@ -122,11 +122,19 @@ class SumGradient(NamedTuple):
     def of_values(self, layout: Layout) -> SentFeatures:
         """Return dL/dz."""
         weights = _present(self.saved.alpha_eh, self.multiplier_eh)
-        return contract.weighted_sum(weights, layout.by_sender, self.g_nch)
+        return _sum_of_receivers(layout, weights, self.g_nch)
 
     def _dots(self, layout: Layout, function: Callable, **ends: Any) -> EdgeArray:
-        features = {"rows": self.g_nch, "others": self.z_nch}
+        features = {"rows": self.g_nch, "others": layout.gathered(self.z_nch)}
         return contract.edge_dots(function, layout.by_receiver, **features, **ends)
+
+
+def _sum_of_senders(layout: Layout, weights: list[EdgeArray], z_nch: SentFeatures) -> Features:
+    return contract.weighted_sum(weights, layout.by_receiver, layout.gathered(z_nch))
+
+
+def _sum_of_receivers(layout: Layout, weights: list[EdgeArray], g_nch: Features) -> SentFeatures:
+    return contract.weighted_sum(weights, layout.by_sender, layout.gathered(g_nch))
 
 
 def _present(*arrays: Array | None) -> list[Array]:
@@ -196,13 +204,14 @@ def linear_sum(
 
 def _linear_forward(layout: Layout, inputs, _):
     weights_eh, z_nch = inputs
-    return contract.weighted_sum([weights_eh], layout.by_receiver, z_nch), ()
+    return _sum_of_senders(layout, [weights_eh], z_nch), ()
 
 
 def _linear_backward(layout: Layout, inputs, mask, saved, g_nch):
     weights_eh, z_nch = inputs
-    dw_eh = contract.edge_dots(lambda dot, *_: dot, layout.by_receiver, rows=g_nch, others=z_nch)
-    return dw_eh, contract.weighted_sum([weights_eh], layout.by_sender, g_nch)
+    features = {"rows": g_nch, "others": layout.gathered(z_nch)}
+    dw_eh = contract.edge_dots(lambda dot, *_: dot, layout.by_receiver, **features)
+    return dw_eh, _sum_of_receivers(layout, [weights_eh], g_nch)
 
 
 _linear_sum = with_gradient(_linear_forward, _linear_backward)

@@ -46,6 +46,20 @@ def _negative_part_jvp(primals, tangents):
     return negative_part(x), jnp.where(x < 0, dx, 0.0)
 
 
+@jax.custom_jvp
+def to_bfloat16(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Round to what bfloat16 holds, in the same dtype; the derivative is that of x itself.
+
+    A conversion and its inverse would be taken out of a program by XLA. This is not.
+    """
+    return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
+
+
+@to_bfloat16.defjvp
+def _to_bfloat16_jvp(primals, tangents):
+    return to_bfloat16(*primals), tangents[0]
+
+
 def row_pieces(
     c: Float[Array, "..."], m: Float[Array, "..."], slope: Scalar | Array
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:

@@ -20,8 +20,10 @@ import jax.numpy as jnp
 import jraph
 import numpy as np
 from jax.experimental import checkify
+from jaxtyping import Array
 
 from gat_jax.kernels import ids
+from gat_jax.kernels.elementwise import to_bfloat16
 from gat_jax.kernels.tables import (
     Bucket,
     ChunkedRows,
@@ -37,6 +39,7 @@ from gat_jax.runtime.arrays import check_count, check_graph
 from gat_jax.runtime.devices import has_triton
 
 LayoutName = Literal["auto", "segment", "bucketed", "fused"]
+ValuesName = Literal["bfloat16"]
 
 # Edges from which tables pay on a CPU, measured with 8 heads of 8 channels, forward and backward.
 # For 64 mapped runs that is 60 edges, and they gain milliseconds; a single run gains from 2,000
@@ -50,7 +53,7 @@ MAKE_INDEX = {"bucketed": make_degree_buckets, "fused": make_chunked_rows}
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["senders", "receivers", "receiver_index", "sender_index"],
-    meta_fields=["num_receivers", "num_senders"],
+    meta_fields=["num_receivers", "num_senders", "values"],
 )
 @dataclasses.dataclass(frozen=True)
 class Layout:
@@ -65,6 +68,14 @@ class Layout:
     sender_index: Any  # of the same type
     num_receivers: int  # N
     num_senders: int  # M
+    values: ValuesName | None = None  # what rows of features are rounded to as they are gathered
+
+    def gathered(self, rows: Array) -> Array:
+        """Return rows as sums gather them; the edge list has no use for fewer bytes."""
+        if self.values is None:
+            return rows
+        rounded = to_bfloat16(rows)
+        return rounded if self.receiver_index is None else rounded.astype(jnp.bfloat16)
 
     @property
     def by_receiver(self) -> EdgeTable:
@@ -101,7 +112,9 @@ def segment_layout(graph: jraph.GraphsTuple) -> Layout:
     return Layout(graph.senders, graph.receivers, None, None, num_receivers, num_senders)
 
 
-def make_layout(graph: jraph.GraphsTuple, name: LayoutName = "auto") -> Layout:
+def make_layout(
+    graph: jraph.GraphsTuple, name: LayoutName = "auto", *, values: ValuesName | None = None
+) -> Layout:
     """Prepare the edges of a graph.
 
     Args:
@@ -109,6 +122,9 @@ def make_layout(graph: jraph.GraphsTuple, name: LayoutName = "auto") -> Layout:
         to come out bit-equal. Only the ids are read, and copied, so the layout serves every graph
         with these edges, whatever its features.
       name: "auto" chooses by the graph's size and the device, see `choose`.
+      values: "bfloat16" halves the bytes that a sum reads: the features that attention weighs, and
+        what their gradients are made of, are rounded as they are gathered. Scores and all sums stay
+        float32, and equal rows stay equal. None: nothing is rounded.
 
     Returns:
       A pytree of arrays: pass it to compiled functions as an argument. A closed-over layout becomes
@@ -119,7 +135,7 @@ def make_layout(graph: jraph.GraphsTuple, name: LayoutName = "auto") -> Layout:
     """
     num_senders, num_receivers = node_counts(graph)
     return layout_of_edges(
-        graph.senders, graph.receivers, num_receivers, name, num_senders=num_senders
+        graph.senders, graph.receivers, num_receivers, name, num_senders=num_senders, values=values
     )
 
 
@@ -130,6 +146,7 @@ def layout_of_edges(
     name: LayoutName = "auto",
     *,
     num_senders: int | None = None,
+    values: ValuesName | None = None,
 ) -> Layout:
     """Prepare edges that are given by their ends alone, without a graph.
 
@@ -140,16 +157,13 @@ def layout_of_edges(
       name: as `make_layout`.
       num_senders: M, where senders are another set than receivers. Values that belong to the edges
         have senders `numpy.arange(E)`, of which there are E. None: they are the same N nodes.
-
-    Returns:
-      As `make_layout`.
-
-    Raises:
-      ValueError: as `make_layout`.
+      values: as `make_layout`, and so are what is returned and what is refused.
     """
     if name not in get_args(LayoutName):
         names = ", ".join(get_args(LayoutName))
         raise ValueError(f"layout: expected one of {names}, got {name!r}")
+    if values not in (None, *get_args(ValuesName)):
+        raise ValueError(f"values: expected bfloat16 or None, got {values!r}")
     num_nodes = check_count("num_nodes", num_nodes)
     num_senders = num_nodes if num_senders is None else check_count("num_senders", num_senders)
     if any(isinstance(x, jax.core.Tracer) for x in (senders, receivers)):
@@ -160,7 +174,8 @@ def layout_of_edges(
     ids.check_ends(senders, receivers, num_senders, num_nodes)
     # Copies: what a caller does to its arrays afterwards does not reach the layout.
     senders, receivers = (np.array(array, np.int32) for array in (senders, receivers))
-    return layout_of_ids(senders, receivers, num_senders, num_nodes, name)
+    layout = layout_of_ids(senders, receivers, num_senders, num_nodes, name)
+    return dataclasses.replace(layout, values=values)
 
 
 def layout_of_ids(
@@ -354,7 +369,8 @@ def describe(layout: Layout, *, device: str | None = None) -> str:
     choice = f"auto chooses {name}: {reason}"
     if layout.name == "segment":
         return f"segment: the edge list, with scatters\n{choice}"
-    lines = [f"{layout.name}: {layout.num_receivers:,} nodes, {layout.num_edges:,} edges"]
+    rows = "" if layout.values is None else f", rows gathered in {layout.values}"
+    lines = [f"{layout.name}: {layout.num_receivers:,} nodes, {layout.num_edges:,} edges{rows}"]
     for end, index in (("receiver", layout.receiver_index), ("sender", layout.sender_index)):
         if isinstance(index, ChunkedRows):
             lines.append(f"  by {end}: {_describe_rows(index)}")

@@ -146,7 +146,9 @@ def forward(
     _check(layout, x_eh, z_nch, multiplier_eh)
     dtype = dtype_of(x_eh, z_nch, multiplier_eh)
     node = jax.ShapeDtypeStruct((layout.num_receivers, z_nch.shape[-1]), dtype)
-    out = jax.ShapeDtypeStruct((layout.num_receivers, *z_nch.shape[1:]), z_nch.dtype)
+    # The rows that are gathered may be rounded, what comes out is not.
+    out_dtype, z_nch = z_nch.dtype, layout.gathered(z_nch)
+    out = jax.ShapeDtypeStruct((layout.num_receivers, *z_nch.shape[1:]), out_dtype)
     out_nch, peak_nh, inverse_nh = over_rows(
         [_softmax_kernel, _combine_kernel],
         layout.receiver_index,
@@ -178,7 +180,7 @@ def backward(
     g_nch: Float[Array, "nodes channels heads"],
 ) -> tuple[Array, Array, Array | None]:
     """Return the gradients of x, z and the multiplier; arguments as `forward`, G last."""
-    by_receiver = layout.by_receiver
+    by_receiver, z_nch = layout.by_receiver, layout.gathered(z_nch)
     dots_eh = edge_dots(lambda dot, *_: dot, by_receiver, rows=g_nch, others=z_nch)
     dots_eh = zero_unless_real(x_eh, dots_eh)
     d_eh = 1.0 if multiplier_eh is None else zero_unless_real(x_eh, multiplier_eh)
@@ -189,5 +191,5 @@ def backward(
         lambda edges, *_: edges[0] * edges[1], by_receiver, at_edges=[weights_eh, dots_eh]
     )
     dx_eh = alpha_eh * (d_eh * dots_eh - rows_of(r_nh, layout.receivers))
-    dz_nch = weighted_sum([weights_eh], layout.by_sender, g_nch)
+    dz_nch = weighted_sum([weights_eh], layout.by_sender, layout.gathered(g_nch))
     return dx_eh, dz_nch, None if multiplier_eh is None else alpha_eh * dots_eh

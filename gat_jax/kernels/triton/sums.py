@@ -189,7 +189,8 @@ def weighted_sum(
     values: Float[Array, "others channels heads"],
 ) -> Float[Array, "rows channels heads"]:
     """Add up weights times the value at the other end; see `contract`."""
-    out = jax.ShapeDtypeStruct((table.num_rows, *values.shape[1:]), values.dtype)
+    dtype = jnp.result_type(*weights, values)
+    out = jax.ShapeDtypeStruct((table.num_rows, *values.shape[1:]), dtype)
     [result] = over_rows(
         [_weighted_kernel, _combine_kernel],
         table.index,
