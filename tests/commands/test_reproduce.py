@@ -62,9 +62,11 @@ def entries(results):
 
 def test_main_writes_everything(results):
     names = {path.name for path in results.iterdir()}
-    assert names == {"claims.json", "figures", "report.html", "results.zarr"}
+    expected = {"claims.json", "figures", "playground.html", "report.html", "results.zarr"}
+    assert names == expected
     assert len(list((results / "figures").glob("*.png"))) >= 4
-    assert "<html" in (results / "report.html").read_text()
+    assert "<html" in (results / "playground.html").read_text()
+    assert 'href="playground.html"' in (results / "report.html").read_text()
     dataset = store.load(results / "results.zarr")
     assert dataset.attrs["seed"] == 7
     assert float(dataset["train_collided_share"].sel(optimizer="sgd", heads=4, step=0)) > 0.2
