@@ -19,7 +19,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainin
 from rich.table import Table
 
 from gat_jax import training
-from gat_jax.commands import train_study
+from gat_jax.commands import train_lookup, train_study
 from gat_jax.commands.printing import as_is, print_line, print_table, progress_of
 from gat_jax.graphs import GRAPH_NAMES
 from gat_jax.runtime import cli, cluster, compile_cache, devices, stops, store
@@ -45,6 +45,8 @@ class Options:
     """keep compiled programs in the user's cache folder, and use those that are there"""
     study: bool = False
     """the study on real graphs in place of one training; its options: --study --help"""
+    lookup: bool = False
+    """GAT and GATv2 on DictionaryLookup in place of one training; its options: --lookup --help"""
     config: tyro.conf.OmitArgPrefixes[TrainSpec] = dataclasses.field(default_factory=TrainSpec)
 
 
@@ -67,6 +69,8 @@ def _run(arguments: list[str]) -> int:
     cli.refuse_twice(arguments)
     if "--study" in arguments:
         return train_study.run(arguments, _find_named, _progress)
+    if "--lookup" in arguments:
+        return train_lookup.run(arguments)
     options = cli.parse(Options, arguments, prog="gat-jax train")
     spec = dataclasses.replace(options.config, data=find_data(options))
     machine = _start_machine(options)
