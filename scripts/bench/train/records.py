@@ -49,7 +49,8 @@ class Run(NamedTuple):
 
     def __call__(self) -> float:
         """Train; return the mean score on the nodes in the loss, which records may not change."""
-        *_, (_, outcome) = seeds.compute(self.program, self.chunk)
+        *_, last = seeds.compute(self.program, self.chunk)
+        outcome: Any = last[1]  # of all that is yielded, the last is history and outcome
         return float(np.mean(outcome.train_score))
 
 
