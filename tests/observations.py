@@ -3,7 +3,7 @@
 import numpy as np
 from helpers import assert_close, fields, oracle_layer
 
-from gat_jax.diagnosis.observed import ObservedLayer
+from gat_jax.diagnosis.models.observed import ObservedLayer
 
 
 def assert_as_the_oracle(call: ObservedLayer) -> None:

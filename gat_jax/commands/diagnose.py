@@ -16,13 +16,14 @@ import tyro
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from gat_jax.commands.printing import print_line, progress_of
-from gat_jax.diagnosis import RemedyReport, diagnose, page, wording
+from gat_jax.diagnosis import RemedyReport, diagnose, wording
 from gat_jax.diagnosis import weights as importers
 from gat_jax.diagnosis.diagnose import NUM_FRESH, Diagnosis
-from gat_jax.diagnosis.inputs import NamedGraph, read_graph
-from gat_jax.diagnosis.observe import ActivationName, observe_weights
-from gat_jax.diagnosis.observed import ObservedModel
-from gat_jax.diagnosis.trials import try_remedies
+from gat_jax.diagnosis.inputs.graphs import NamedGraph, read_graph
+from gat_jax.diagnosis.models.from_weights import ActivationName, observe_weights
+from gat_jax.diagnosis.models.observed import ObservedModel
+from gat_jax.diagnosis.pages import page
+from gat_jax.diagnosis.remedies.trials import try_remedies
 from gat_jax.runtime import cli, compile_cache, devices, stops, store
 from gat_jax.runtime.text import visible
 

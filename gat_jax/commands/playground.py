@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gat_jax.commands.printing import print_line
-from gat_jax.diagnosis.playground import write_playground
+from gat_jax.diagnosis.pages.playground import write_playground
 from gat_jax.graphs import load_task
 from gat_jax.runtime import cli
 

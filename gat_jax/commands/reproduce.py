@@ -152,7 +152,7 @@ def _save_pictures(
 
     failed: dict[str, Exception] = {}
     try:
-        from gat_jax.diagnosis.playground import write_playground
+        from gat_jax.diagnosis.pages.playground import write_playground
 
         write_playground(out / PLAYGROUND)
     except Exception as error:  # it must not take the others with it

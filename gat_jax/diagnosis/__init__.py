@@ -3,7 +3,7 @@
 `gat_jax.diagnose` is this room's module `diagnose`: one call for each kind of model.
 """
 
-from gat_jax.diagnosis.observed import ImportedLayer, ObservedLayer, ObservedModel
+from gat_jax.diagnosis.models.observed import ImportedLayer, ObservedLayer, ObservedModel
 from gat_jax.diagnosis.results import Check, Findings, LayerDiagnosis, RemedyReport
 
 __all__ = [

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from gat_jax.diagnosis.equality import LayerEquality, layer_equality
 from gat_jax.diagnosis.fresh import fresh_chance
 from gat_jax.diagnosis.heads import head_facts
-from gat_jax.diagnosis.observed import ObservedLayer
+from gat_jax.diagnosis.models.observed import ObservedLayer
 from gat_jax.diagnosis.regimes import regime_rows
 from gat_jax.diagnosis.results import LayerDiagnosis, Pairs
 from gat_jax.diagnosis.stages import carry

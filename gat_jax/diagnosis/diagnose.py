@@ -13,16 +13,18 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import ArrayLike
 
-from gat_jax.diagnosis import as_json, checks, page, remedies, wording
+from gat_jax.diagnosis import as_json, checks, wording
 from gat_jax.diagnosis.analysis import Analysed, analyse_layer, check_graph_of
-from gat_jax.diagnosis.changes import remedy
 from gat_jax.diagnosis.explain import explain
-from gat_jax.diagnosis.networks import observe_network
-from gat_jax.diagnosis.observe import ActivationName, observe_weights
-from gat_jax.diagnosis.observed import ObservedModel
+from gat_jax.diagnosis.models.from_weights import ActivationName, observe_weights
+from gat_jax.diagnosis.models.networks import observe_network
+from gat_jax.diagnosis.models.observed import ObservedModel
+from gat_jax.diagnosis.pages import page
+from gat_jax.diagnosis.remedies import predictions as remedies
+from gat_jax.diagnosis.remedies.changes import remedy
+from gat_jax.diagnosis.remedies.trials import try_remedies
 from gat_jax.diagnosis.results import Findings
 from gat_jax.diagnosis.stages import carry
-from gat_jax.diagnosis.trials import try_remedies
 from gat_jax.diagnosis.watch import EqualTwinsWarning, Watch
 from gat_jax.diagnosis.weights import read_arrays, read_layers
 from gat_jax.graphs import add_self_loops, equal_rows, from_edges, refine_colours, twin_classes
@@ -165,7 +167,7 @@ def from_pyg(
     Raises:
       ValueError: says in one line what is not supported, or what does not fit.
     """
-    from gat_jax.diagnosis.pyg_models import observe_pyg  # here, as it needs torch
+    from gat_jax.diagnosis.models.pyg import observe_pyg  # here, as it needs torch
 
     return from_observed(
         observe_pyg(model, x, edge_index, **inputs), labels=labels, num_fresh=num_fresh
@@ -195,7 +197,7 @@ def from_flax(
     Raises:
       ValueError: says in one line what is not supported, or what does not fit.
     """
-    from gat_jax.diagnosis.flax_models import observe_flax  # here, as importing NNX takes long
+    from gat_jax.diagnosis.models.flax import observe_flax  # here, as importing NNX takes long
 
     observed = observe_flax(module, variables, graph, *args, **inputs)
     return from_observed(observed, labels=labels, num_fresh=num_fresh)

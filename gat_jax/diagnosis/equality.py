@@ -6,7 +6,7 @@ import jraph
 import numpy as np
 from jaxtyping import Bool, Int
 
-from gat_jax.diagnosis.observed import ObservedLayer
+from gat_jax.diagnosis.models.observed import ObservedLayer
 from gat_jax.diagnosis.stages import join
 from gat_jax.graphs import equal_rows, output_classes
 from gat_jax.layers import AttentionInfo, kind_of

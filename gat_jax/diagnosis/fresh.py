@@ -6,7 +6,7 @@ import jraph
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from gat_jax.diagnosis.observed import ObservedLayer
+from gat_jax.diagnosis.models.observed import ObservedLayer
 from gat_jax.diagnosis.results import FreshChance
 from gat_jax.graphs import TwinClasses, TwinPairs
 from gat_jax.graphs.twin_samples import compare_pairs

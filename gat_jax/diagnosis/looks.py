@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int
 from gat_jax.diagnosis.analysis import Seen, causes_of
 from gat_jax.diagnosis.equality import layer_equality
 from gat_jax.diagnosis.explain import REASONS, reason_of_pair
-from gat_jax.diagnosis.observed import ObservedLayer, ObservedModel
+from gat_jax.diagnosis.models.observed import ObservedLayer, ObservedModel
 from gat_jax.diagnosis.stages import carry
 from gat_jax.graphs import equal_rows, twin_classes
 from gat_jax.layers import apply_layer

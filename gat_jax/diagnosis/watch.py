@@ -22,8 +22,8 @@ import jraph
 import numpy as np
 
 from gat_jax.diagnosis.looks import LayerLook, equal_everywhere, look_at, reason_of
-from gat_jax.diagnosis.networks import observe_network
-from gat_jax.diagnosis.observed import ObservedModel
+from gat_jax.diagnosis.models.networks import observe_network
+from gat_jax.diagnosis.models.observed import ObservedModel
 from gat_jax.layers import EdgeWeight, LayerSettings, NetworkConfig, check_number
 from gat_jax.runtime.arrays import check_count
 
@@ -151,7 +151,7 @@ class Watch:
           patience: as `Watch`.
           **inputs: further arguments of `observe_pyg`, which the model is called with.
         """
-        from gat_jax.diagnosis.pyg_models import observe_pyg
+        from gat_jax.diagnosis.models.pyg import observe_pyg
 
         def observe(_: Any) -> ObservedModel | None:
             weights = model.parameters()

@@ -9,8 +9,8 @@ import pytest
 
 from gat_jax import graphs
 from gat_jax.diagnosis.diagnose import from_observed
-from gat_jax.diagnosis.observe import observe_weights
-from gat_jax.diagnosis.observed import ImportedLayer
+from gat_jax.diagnosis.models.from_weights import observe_weights
+from gat_jax.diagnosis.models.observed import ImportedLayer
 from gat_jax.diagnosis.results import classes_of
 from gat_jax.layers import LayerConfig, LayerSettings, init_layer
 

@@ -89,7 +89,7 @@ def test_complete_graph_of_points_in_the_plane(seed):
 def test_the_tutorials_one_head():
     """uvadlc_notebooks 142: equal twins, in the positive regime and by uniform attention."""
     from gat_jax.diagnosis.diagnose import from_observed
-    from gat_jax.diagnosis.observe import observe_weights
+    from gat_jax.diagnosis.models.from_weights import observe_weights
     from gat_jax.diagnosis.weights import read_layers
 
     adjacency = np.array([[1, 1, 0, 0], [1, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1]])

@@ -10,7 +10,7 @@ from helpers import brute_force_equal, fields, oracle_layer, random_params
 from gat_jax import graphs
 from gat_jax.diagnosis import looks
 from gat_jax.diagnosis.looks import equal_everywhere, look_at, reason_of
-from gat_jax.diagnosis.networks import observe_network
+from gat_jax.diagnosis.models.networks import observe_network
 from gat_jax.layers import GATParams, LayerConfig
 
 # Nodes 0 to 5 send to the others: three twins, two twins, two trivial ones; the last stands alone.

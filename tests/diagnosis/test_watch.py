@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from gat_jax import graphs
-from gat_jax.diagnosis.networks import observe_network
+from gat_jax.diagnosis.models.networks import observe_network
 from gat_jax.diagnosis.watch import EqualTwinsWarning, Record, Watch
 from gat_jax.layers import GATParams, LayerConfig, apply_network, init_network
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gat_jax.diagnosis.observed import ImportedLayer
+from gat_jax.diagnosis.models.observed import ImportedLayer
 from gat_jax.diagnosis.weights.forms import Form, FormOptions
 from gat_jax.diagnosis.weights.shapes import merged, shaped, torch_kernel
 from gat_jax.layers import GATParams, GATv2Params, LayerConfig, LayerSettings

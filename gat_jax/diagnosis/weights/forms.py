@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gat_jax.diagnosis.observed import ImportedLayer
+from gat_jax.diagnosis.models.observed import ImportedLayer
 
 
 class FormOptions(NamedTuple):

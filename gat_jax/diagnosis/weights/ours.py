@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gat_jax.diagnosis.observed import ImportedLayer
+from gat_jax.diagnosis.models.observed import ImportedLayer
 from gat_jax.diagnosis.weights.forms import Form, FormOptions
 from gat_jax.diagnosis.weights.shapes import shaped
 from gat_jax.layers import LAYERS, LayerConfig, LayerName, LayerSettings, frame

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from gat_jax.diagnosis.observed import ImportedLayer
+from gat_jax.diagnosis.models.observed import ImportedLayer
 from gat_jax.diagnosis.weights.forms import Form, FormOptions
 from gat_jax.layers import (
     GATParams,

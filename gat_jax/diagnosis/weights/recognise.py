@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gat_jax.diagnosis.observed import ImportedLayer
+from gat_jax.diagnosis.models.observed import ImportedLayer
 from gat_jax.diagnosis.weights import dgl, ours, pyg, uva
 from gat_jax.diagnosis.weights.files import checked_arrays
 from gat_jax.diagnosis.weights.forms import Form, FormOptions

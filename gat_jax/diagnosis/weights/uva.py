@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gat_jax.diagnosis.observed import ImportedLayer
+from gat_jax.diagnosis.models.observed import ImportedLayer
 from gat_jax.diagnosis.weights.forms import Form, FormOptions
 from gat_jax.diagnosis.weights.shapes import shaped
 from gat_jax.layers import GATParams, LayerConfig, LayerSettings

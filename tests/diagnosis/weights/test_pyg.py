@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers import messy_graph
 
-from gat_jax.diagnosis.loops import attended_graph
+from gat_jax.diagnosis.models.loops import attended_graph
 from gat_jax.diagnosis.weights import pyg
 from gat_jax.diagnosis.weights.forms import FormOptions
 from gat_jax.layers import apply_layer

@@ -1,0 +1,1 @@
+"""Models of other people and of ours, as a diagnosis reads them."""

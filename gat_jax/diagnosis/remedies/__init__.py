@@ -1,0 +1,1 @@
+"""What would separate nodes that a model merges: predicted, tried, and made."""
