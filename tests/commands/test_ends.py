@@ -70,7 +70,8 @@ def whole(folder: Path, name: str) -> None:
         assert_identical(folder / "s.zarr", folder / "done.zarr")
     if name == "reproduce":
         found = {path.name for path in (folder / "r").iterdir()}
-        assert found == {"claims.json", "figures", "report.html", "results.zarr"}
+        pages = {"playground.html", "report.html"}
+        assert found == {"claims.json", "figures", "results.zarr"} | pages
     assert not list(folder.rglob(".new-*"))
 
 

@@ -18,7 +18,7 @@ from gat_jax.runtime import devices, store
 from gat_jax.studies import CLAIMS, Claim, Measurement, Study, figures
 
 ROOT = Path(__file__).parents[2]
-EVERYTHING = {"claims.json", "figures", "report.html", "results.zarr"}
+EVERYTHING = {"claims.json", "figures", "playground.html", "report.html", "results.zarr"}
 
 
 def made_up_study(_prepared, *, on_progress) -> Study:
@@ -91,6 +91,16 @@ def test_a_page_that_raises_costs_one_line_and_the_page(tmp_path, monkeypatch, c
     assert names(tmp_path) == EVERYTHING - {"report.html"}
     assert_numbers_are_there(tmp_path)
     assert capsys.readouterr().err.count("missing: report.html (RuntimeError: it broke)") == 1
+
+
+def test_a_playground_that_raises_costs_one_line_and_its_link(tmp_path, monkeypatch, capsys):
+    assert run(tmp_path) == 0
+    assert 'href="playground.html"' in (tmp_path / "report.html").read_text()
+    monkeypatch.setattr("gat_jax.diagnosis.pages.playground.write_playground", fail)
+    assert run(tmp_path) == 1
+    assert names(tmp_path) == EVERYTHING - {"playground.html"}
+    assert 'href="playground.html"' not in (tmp_path / "report.html").read_text()
+    assert capsys.readouterr().err.count("missing: playground.html (RuntimeError: it broke)") == 1
 
 
 def test_matplotlib_that_does_not_import_costs_the_figures_alone(tmp_path, monkeypatch, capsys):
