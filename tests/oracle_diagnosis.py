@@ -15,8 +15,11 @@ def leaky(x, slope):
     return np.where(x > 0, x, slope * x)
 
 
-def layer_of(kind, params, x, edges, slope, concat=True):
-    """Return outputs [N, O], and by receiver and head the parts (c, [n_j]) of the logits."""
+def layer_of(kind, params, x, edges, slope, concat=True, features=None):
+    """Return outputs [N, O], and the receivers' and senders' parts of the logits [N, H, D].
+
+    Features [E, F] of the edges, in their order, add a third part to GAT's and GATv2's logits.
+    """
     p = {k: np.asarray(v, np.float64) for k, v in params.items() if v is not None}
     num = len(x)
     senders = [[s for s, r in edges if r == i] for i in range(num)]
@@ -30,14 +33,23 @@ def layer_of(kind, params, x, edges, slope, concat=True):
         c = np.einsum("nhc,hc->nh", z, p["a_recv"])[..., None]
         n = np.einsum("nhc,hc->nh", z, p["a_send"])[..., None]
     else:
-        c = np.einsum("nf,fhc->nhc", x, p["kernel_recv"]) + p.get("bias_recv", 0.0)
+        kernel_recv = p.get("kernel_recv", kernel)
+        c = np.einsum("nf,fhc->nhc", x, kernel_recv)
+        c = c + p.get("bias_recv", p.get("bias_send", 0.0) if kernel_recv is kernel else 0.0)
         z = z + p.get("bias_send", 0.0)
         n = z
+    extra = np.zeros((len(edges), *n.shape[1:]))
+    if features is not None:
+        extra = np.einsum("ef,fhc->ehc", features, p["edge_kernel"])
+        if kind == "gat":
+            extra = np.einsum("ehc,hc->eh", extra, p["a_edge"])[..., None]
+    places = [[k for k, (_, r) in enumerate(edges) if r == i] for i in range(num)]
     out = np.zeros((num, heads, channels))
     for i, h in itertools.product(range(num), range(heads)):
         if not senders[i]:
             continue
-        parts = np.stack([c[i, h] + n[j, h] for j in senders[i]])
+        ends = zip(senders[i], places[i], strict=True)
+        parts = np.stack([c[i, h] + n[j, h] + extra[k, h] for j, k in ends])
         score = leaky(parts, slope)
         score = score[:, 0] if kind == "gat" else score @ p["a"][h]
         weight = np.exp(score - score.max())
@@ -68,17 +80,26 @@ def classes_by_values(values):
     return np.array(found)
 
 
-def twins_of(edges, num):
-    rows = [sorted(s for s, r in edges if r == i) for i in range(num)]
+def twins_of(edges, num, features=None):
+    kinds = [0] * len(edges) if features is None else [str(row) for row in features.tolist()]
+    rows = [[] for _ in range(num)]
+    for (s, r), kind in zip(edges, kinds, strict=True):
+        rows[r].append((s, kind))
+    rows = [sorted(row) for row in rows]
     return np.array([rows.index(row) for row in rows])
 
 
-def colours_of(x, edges):
-    """Refine colours as often as there are nodes."""
-    colour = [tuple(row) for row in x.tolist()]
-    for _ in range(len(x) + 1):
-        rows = [sorted(str(colour[s]) for s, r in edges if r == i) for i in range(len(x))]
-        signs = [(str(colour[i]), tuple(rows[i])) for i in range(len(x))]
+def colours_of(x, edges, features=None):
+    """Refine colours until none splits any more."""
+    kinds = [0] * len(edges) if features is None else [str(row) for row in features.tolist()]
+    known = [tuple(row) for row in x.tolist()]
+    colour, before = [known.index(row) for row in known], None
+    while colour != before:
+        before = colour
+        rows = [[] for _ in colour]
+        for (s, r), kind in zip(edges, kinds, strict=True):
+            rows[r].append((colour[s], kind))
+        signs = [(old, tuple(sorted(row))) for old, row in zip(colour, rows, strict=True)]
         colour = [signs.index(sign) for sign in signs]
     return np.array(colour)
 
@@ -93,12 +114,16 @@ def floor_of(labels, classes):
     return total / len(labels)
 
 
-def cause_of(kind, parts, senders, i, k, head):
-    """Return the primary cause of a pair of twins in a head, by the definitions."""
-    if len(set(senders)) <= 1:
-        return "trivial"
+def cause_of(parts, senders, i, k, head, extra=None):
+    """Return the primary cause of a pair of twins in a head, by the definitions.
+
+    Parts are the receivers' and the senders' [N, H, D]; extra [len(senders), D] is the edges' own.
+    """
     c, n = parts
-    n = n[senders, head]
+    own = np.zeros((len(senders), n.shape[2])) if extra is None else extra
+    if len({(s, *row) for s, row in zip(senders, own.tolist(), strict=True)}) <= 1:
+        return "trivial"
+    n = n[senders, head] + own
     by_channel = []
     for d in range(n.shape[1]):
         held = set()

@@ -137,6 +137,7 @@ def test_the_graph_and_all_options_reach_the_diagnosis(found, capsys):
     assert found.asked["before"] is None
 
 
+@pytest.mark.slow
 def test_remedies_are_tried(inputs, capsys):
     options = ("--no-self-loops", "--num-fresh", 0, "--try", 2, "--json", "d.json")
     assert run(*options, labels="y.csv") == 0

@@ -19,6 +19,9 @@ KINDS = {
     "gat": LayerConfig(layer="gat", heads=2, channels=2),
     "average": LayerConfig(layer="gat", heads=2, channels=3, concat=False, use_residual=True),
     "gatv2": LayerConfig(layer="gatv2", heads=2, channels=2),
+    "shared": LayerConfig(layer="gatv2", heads=2, channels=2, share_weights=True),
+    "edges": LayerConfig(layer="gat", heads=2, channels=2, num_edge_features=1),
+    "edges v2": LayerConfig(layer="gatv2", heads=2, channels=2, num_edge_features=1),
     "gcn": LayerConfig(layer="gcn", channels=3, use_bias=False, gcn_normalization="symmetric"),
 }
 
@@ -34,62 +37,91 @@ def draw_layers(kind, seed, *, loops=False, depth=2):
     return tuple(layers)
 
 
-def draw_graph(seed):
+def draw_graph(seed, num_nodes=NUM_NODES, num_edges=NUM_EDGES, has_features=False):
     """A graph without self-loops in which twins, trivial ones and equal features are frequent."""
     rng = np.random.default_rng(seed)
-    ends = [(s, r) for s in range(NUM_NODES) for r in range(NUM_NODES) if s != r]
-    favourites = rng.choice(NUM_NODES, 3, replace=False)
-    likely = np.array([4.0 if s in favourites else 0.5 for s, _ in ends])
-    chosen = rng.choice(len(ends), NUM_EDGES, replace=False, p=likely / likely.sum())
+    ends = [(s, r) for s in range(num_nodes) for r in range(num_nodes) if s != r]
+    favourites = set(rng.choice(num_nodes, 3, replace=False).tolist())
+    likely = np.array([4.0 if s in favourites else 4.0 / num_nodes for s, _ in ends])
+    chosen = rng.choice(len(ends), num_edges, replace=False, p=likely / likely.sum())
     senders, receivers = np.array([ends[k] for k in chosen]).T
     # Few different rows, of numbers that add up to nothing by accident.
-    x = rng.normal(size=(4, NUM_FEATURES))[rng.integers(0, 4, NUM_NODES)].astype(np.float32)
-    return graphs.from_edges(senders, receivers, nodes=x)
+    x = rng.normal(size=(4, NUM_FEATURES))[rng.integers(0, 4, num_nodes)].astype(np.float32)
+    features = rng.integers(1, 3, (num_edges, 1)).astype(np.float32) if has_features else None
+    return graphs.from_edges(senders, receivers, nodes=x, edges=features)
 
 
 def edges_of(graph, *, loops):
     edges = list(zip(graph.senders.tolist(), graph.receivers.tolist(), strict=True))
-    return edges + [(i, i) for i in range(NUM_NODES)] * loops
+    return edges + [(i, i) for i in range(len(graph.nodes))] * loops
 
 
 def elu(x):
     return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
 
 
-@pytest.mark.parametrize("loops", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", [pytest.param(0), *(pytest.param(k) for k in range(1, 25))])
+CASES = [
+    (kind, loops) for kind in KINDS for loops in (False, True) if not ("edges" in kind and loops)
+]
+
+
+@pytest.mark.parametrize(("kind", "loops"), CASES)
+@pytest.mark.parametrize("seed", range(17))
 def test_from_observed_agrees_with_all_pairs(kind, loops, seed):
-    graph = draw_graph(seed)
-    layers = draw_layers(kind, seed, loops=loops)
-    labels = np.random.default_rng(seed).integers(0, 3, NUM_NODES)
+    check_all(draw_graph(seed, has_features="edges" in kind), kind, loops, seed)
+
+
+@pytest.mark.parametrize("kind", ["gat", "gatv2"])
+def test_from_observed_agrees_with_all_pairs_of_300_nodes(kind):
+    check_all(draw_graph(0, 300, 700), kind, False, 0)
+
+
+def check_all(graph, kind, loops, seed):
+    layers, num_nodes = draw_layers(kind, seed, loops=loops), len(graph.nodes)
+    labels = np.random.default_rng(seed).integers(0, 3, num_nodes)
     found = from_observed(observe_weights(layers, graph), labels=labels, num_fresh=0)
 
     edges, x = edges_of(graph, loops=loops), np.asarray(graph.nodes, np.float64)
+    features = None if graph.edges is None else np.asarray(graph.edges, np.float64)
     for layer, result in zip(layers, found.layers, strict=True):
         config = layer.config
         values, parts = oracle.layer_of(
-            config.layer, layer.params._asdict(), x, edges, 0.2, config.concat
+            config.layer, layer.params._asdict(), x, edges, 0.2, config.concat, features
         )
-        twins = oracle.twins_of(edges, NUM_NODES)
+        twins = oracle.twins_of(edges, num_nodes, features)
         np.testing.assert_array_equal(result.inputs, oracle.classes_by_values(x))
         np.testing.assert_array_equal(result.twins, twins)
         np.testing.assert_array_equal(result.outputs, oracle.classes_by_values(values))
         if parts is not None:
-            check_causes(config.layer, result, parts, edges, twins)
+            check_causes(layer, result, parts, edges, twins, features)
         x = elu(values)
     np.testing.assert_array_equal(found.final, oracle.classes_by_values(values))
-    colours = oracle.colours_of(np.asarray(graph.nodes), edges_of(graph, loops=False))
+    plain = edges_of(graph, loops=False)
+    colours = oracle.colours_of(np.asarray(graph.nodes), plain, features)
     np.testing.assert_array_equal(found.colours, colours)
     assert found.loss_floor == pytest.approx(oracle.floor_of(labels.tolist(), found.final))
     assert found.unavoidable_loss_floor == pytest.approx(oracle.floor_of(labels.tolist(), colours))
     assert found.unavoidable_loss_floor <= found.loss_floor + 1e-12
 
 
-def check_causes(kind, result, parts, edges, twins):
-    """Every listed pair of twins has the causes of the definitions; no pair of twins is missing."""
+def edge_parts(layer, features):
+    """The edges' own parts of the logits [E, H, D]; None without edge features."""
+    if features is None:
+        return None
+    params = {
+        k: np.asarray(v, np.float64) for k, v in layer.params._asdict().items() if v is not None
+    }
+    parts = np.einsum("ef,fhc->ehc", features, params["edge_kernel"])
+    if layer.config.layer == "gat":
+        return np.einsum("ehc,hc->eh", parts, params["a_edge"])[..., None]
+    return parts
+
+
+def check_causes(layer, result, parts, edges, twins, features):
+    """Every listed pair of twins has the causes of the definitions; no small class is missing."""
     listed = set()
     pairs = result.pairs
+    extra = edge_parts(layer, features)
     for i, k, is_equal, causes in zip(
         pairs.first, pairs.second, pairs.is_equal, pairs.primary(), strict=True
     ):
@@ -97,13 +129,18 @@ def check_causes(kind, result, parts, edges, twins):
         if twins[i] != twins[k]:
             continue
         listed.add((i, k))
-        senders = [s for s, r in edges if r == i]
-        expected = [oracle.cause_of(kind, parts, senders, i, k, h) for h in range(result.heads)]
-        assert causes == expected, (i, k)
-    wanted = {
-        (i, k) for i in range(NUM_NODES) for k in range(i + 1, NUM_NODES) if twins[i] == twins[k]
-    }
-    assert listed == wanted
+        places = [place for place, (_, r) in enumerate(edges) if r == i]
+        senders = [edges[place][0] for place in places]
+        for head, cause in enumerate(causes):
+            own = None if extra is None else extra[places, head]
+            expected = oracle.cause_of(parts, senders, i, k, head, own)
+            # Where all senders are alike, outputs are equal whatever attention does.
+            if not (cause == "rounding" and is_equal and expected == "separated"):
+                assert cause == expected, (i, k, head)
+    sizes = np.bincount(result.candidates, minlength=len(twins))[result.candidates]
+    small = np.flatnonzero(sizes <= 16)
+    wanted = {(i, k) for i in small for k in small if i < k and twins[i] == twins[k]}
+    assert listed >= wanted
 
 
 def test_the_random_graphs_hold_what_they_are_to_test():

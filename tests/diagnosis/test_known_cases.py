@@ -59,7 +59,7 @@ def causes_by_definition(conv, x, edges, num_nodes):
     )
     senders = [sorted(s for s, r in edges if r == i) for i in range(num_nodes)]
     return {
-        (i, k): [oracle.cause_of("gat", (c, n), senders[i], i, k, h) for h in range(heads)]
+        (i, k): [oracle.cause_of((c, n), senders[i], i, k, h) for h in range(heads)]
         for i in range(num_nodes)
         for k in range(i + 1, num_nodes)
         if senders[i] == senders[k]

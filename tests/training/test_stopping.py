@@ -86,6 +86,7 @@ def run_of(num_steps, stopping):
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_stops_keeps_the_state_that_the_rule_chooses():
     params = init_network(jax.random.key(0), CONFIGS, 5, batch_shape=(4,))
     stopping = Stopping("score", 3)
