@@ -17,6 +17,7 @@ from gat_jax.diagnosis import as_json, checks, wording
 from gat_jax.diagnosis.analysis import Analysed, analyse_layer, check_graph_of
 from gat_jax.diagnosis.explain import explain
 from gat_jax.diagnosis.models.from_weights import ActivationName, observe_weights
+from gat_jax.diagnosis.models.loops import loop_features
 from gat_jax.diagnosis.models.networks import observe_network
 from gat_jax.diagnosis.models.observed import ObservedModel
 from gat_jax.diagnosis.pages import page
@@ -27,7 +28,7 @@ from gat_jax.diagnosis.results import Findings
 from gat_jax.diagnosis.stages import carry
 from gat_jax.diagnosis.watch import EqualTwinsWarning, Watch
 from gat_jax.diagnosis.weights import read_arrays, read_layers
-from gat_jax.graphs import add_self_loops, equal_rows, from_edges, refine_colours, twin_classes
+from gat_jax.graphs import equal_rows, from_edges, refine_colours, twin_classes
 from gat_jax.layers import LayerSettings, NetworkConfig, NetworkParams
 from gat_jax.runtime.arrays import check_range, check_whole_numbers
 
@@ -45,6 +46,7 @@ __all__ = [
 ]
 
 NUM_FRESH = 200  # fresh initialisations that a diagnosis draws by default
+LOOP_FEATURES = "mean"  # of the edges that a node receives, as layers of PyG have them
 
 
 class Diagnosis(Findings):
@@ -118,7 +120,7 @@ def from_observed(
         )
     without, loops = _twins_by_loops(model.graph)
     floor, unavoidable = checks.floors_of(checked, final, refined)
-    merged = explain(final, refined, analysed)
+    merged = explain(stages[0], final, refined, analysed)
     found = Diagnosis(
         graph=model.graph,
         node_names=None if node_names is None else tuple(node_names),
@@ -135,7 +137,9 @@ def from_observed(
         remedies=(),
         answer="",
         notes=tuple(notes),
-        before=None if before is None else from_observed(before, num_fresh=0),
+        before=None
+        if before is None
+        else from_observed(before, labels=labels, node_names=node_names, num_fresh=0),
     )
     found = dataclasses.replace(found, checks=checks.checks_of(found))
     if num_fresh:
@@ -158,7 +162,7 @@ def from_pyg(
     Args:
       model: a `torch.nn.Module` that calls `GATConv`, `GATv2Conv` or `GCNConv`; it is run once, in
         evaluation mode, and left as it was.
-      x: [N, F] features, or a `Data`; see `pyg_models.observe_pyg`.
+      x: [N, F] features, or a `Data`; see `models.pyg.observe_pyg`.
       edge_index: [2, E].
       labels: as `from_observed`.
       num_fresh: as `from_observed`.
@@ -276,13 +280,20 @@ def _analyse(
 def _twins_by_loops(
     graph: jraph.GraphsTuple,
 ) -> tuple[Int[np.ndarray, " nodes"], Int[np.ndarray, " nodes"]]:
-    """Return the classes of twins of a graph without self-loops, and with one at every node."""
+    """Return the classes of twins of a graph without self-loops, and with one at every node.
+
+    Features of these self-loops are made as PyG makes them by default.
+    """
     senders, receivers = np.asarray(graph.senders), np.asarray(graph.receivers)
     is_kept = senders != receivers
     edges = None if graph.edges is None else np.asarray(graph.edges)[is_kept]
     plain = from_edges(senders[is_kept], receivers[is_kept], nodes=graph.nodes, edges=edges)
-    looped = plain._replace(edges=None)
-    looped = add_self_loops(looped)
+    nodes = np.arange(len(graph.nodes))
+    if edges is not None:
+        looped = loop_features(edges, receivers[is_kept], len(nodes), LOOP_FEATURES)
+        edges = np.concatenate([edges, looped])
+    ends = (np.append(x[is_kept], nodes) for x in (senders, receivers))
+    looped = from_edges(*ends, nodes=graph.nodes, edges=edges)
     return twin_classes(plain).twin, twin_classes(looped).twin
 
 

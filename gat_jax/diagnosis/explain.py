@@ -7,6 +7,8 @@ from jaxtyping import Int
 
 from gat_jax.diagnosis.analysis import Analysed, causes_of
 from gat_jax.diagnosis.results import Merged
+from gat_jax.graphs import equal_rows
+from gat_jax.graphs.supports import group
 from gat_jax.symmetry import CAUSES
 
 # By the primary causes of all heads; the words end "N nodes come out equal, because ...".
@@ -17,15 +19,19 @@ REASONS = {
     "positive": "every attention logit is positive",
     "negative": "every attention logit is negative",
     "uniform": "attention is uniform, as all senders have one score",
+    "channelwise": "no channel of its heads tells them apart, each for a reason of its own",
     "regimes": "every head is in a linear regime, some with positive and some with negative logits",
     "several": "no head tells them apart, each for a reason of its own",
     "no_query": "the layer has no attention: it treats receivers of the same senders alike",
     "zero": "they receive nothing but zeros",
+    "counts": "they differ only in how many equal senders they have, which its weights cancel",
+    "depth": "they differ only farther away than the layers reach",
     "between": "what lies between the layers makes their values equal",
 }
 
 
 def explain(
+    features: Int[np.ndarray, " nodes"],
     final: Int[np.ndarray, " nodes"],
     colours: Int[np.ndarray, " nodes"],
     layers: Sequence[Analysed],
@@ -33,27 +39,51 @@ def explain(
     """Find for every node that is equal to one of another colour which layer is to blame.
 
     Args:
+      features: by equal features of the graph.
       final: by equal outputs of the model.
       colours: by what no message passing separates; finer than `final`.
       layers: in the order of their calls.
 
     Returns:
       The nodes, and the last layer whose inputs of the node and its partner differ while its
-      outputs agree: after it nothing has separated them.
+      outputs agree, if no layer after it has separated them. Of nodes that are equal from the
+      features on, it is the first layer at which they receive different values.
     """
     nodes, partners = _partners(final, colours)
     blamed = np.full(len(nodes), -1)
+    is_always_equal = features[nodes] == features[partners]
     for k, layer in enumerate(layers):
         found = layer.diagnosis
-        is_here = found.inputs[nodes] != found.inputs[partners]
-        is_here &= found.outputs[nodes] == found.outputs[partners]
+        is_equal = found.outputs[nodes] == found.outputs[partners]
+        differs = found.inputs[nodes] != found.inputs[partners]
+        blamed[~is_equal] = -1
+        blamed[is_equal & differs] = k
+        is_always_equal &= is_equal & ~differs
+    for k, layer in enumerate(layers if is_always_equal.any() else ()):
+        received = _received(layer)
+        is_here = is_always_equal & (blamed < 0) & (received[nodes] != received[partners])
         blamed[is_here] = k
-    reasons = np.full(len(nodes), "between", dtype=object)
+    reasons = np.where(is_always_equal, "depth", "between").astype(object)
     for k, layer in enumerate(layers):
         here = np.flatnonzero(blamed == k)
         if len(here):
-            reasons[here] = _reasons(layer, nodes[here], partners[here])
+            names = np.array(_reasons(layer, nodes[here], partners[here]))
+            # Of nodes that were equal before, "equal scores" would be no reason.
+            is_other = is_always_equal[here] & ~np.isin(names, ["trivial", "zero"])
+            reasons[here] = np.where(is_other, "counts", names)
     return Merged(nodes, partners, blamed, tuple(reasons.tolist()))
+
+
+def _received(layer: Analysed) -> Int[np.ndarray, " nodes"]:
+    """Return classes of nodes that receive equal values equally often, along edges of one kind."""
+    observed = layer.seen.observed
+    tokens = layer.diagnosis.inputs[np.asarray(observed.graph.senders)]
+    for kinds in (observed.graph.edges, observed.edge_weight):
+        if kinds is not None:
+            kinds = np.asarray(kinds)
+            of_edge = equal_rows(kinds[:, None] if kinds.ndim == 1 else kinds)
+            tokens = equal_rows(np.stack([tokens, of_edge], axis=1))
+    return group(observed.graph._replace(edges=None), tokens, 0).smallest
 
 
 def _partners(

@@ -239,6 +239,28 @@ def test_before_says_what_training_moved():
     assert found.to_dict()["before"]["num_nodes"] == NUM_NODES
 
 
+def test_before_has_names_and_floors_too():
+    model = observe_weights(draw_layers("gat", 1, depth=1), star(3))
+    found = from_observed(
+        model, before=model, labels=[0, 0, 0, 1, 1], node_names=list("abcde"), num_fresh=0
+    )
+    before = found.to_dict()["before"]
+    assert before["twin_classes"] == [["c", "d", "e"]]
+    assert before["loss_floor"] == found.loss_floor is not None
+
+
+def test_twins_with_self_loops_have_the_same_edge_features():
+    """Both receive from each other and themselves, but by edges that differ."""
+    graph = graphs.from_edges([0, 1], [1, 0], nodes=np.eye(2), edges=np.array([[1.0], [2.0]]))
+    config = LayerConfig(layer="gat", channels=1, num_edge_features=1)
+    layer = ImportedLayer("conv", "test", config, init_layer(jax.random.key(0), config, 2))
+    found = from_observed(observe_weights([layer], graph), num_fresh=0)
+    assert found.to_dict()["twin_classes_with_self_loops"] == []
+    plain = observe_weights(draw_layers("gat", 0, depth=1), graph._replace(edges=None))
+    found = from_observed(plain, num_fresh=0)
+    assert found.to_dict()["twin_classes_with_self_loops"] == [[0, 1]]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -40,7 +40,8 @@ class Question(NamedTuple):
     first: Int[np.ndarray, " pairs"]  # at most 512 of those that the layer merges, first < second
     second: Int[np.ndarray, " pairs"]
     share: float  # of all merged nodes, those that this layer merges
-    share_later: float  # those that this layer or a later one merges
+    # Those that this layer or a later one merges although their inputs to it differ.
+    share_later: float
 
 
 def predict_remedies(
@@ -83,7 +84,12 @@ def question_of(findings: Findings, layers: Sequence[ObservedLayer]) -> Question
     # A pair of a class is there twice where each of two nodes is the other's partner.
     first, second = np.unique(np.sort(ends, axis=0), axis=1).astype(np.int32)
     num = len(merged.nodes)
-    share_later = float(np.sum(merged.layers >= depth)) / num
+    differs = np.zeros(num, bool)
+    for k, layer in enumerate(findings.layers):
+        differs |= (merged.layers == k) & (
+            layer.inputs[merged.nodes] != layer.inputs[merged.partners]
+        )
+    share_later = float(np.sum(differs & (merged.layers >= depth))) / num
     return Question(depth, layers[depth], first, second, len(here) / num, share_later)
 
 
@@ -103,7 +109,7 @@ def ranked(reports: Sequence[RemedyReport], question: Question) -> tuple[RemedyR
 def _predicted(report: RemedyReport, question: Question, num_inits: int) -> RemedyReport:
     """Fill in which share is separated, with its interval, and how it is known."""
     observed = question.observed
-    if report.name == "residual":  # inputs of merged pairs differ, and so does what it adds
+    if report.name == "residual":  # where inputs differ, so does what it adds
         return _exact(report, question.share_later)
     layer = changes.change_layer(report.name, observed.layer)
     graph = changes.change_graph(report.name, observed.graph, layer, seed=POSITION_SEED)

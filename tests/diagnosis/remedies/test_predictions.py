@@ -154,6 +154,15 @@ def test_nodes_that_other_layers_merge_count_as_not_separated(gat):
     assert remedies.question_of(dataclasses.replace(found, merged=nobody), layers) is None
 
 
+def test_a_residual_path_adds_nothing_to_nodes_of_equal_features():
+    """They differ in their number of neighbours alone, which an average does not show."""
+    graph = graphs.from_edges([0, 1, 1, 2], [1, 0, 2, 1], nodes=np.ones((3, 2)))
+    found, reports = predicted(observed(graph=graph), num_inits=2)
+    assert found.merged.layers.tolist() == [0, 0, 0]
+    assert reports["residual"].separated == 0
+    assert reports["positional_feature"].separated == 1
+
+
 def test_the_answer_names_the_best_remedy_and_not_the_layer_as_it_is(monkeypatch):
     monkeypatch.setattr(changes, "offered", lambda *_, **__: ("fresh", "residual"))
     found = from_observed(observed("gcn"), num_fresh=2)
