@@ -101,6 +101,10 @@ def _duplicates(layer: LayerDiagnosis) -> Check:
 
 
 def _smoothing(layer: LayerDiagnosis) -> Check:
+    if len(layer.outputs) == 1:
+        return _check(layer, "over_smoothing", "pass", "A single node is like no other.")
+    if not np.isfinite(layer.effective_rank):  # then there are no directions to speak of
+        return _check(layer, "over_smoothing", "warn", f"All outputs of {layer.name} are 0.")
     text = (
         f"The outputs of {layer.name} fill {layer.effective_rank:.1f} directions, and their "
         f"distance to the mean is {percent(layer.distance_to_mean, 1)} of their norm"

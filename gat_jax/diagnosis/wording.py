@@ -25,18 +25,32 @@ def answer_of(found: Findings) -> str:
         f"{equal:,} of {num_nodes:,} nodes cannot be told apart after {last} from at least one "
         "other node"
     )
-    parts = _parts(found, equal)
-    # The first is the layer as it is, drawn again.
-    best = next((r for r in found.remedies[1:] if r.separated), None)
-    if best is not None and best.separated is not None:
-        num = round(best.separated * len(found.merged.nodes))
-        if num:
-            parts.append(f"{best.title} would separate about {num:,} of them")
+    parts = _reasons(found)
+    # Before the nodes that nothing separates, as "them" are those that something might.
+    parts += _best_remedy(found)
+    alike = equal - len(found.merged.nodes)
+    if alike:
+        parts.append(f"{alike:,} that no passing of messages along these edges can separate")
     return f"{head}: {'; '.join(parts)}."
+
+
+def _best_remedy(found: Findings) -> list[str]:
+    """Return what the answer says of the remedy that separates most: as it was tried, if it was."""
+    # The first is the layer as it is, drawn again.
+    for remedy in found.remedies[1:]:
+        share = remedy.separated if remedy.tried is None else remedy.tried["separated"]
+        num = round((share or 0.0) * len(found.merged.nodes))
+        if num and remedy.tried is None:
+            return [f"{remedy.title} would separate about {num:,} of them"]
+        if num:
+            return [f"{remedy.title} separated about {num:,} of them when it was tried"]
+    return []
 
 
 def _all_differ(found: Findings) -> str:
     twins = sum(map(len, classes_of(found.layers[0].twins)))
+    if len(found.final) == 1:
+        return "There is one node alone, and no other that it could be equal to."
     if twins == 0:
         return (
             f"All {len(found.final):,} nodes come out different, and no two have the same "
@@ -48,8 +62,8 @@ def _all_differ(found: Findings) -> str:
     )
 
 
-def _parts(found: Findings, equal: int) -> list[str]:
-    """Return what the answer says of groups of equal nodes, the largest first."""
+def _reasons(found: Findings) -> list[str]:
+    """Return what the answer says of merged nodes, the commonest reason first."""
     merged = found.merged
     groups = Counter(zip(merged.layers.tolist(), merged.reasons, strict=True)).most_common()
     parts = []
@@ -59,9 +73,6 @@ def _parts(found: Findings, equal: int) -> list[str]:
     others = sum(num for _, num in groups[MAX_REASONS:])
     if others:
         parts.append(f"{others:,} for other reasons")
-    alike = equal - len(merged.nodes)
-    if alike:
-        parts.append(f"{alike:,} that no passing of messages along these edges can separate")
     return parts
 
 
@@ -127,11 +138,15 @@ def _mean(values: np.ndarray) -> str:
 
 
 def _remedy_rows(found: Findings) -> list[list[str]]:
-    rows = [["remedy", "separates", "95% interval", "known", "cost"]]
+    was_tried = any(remedy.tried for remedy in found.remedies)
+    after = ["after training"] if was_tried else []
+    rows = [["remedy", "separates", "95% interval", *after, "known", "cost"]]
     for remedy in found.remedies:
         share = "" if remedy.separated is None else percent(remedy.separated)
         ends = "" if remedy.interval is None else " to ".join(percent(x) for x in remedy.interval)
-        rows.append([remedy.title, share, ends, remedy.evidence, remedy.cost])
+        tried = (remedy.tried or {}).get("separated")
+        after = ["" if tried is None else percent(tried)] if was_tried else []
+        rows.append([remedy.title, share, ends, *after, remedy.evidence, remedy.cost])
     return rows
 
 

@@ -214,7 +214,7 @@ def _layer(found: Findings, layer: LayerDiagnosis) -> dict[str, Any]:
         "Positive": _mean(facts.positive) if has_attention else "",
         "Negative": _mean(facts.negative) if has_attention else "",
         "Saturated": _mean(facts.saturated) if has_attention else "",
-        "Directions": f"{layer.effective_rank:.1f}",
+        "Directions": f"{layer.effective_rank:.1f}" if np.isfinite(layer.effective_rank) else "",
         "Spread": percent(layer.distance_to_mean, 1),
         "Fresh": ""
         if fresh is None
