@@ -26,8 +26,9 @@ from gat_jax.symmetry.representations import distance_to_mean, effective_rank, o
 
 NEAR = 1e-5  # of the spread of a layer's outputs: as good as equal to what follows
 MAX_NEAR_MISSES = 20  # that are named
-# A layer's recorded outputs are reproduced by ours to this share of their spread.
-AGREEMENT = 1e-3
+# A layer's recorded outputs are reproduced by ours to this share of their spread, or, where they
+# hardly differ, of the largest of them, as far as float32 has digits.
+AGREEMENT, ROUNDING = 1e-3, 1e-5
 
 
 @functools.cache
@@ -225,7 +226,8 @@ def _agreement(observed: ObservedLayer, values: np.ndarray) -> str:
         return f"its outputs have shape {theirs.shape}, ours {values.shape}"
     spread = float(np.ptp(theirs)) if theirs.size else 0.0
     error = float(np.max(np.abs(theirs - values), initial=0.0))
-    if error <= AGREEMENT * max(spread, 1e-30):
+    size = float(np.max(np.abs(theirs), initial=0.0))
+    if error <= max(AGREEMENT * spread, ROUNDING * size, 1e-30):
         return ""
     return (
         f"its outputs differ from ours by up to {error:.2g}, of a spread of {spread:.2g}: what was "

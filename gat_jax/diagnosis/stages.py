@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 
 from gat_jax.graphs import equal_rows
 
-# Of the spread of all rows: what norms and float32 sums make of a difference that is none.
+# What norms and float32 sums make of a difference that is none: of the spread of all rows, or of
+# the largest number where rows hardly differ, as float32 rounds it whatever the spread is.
 TOLERANCE = 2e-6
 PROJECTION_SEED = 0  # of the direction along which the rows of a class are sorted
 
@@ -30,11 +31,11 @@ def carry(
 
     Returns:
       [N]. Rows of one class of a stage are equal if they differ by at most 2e-6 of the spread of
-      all rows; rows of no common class if they do not differ at all.
+      all rows, or of their largest number; rows of no common class if they do not differ at all.
     """
     found = equal_rows(rows)
     wide = np.asarray(rows, np.float64)
-    tolerance = TOLERANCE * np.ptp(wide) if wide.size else 0.0
+    tolerance = TOLERANCE * max(np.ptp(wide), np.abs(wide).max()) if wide.size else 0.0
     direction = np.random.default_rng(PROJECTION_SEED).normal(size=wide.shape[1])
     places = wide @ direction
     for classes in stages:
