@@ -66,13 +66,13 @@ def read_graph(edges: Path, features: Path | None = None, labels: Path | None = 
     nodes, or else names, numbered as they appear. Names 0 to N-1 are always the nodes themselves.
 
     Args:
-      edges: an edge list (`inputs_edges`), a graph in a format of networkx (`inputs_networks`), an
+      edges: an edge list (`inputs.edges`), a graph in a format of networkx (`inputs.networks`), an
         `.npz` (docs/data_format.md; or `edge_index` or `senders` and `receivers`, and if there are
         some `x`, `edge_attr` and `y`), a folder (`graphs.load_task`, or with one `.npz` in it), or
         one of `GRAPH_NAMES`.
-      features: as `inputs_values.read_features`; None: those of the graph's file, or where it has
+      features: as `inputs.values.read_features`; None: those of the graph's file, or where it has
         none the identity matrix, which is said in a note.
-      labels: as `inputs_values.read_labels`; None: those of the graph's file, if there are some. A
+      labels: as `inputs.values.read_labels`; None: those of the graph's file, if there are some. A
         node whose id has no row there is unlabelled.
 
     Returns:

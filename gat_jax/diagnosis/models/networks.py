@@ -1,6 +1,6 @@
 """Networks of our own, as pure functions: what each of their layers saw, in evaluation.
 
-`flax_models` records modules with the same functions.
+`models.flax` records modules with the same functions.
 """
 
 import functools

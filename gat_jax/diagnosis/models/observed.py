@@ -1,6 +1,6 @@
 """A model as it is diagnosed: its layers in our own terms, and what each of them saw.
 
-Importers (`weights`, `pyg_models`, `flax_models`) make these; `analysis` reads them. What lies
+Importers (`from_weights`, `pyg`, `flax`, `networks`) make these; `analysis` reads them. What lies
 between two layers need not be understood: each layer stands beside the inputs that it was given.
 """
 
