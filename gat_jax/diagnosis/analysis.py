@@ -15,7 +15,7 @@ from gat_jax.diagnosis.heads import head_facts
 from gat_jax.diagnosis.models.observed import ObservedLayer
 from gat_jax.diagnosis.regimes import regime_rows
 from gat_jax.diagnosis.results import LayerDiagnosis, Pairs
-from gat_jax.diagnosis.stages import carry
+from gat_jax.diagnosis.stages import along_a_line, carry
 from gat_jax.graphs import TwinClasses, twin_classes
 from gat_jax.graphs.twin_samples import compare_pairs
 from gat_jax.layers import AttentionInfo, apply_layer
@@ -88,7 +88,7 @@ def analyse_layer(
     seen = see(observed, info)
     equality = layer_equality(observed, info, inputs, seen.signs)
     twins = twin_classes(graph, edge_weight=weight)
-    pairs = _pairs(seen, equality, twins.is_trivial, values)
+    pairs, cause_counts = _pairs(seen, equality, twins.is_trivial, values)
     near = _near_misses(equality, values)
     rank, distance, norm = map(float, compiled(_measures)(values))
     found = LayerDiagnosis(
@@ -104,7 +104,7 @@ def analyse_layer(
         candidates=equality.candidates,
         outputs=equality.outputs,
         pairs=pairs,
-        cause_counts=_cause_counts(seen, equality),
+        cause_counts=cause_counts,
         head_facts=head_facts(info, graph, seen.signs),
         effective_rank=rank,
         distance_to_mean=distance / norm if norm > 0 else 0.0,
@@ -143,24 +143,40 @@ def causes_of(
 
 
 def _pairs(
-    seen: Seen,
-    equality: LayerEquality,
-    is_trivial: np.ndarray,
-    values: np.ndarray,
-) -> Pairs:
-    """List the pairs of candidates, of the classes that are small enough."""
+    seen: Seen, equality: LayerEquality, is_trivial: np.ndarray, values: np.ndarray
+) -> tuple[Pairs, dict[str, Int[np.ndarray, " heads"]]]:
+    """List the pairs of candidates, of the classes that are small enough, and count all of them.
+
+    Returns:
+      The pairs; and the numbers of pairs of non-trivial candidates by the primary cause of each
+      head, which are exact where all classes are small, and of large ones from the pairs that are
+      compared.
+    """
     classes = TwinClasses(equality.candidates, equality.is_alike, equality.candidates)
     parts = [compare_pairs(classes, is_trivial=kind) for kind in (False, True)]
-    small = [part.weight == 1 for part in parts]
-    first, second = (
-        np.concatenate([part[k][kept] for part, kept in zip(parts, small, strict=True)])
-        for k in (0, 1)
-    )
-    order = np.lexsort((second, first))
-    first, second = first[order], second[order]
+    first, second, weight = (np.concatenate(x) for x in zip(*parts, strict=True))
     causes = causes_of(seen, first, second, is_trivial[first] & is_trivial[second])
+    num = len(parts[0].first)
+    counts = _cause_counts(causes[:num], weight[:num])
+    order = np.lexsort((second, first))
+    order = order[weight[order] == 1]
+    first, second, causes = first[order], second[order], causes[order]
     is_equal = equality.outputs[first] == equality.outputs[second]
-    return Pairs(first, second, is_equal, causes, _gaps(values, first, second))
+    return Pairs(first, second, is_equal, causes, _gaps(values, first, second)), counts
+
+
+def _cause_counts(
+    causes: Bool[np.ndarray, "pairs heads causes"], weight: Float[np.ndarray, " pairs"]
+) -> dict[str, Int[np.ndarray, " heads"]]:
+    """Add up the weights of pairs by the primary cause of each head."""
+    primary = np.argmax(causes, axis=-1)  # the first that holds
+    counts = {}
+    for k, name in enumerate(CAUSES):
+        weights = np.where(primary == k, weight[:, None], 0.0)
+        by_head = np.rint(weights.sum(axis=0, dtype=np.float64)).astype(np.int64)
+        if by_head.any():
+            counts[name] = by_head
+    return counts
 
 
 def _gaps(
@@ -172,25 +188,6 @@ def _gaps(
     return gap / spread if spread > 0 else np.zeros(len(first))
 
 
-def _cause_counts(seen: Seen, equality: LayerEquality) -> dict[str, Int[np.ndarray, " heads"]]:
-    """Count the pairs of non-trivial candidates by the primary cause of each head.
-
-    Exact where all classes are small; of large ones from the pairs that are compared.
-    """
-    classes = TwinClasses(equality.candidates, equality.is_alike, equality.candidates)
-    compared = compare_pairs(classes, is_trivial=False)
-    is_trivial = np.zeros(len(compared.first), bool)
-    causes = causes_of(seen, compared.first, compared.second, is_trivial)
-    primary = np.argmax(causes, axis=-1)  # the first that holds
-    counts = {}
-    for k, name in enumerate(CAUSES):
-        weights = np.where(primary == k, compared.weight[:, None], 0.0)
-        by_head = np.rint(weights.sum(axis=0, dtype=np.float64)).astype(np.int64)
-        if by_head.any():
-            counts[name] = by_head
-    return counts
-
-
 def _near_misses(equality: LayerEquality, values: np.ndarray) -> tuple[tuple[int, int, float], ...]:
     """Find candidates that differ by less than 1e-5 of the spread, the closest first.
 
@@ -200,8 +197,7 @@ def _near_misses(equality: LayerEquality, values: np.ndarray) -> tuple[tuple[int
     """
     candidates, outputs = equality.candidates, equality.outputs
     nodes = np.flatnonzero(outputs == np.arange(len(outputs)))
-    direction = np.random.default_rng(0).normal(size=values.shape[1])
-    places = values.astype(np.float64) @ direction
+    places = along_a_line(values)
     order = nodes[np.lexsort((places[nodes], candidates[nodes]))]
     first, second = order[:-1], order[1:]
     is_same = candidates[first] == candidates[second]

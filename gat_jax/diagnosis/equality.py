@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from gat_jax.diagnosis.models.observed import ObservedLayer
-from gat_jax.diagnosis.stages import join
 from gat_jax.graphs import equal_rows, output_classes
+from gat_jax.graphs.supports import by_smallest
+from gat_jax.graphs.twins import join_classes
 from gat_jax.layers import AttentionInfo, kind_of
 from gat_jax.symmetry import RowSigns, propagate_equality
 
@@ -77,7 +78,8 @@ def _with_zeros(
     """Merge the nodes to which nothing comes, if what they have of their own is equal."""
     if not is_zero.any():
         return classes
-    return join(classes, np.where(is_zero, len(own) + own, np.arange(len(own))))
+    groups = np.where(is_zero, len(own) + own, np.arange(len(own)))
+    return join_classes(classes, by_smallest(groups))
 
 
 def _receives_zeros(observed: ObservedLayer) -> Bool[np.ndarray, " nodes"]:

@@ -20,6 +20,7 @@ from gat_jax.diagnosis.explain import REASONS, reason_of_pair
 from gat_jax.diagnosis.models.observed import ObservedLayer, ObservedModel
 from gat_jax.diagnosis.stages import carry
 from gat_jax.graphs import equal_rows, twin_classes
+from gat_jax.graphs.supports import sizes_of
 from gat_jax.layers import apply_layer
 from gat_jax.symmetry import RowSigns, mean_of_defined, normalised_entropy, row_signs
 from gat_jax.symmetry.representations import effective_rank
@@ -153,7 +154,7 @@ def _both(
 
 def _have_company(classes: Int[np.ndarray, " nodes"]) -> Bool[np.ndarray, " nodes"]:
     """Whether the class of each node has another member."""
-    return np.bincount(classes, minlength=len(classes))[classes] >= 2
+    return sizes_of(classes) >= 2
 
 
 def equal_everywhere(looks: Sequence[LayerLook]) -> EqualTwins:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from gat_jax.diagnosis.results import RegimeRows
+from gat_jax.graphs.supports import sizes_of
 from gat_jax.layers import AttentionInfo
 
 MAX_PANELS = 8
@@ -39,7 +40,7 @@ def regime_rows(
     """
     parts = np.asarray(info.receiver_scores)
     panels = _panel_names(parts.shape[1:])
-    is_equal, is_candidate = _sizes(outputs) > 1, _sizes(candidates) > 1
+    is_equal, is_candidate = sizes_of(outputs) > 1, sizes_of(candidates) > 1
     has_row = ~is_alike
     rows = np.concatenate(
         [
@@ -91,10 +92,6 @@ def _panel_names(shape: tuple[int, ...]) -> list[str]:
 def _first(scores: np.ndarray) -> Float[np.ndarray, "rows panels"]:
     flat = scores.reshape(len(scores), int(np.prod(scores.shape[1:])))
     return flat[:, :MAX_PANELS].astype(np.float64)
-
-
-def _sizes(classes: Int[np.ndarray, " nodes"]) -> Int[np.ndarray, " nodes"]:
-    return np.bincount(classes, minlength=len(classes))[classes]
 
 
 def _spread(

@@ -10,6 +10,7 @@ import jraph
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from gat_jax.graphs import TwinClasses, TwinCounts, count_twins
 from gat_jax.symmetry import CAUSES
 
 Status = Literal["pass", "warn", "fail"]
@@ -100,6 +101,10 @@ class LayerDiagnosis:
     fresh: FreshChance | None  # None where there are no twins, or it was not asked for
     note: str = ""  # what the user should know, such as outputs that ours do not reproduce
     regimes: RegimeRows | None = None  # None where there is no attention
+
+    def twin_counts(self) -> TwinCounts:
+        """Count the twins of this layer's edges, the trivial ones apart."""
+        return count_twins(TwinClasses(self.twins, self.is_trivial, self.twins))
 
     def merged_classes(self) -> list[list[int]]:
         """Return the classes of equal outputs that other parameters of this layer could split."""

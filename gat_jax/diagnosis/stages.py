@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gat_jax.graphs import equal_rows
+from gat_jax.graphs.supports import by_smallest
+from gat_jax.graphs.twins import join_classes
 
 # What norms and float32 sums make of a difference that is none: of the spread of all rows, or of
 # the largest number where rows hardly differ, as float32 rounds it whatever the spread is.
@@ -36,8 +38,7 @@ def carry(
     found = equal_rows(rows)
     wide = np.asarray(rows, np.float64)
     tolerance = TOLERANCE * max(np.ptp(wide), np.abs(wide).max()) if wide.size else 0.0
-    direction = np.random.default_rng(PROJECTION_SEED).normal(size=wide.shape[1])
-    places = wide @ direction
+    places = along_a_line(wide)
     for classes in stages:
         order = np.lexsort((places, classes))
         first, second = order[:-1], order[1:]
@@ -46,8 +47,14 @@ def carry(
         run = np.cumsum(np.concatenate([[True], ~is_link]))[: len(order)]
         groups = np.empty_like(order)
         groups[order] = run
-        found = join(found, groups)
+        found = join_classes(found, by_smallest(groups))
     return found
+
+
+def along_a_line(rows: Float[np.ndarray, "nodes features"]) -> Float[np.ndarray, " nodes"]:
+    """Return places of rows such that close rows have close places, in float64."""
+    direction = np.random.default_rng(PROJECTION_SEED).normal(size=rows.shape[1])
+    return rows.astype(np.float64, copy=False) @ direction
 
 
 def _are_close(
@@ -64,19 +71,3 @@ def _are_close(
         for k in range(0, len(first), size)
     ]
     return np.concatenate([np.zeros(0, bool), *parts])
-
-
-def join(
-    classes: Int[np.ndarray, " nodes"], groups: Int[np.ndarray, " nodes"]
-) -> Int[np.ndarray, " nodes"]:
-    """Return the finest classes that are coarser than two, by their smallest members."""
-    import scipy.sparse.csgraph  # here, as the import takes long
-
-    num = len(classes)
-    _, of_group = np.unique(groups, return_inverse=True)
-    nodes = np.arange(num)
-    steps = np.concatenate([nodes, nodes]), np.concatenate([classes, num + of_group])
-    links = scipy.sparse.coo_array((np.ones(2 * num, np.int8), steps), shape=(2 * num, 2 * num))
-    label = scipy.sparse.csgraph.connected_components(links, directed=False)[1][:num]
-    _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
-    return first[inverse]

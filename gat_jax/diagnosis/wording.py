@@ -80,14 +80,12 @@ def summary_of(found: Findings) -> str:
     """Return the answer and tables; text from outside is made visible."""
     lines = [found.answer, ""]
     lines += _table(_layer_rows(found.layers))
-    trivial = found.layers[0].is_trivial
-    twins = found.layers[0].twins
-    sizes = np.bincount(twins, minlength=len(twins))[twins]
+    twins = found.layers[0].twin_counts()
     lines += [
         "",
-        f"Twins, as {found.layers[0].name} sees the edges: {np.sum((sizes > 1) & ~trivial):,} nodes"
-        f" in {len(set(twins[(sizes > 1) & ~trivial].tolist())):,} classes, and"
-        f" {np.sum((sizes > 1) & trivial):,} trivial ones (of one sender or none).",
+        f"Twins, as {found.layers[0].name} sees the edges: {twins.nodes:,} nodes in "
+        f"{twins.classes:,} classes, and {twins.trivial_nodes:,} trivial ones (of one sender or "
+        "none).",
     ]
     if found.loss_floor is not None:
         lines.append(
@@ -125,14 +123,15 @@ def _layer_rows(layers: Sequence[LayerDiagnosis]) -> list[list[str]]:
         rows.append(
             [
                 *(layer.name, layer.system, str(layer.heads), f"{merged:,}"),
-                *(_mean(x) for x in (facts.entropy, facts.positive, facts.negative)),
+                *(mean_share(x) for x in (facts.entropy, facts.positive, facts.negative)),
                 fresh,
             ]
         )
     return rows
 
 
-def _mean(values: np.ndarray) -> str:
+def mean_share(values: np.ndarray) -> str:
+    """Write the mean of the shares that are known, such as "40%"; nothing if there are none."""
     known = values[np.isfinite(values)]
     return percent(float(known.mean())) if len(known) else ""
 

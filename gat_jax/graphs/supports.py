@@ -107,6 +107,15 @@ def row_classes(rows: np.ndarray) -> Int[np.ndarray, " rows"]:
     return np.unique(as_bytes, return_inverse=True)[1].reshape(-1)
 
 
+def sizes_of(classes: Int[np.ndarray, " nodes"]) -> Int[np.ndarray, " nodes"]:
+    """Return for every node how many nodes its class has, itself among them.
+
+    Args:
+      classes: [N] class of each node, named by one of its members.
+    """
+    return np.bincount(classes, minlength=len(classes))[classes]
+
+
 def by_smallest(classes: np.ndarray) -> Int[np.ndarray, " nodes"]:
     """Name every class by its smallest member."""
     _, first, inverse = np.unique(classes, return_index=True, return_inverse=True)

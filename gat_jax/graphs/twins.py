@@ -27,6 +27,7 @@ from gat_jax.graphs.supports import (
     group_sums,
     pair_numbers,
     row_classes,
+    sizes_of,
     symmetric_weights,
 )
 from gat_jax.runtime.arrays import (
@@ -88,7 +89,7 @@ def twin_classes(graph: jraph.GraphsTuple, *, edge_weight: ArrayLike | None = No
     edge_class = 0 if graph.edges is None else row_classes(as_held(np.asarray(graph.edges)))
     senders = _weighted(np.asarray(graph.senders), edge_weight)
     twins = alone_from(num_real, group(graph, senders, edge_class))
-    stay_equal = _join(twins.smallest, _inseparable_classes(graph, num_real, edge_weight))
+    stay_equal = join_classes(twins.smallest, _inseparable_classes(graph, num_real, edge_weight))
     return TwinClasses(stay_equal, twins.is_trivial, twins.smallest)
 
 
@@ -214,7 +215,7 @@ def twin_pairs(classes: TwinClasses, *, include_trivial: bool = False) -> TwinPa
 
 def class_sizes(classes: TwinClasses) -> Int[np.ndarray, " nodes"]:
     """Return for every node how many nodes its class of twins has, itself among them."""
-    return np.bincount(classes.twin, minlength=len(classes.twin))[classes.twin]
+    return sizes_of(classes.twin)
 
 
 def count_twins(classes: TwinClasses) -> TwinCounts:
@@ -304,8 +305,10 @@ def _checked_weights(
     return as_held(check_features("edge_weight", weights[:, None]))[:, 0]
 
 
-def _join(first: np.ndarray, second: np.ndarray) -> Int[np.ndarray, " nodes"]:
-    """Return the finest partition that is coarser than two; all three by smallest ids."""
+def join_classes(
+    first: Int[np.ndarray, " nodes"], second: Int[np.ndarray, " nodes"]
+) -> Int[np.ndarray, " nodes"]:
+    """Return the finest classes that are coarser than two; all three by their smallest ids."""
     for fine, coarse in ((second, first), (first, second)):
         if np.array_equal(coarse[fine], coarse):  # as on most graphs: nothing to join
             return coarse

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from gat_jax.diagnosis.pages.groups import Group
 from gat_jax.diagnosis.pages.placing import place_nodes
 from gat_jax.diagnosis.results import Findings
+from gat_jax.graphs.supports import sizes_of
 from gat_jax.runtime.text import visible
 
 MAX_WHOLE = 150  # nodes of a graph that is drawn as a whole
@@ -86,10 +87,7 @@ def describe_nodes(found: Findings, groups: Sequence[Group]) -> Nodes:
     for group in groups:
         if group.kind != "separated":
             numbers[group.members] = group.number
-    counted = (
-        np.bincount(classes, minlength=len(classes))[classes] > 1
-        for classes in (found.colours, found.layers[0].twins)
-    )
+    counted = (sizes_of(classes) > 1 for classes in (found.colours, found.layers[0].twins))
     return Nodes(found, numbers, *counted)
 
 

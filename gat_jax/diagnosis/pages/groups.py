@@ -7,6 +7,7 @@ import numpy as np
 
 from gat_jax.diagnosis.explain import REASONS
 from gat_jax.diagnosis.results import Findings, classes_of
+from gat_jax.graphs.supports import sizes_of
 
 Kind = Literal["merged", "inseparable", "separated"]
 
@@ -27,7 +28,7 @@ def groups_of(found: Findings) -> list[Group]:
     equal = classes_of(found.final)
     merged = [members for members in equal if members[0] in mixed]
     inseparable = [members for members in equal if members[0] not in mixed]
-    is_alone = _sizes(found.final) == 1
+    is_alone = sizes_of(found.final) == 1
     alone = np.flatnonzero(is_alone)
     twins = found.layers[0].twins
     # Members of other classes become classes of one node each.
@@ -68,7 +69,3 @@ def _reason(found: Findings, group: Group, blamed: dict[int, tuple[int, str]]) -
     where = "" if layer < 0 else f"in {found.layers[layer].name} "
     others = "" if len(counted) == 1 else ", and for other reasons"
     return f"{where}{REASONS[reason]}{others}"
-
-
-def _sizes(classes: np.ndarray) -> np.ndarray:
-    return np.bincount(classes, minlength=len(classes))[classes]

@@ -79,14 +79,12 @@ def page_data(found: Findings) -> dict[str, Any]:
 def _facts(found: Findings) -> list[str]:
     """Say how large everything is, and what the nodes without attention to speak of are."""
     layer = found.layers[0]
-    sizes = np.bincount(layer.twins, minlength=len(layer.twins))[layer.twins]
-    full, trivial = ((sizes > 1) & kind for kind in (~layer.is_trivial, layer.is_trivial))
-    num_classes = len(set(layer.twins[full].tolist()))
+    twins = layer.twin_counts()
     words = "there are none"
-    if (sizes > 1).any():
+    if twins.nodes or twins.trivial_nodes:
         words = (
-            f"{int(full.sum()):,} nodes are twins, in {num_classes:,} "
-            f"{'class' if num_classes == 1 else 'classes'}, and {int(trivial.sum()):,} more are "
+            f"{twins.nodes:,} nodes are twins, in {twins.classes:,} "
+            f"{'class' if twins.classes == 1 else 'classes'}, and {twins.trivial_nodes:,} more are "
             "trivial ones, of one sender or none"
         )
     facts = [
@@ -210,10 +208,10 @@ def _layer(found: Findings, layer: LayerDiagnosis) -> dict[str, Any]:
         "Edges": f"{layer.num_edges:,}",
         "Merged": f"{sum(map(len, layer.merged_classes())):,}",
         "Inseparable": f"{sum(map(len, classes_of(layer.inseparable))):,}",
-        "Entropy": _mean(facts.entropy) if has_attention else "",
-        "Positive": _mean(facts.positive) if has_attention else "",
-        "Negative": _mean(facts.negative) if has_attention else "",
-        "Saturated": _mean(facts.saturated) if has_attention else "",
+        "Entropy": wording.mean_share(facts.entropy) if has_attention else "",
+        "Positive": wording.mean_share(facts.positive) if has_attention else "",
+        "Negative": wording.mean_share(facts.negative) if has_attention else "",
+        "Saturated": wording.mean_share(facts.saturated) if has_attention else "",
         "Directions": f"{layer.effective_rank:.1f}" if np.isfinite(layer.effective_rank) else "",
         "Spread": percent(layer.distance_to_mean, 1),
         "Fresh": ""
@@ -228,11 +226,6 @@ def _layer(found: Findings, layer: LayerDiagnosis) -> dict[str, Any]:
         "note": visible(layer.note),
         "near": near + ([f"and {more:,} more"] if near and more > 0 else []),
     }
-
-
-def _mean(values: np.ndarray) -> str:
-    known = values[np.isfinite(values)]
-    return percent(float(known.mean())) if len(known) else ""
 
 
 def _drawn(layer: LayerDiagnosis) -> dict[str, Any]:

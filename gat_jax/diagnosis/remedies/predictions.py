@@ -20,6 +20,7 @@ from gat_jax.diagnosis.models.observed import ObservedLayer
 from gat_jax.diagnosis.remedies import changes
 from gat_jax.diagnosis.results import Findings, RemedyReport
 from gat_jax.graphs import TwinPairs, equal_rows, output_classes, twin_classes
+from gat_jax.graphs.supports import sizes_of
 from gat_jax.layers import LAYERS, LayerConfig
 from gat_jax.report.numbers import count
 
@@ -216,7 +217,7 @@ def _cost(name: str, findings: Findings, question: Question) -> str:
         cost += ", and so for each layer after it"
     if name == "positional_feature":
         cost += "; the model then holds for these nodes alone"
-        alike = len(findings.colours) - int(np.sum(_sizes(findings.colours) == 1))
+        alike = len(findings.colours) - int(np.sum(sizes_of(findings.colours) == 1))
         if alike:
             cost += f"; {count(alike, 'node')} that no layer can separate now get other inputs"
     return cost
@@ -229,7 +230,7 @@ def _cost_of_loops(question: Question) -> str:
     num = len(after.senders) - len(before.senders)
     twins = twin_classes(after)
     received = np.bincount(np.asarray(after.receivers), minlength=len(after.nodes))
-    is_twin: Bool[np.ndarray, " nodes"] = (_sizes(twins.twin) > 1) & (received > 0)
+    is_twin: Bool[np.ndarray, " nodes"] = (sizes_of(twins.twin) > 1) & (received > 0)
     trivial = int(np.sum(is_twin & twins.is_trivial))
     cost = f"edges {'+' if num > 0 else '-'} {abs(num):,}; "
     cost += f"makes twins of {count(int(is_twin.sum()), 'node')}"
@@ -245,10 +246,6 @@ def _is_read(findings: Findings, question: Question) -> bool:
 
 def _has_loops(question: Question) -> bool:
     return changes.has_loops(question.observed.graph)
-
-
-def _sizes(classes: Int[np.ndarray, " nodes"]) -> Int[np.ndarray, " nodes"]:
-    return np.bincount(classes, minlength=len(classes))[classes]
 
 
 # --- costs ----------------------------------------------------------------------------------------
