@@ -17,7 +17,7 @@ from gat_jax.diagnosis import as_json, checks, wording
 from gat_jax.diagnosis.analysis import Analysed, analyse_layer, check_graph_of
 from gat_jax.diagnosis.explain import explain
 from gat_jax.diagnosis.models.from_weights import ActivationName, observe_weights
-from gat_jax.diagnosis.models.loops import loop_features
+from gat_jax.diagnosis.models.loops import edge_list_of, with_loops, without_loops
 from gat_jax.diagnosis.models.networks import observe_network
 from gat_jax.diagnosis.models.observed import ObservedModel
 from gat_jax.diagnosis.pages import page
@@ -284,17 +284,15 @@ def _twins_by_loops(
 
     Features of these self-loops are made as PyG makes them by default.
     """
-    senders, receivers = np.asarray(graph.senders), np.asarray(graph.receivers)
-    is_kept = senders != receivers
-    edges = None if graph.edges is None else np.asarray(graph.edges)[is_kept]
-    plain = from_edges(senders[is_kept], receivers[is_kept], nodes=graph.nodes, edges=edges)
-    nodes = np.arange(len(graph.nodes))
-    if edges is not None:
-        looped = loop_features(edges, receivers[is_kept], len(nodes), LOOP_FEATURES)
-        edges = np.concatenate([edges, looped])
-    ends = (np.append(x[is_kept], nodes) for x in (senders, receivers))
-    looped = from_edges(*ends, nodes=graph.nodes, edges=edges)
-    return twin_classes(plain).twin, twin_classes(looped).twin
+    given = edge_list_of(graph)
+    plain, looped = (
+        twin_classes(from_edges(senders, receivers, nodes=graph.nodes, edges=edges)).twin
+        for senders, receivers, edges in (
+            without_loops(given),
+            with_loops(given, len(graph.nodes), LOOP_FEATURES),
+        )
+    )
+    return plain, looped
 
 
 def _check_labels(labels: Any, num_nodes: int) -> Int[np.ndarray, " nodes"] | None:

@@ -1,8 +1,10 @@
 """Edges as the attention of a layer runs over them: some layers make the self-loops anew."""
 
+from typing import NamedTuple
+
 import jraph
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from gat_jax.diagnosis.models.observed import ImportedLayer, LoopFeatures
 from gat_jax.graphs import from_edges
@@ -16,6 +18,20 @@ REDUCTIONS = {
     "max": (np.maximum, 0.0),
     "mul": (np.multiply, 1.0),
 }
+
+
+class EdgeList(NamedTuple):
+    """Edges, in any order."""
+
+    senders: Int[np.ndarray, " edges"]
+    receivers: Int[np.ndarray, " edges"]
+    edges: Float[np.ndarray, "edges features"] | None = None
+
+
+def edge_list_of(graph: jraph.GraphsTuple) -> EdgeList:
+    """Return the edges of a graph."""
+    edges = None if graph.edges is None else np.asarray(graph.edges)
+    return EdgeList(np.asarray(graph.senders), np.asarray(graph.receivers), edges)
 
 
 def attended_graph(layer: ImportedLayer, graph: jraph.GraphsTuple) -> jraph.GraphsTuple:
@@ -38,15 +54,31 @@ def attended_graph(layer: ImportedLayer, graph: jraph.GraphsTuple) -> jraph.Grap
     senders, receivers = np.asarray(graph.senders), np.asarray(graph.receivers)
     edges = _read_edges(layer, graph)
     if layer.replaces_self_loops:
-        stays = senders != receivers
-        senders, receivers = senders[stays], receivers[stays]
-        loops = np.arange(len(graph.nodes))
-        if edges is not None:
-            edges = edges[stays]
-            looped = loop_features(edges, receivers, len(loops), layer.loop_features)
-            edges = np.concatenate([edges, looped])
-        senders, receivers = np.append(senders, loops), np.append(receivers, loops)
+        ends = EdgeList(senders, receivers, edges)
+        senders, receivers, edges = with_loops(ends, len(graph.nodes), layer.loop_features)
     return from_edges(senders, receivers, nodes=graph.nodes, edges=edges)
+
+
+def without_loops(ends: EdgeList) -> EdgeList:
+    """Return the edges between different nodes, in their order."""
+    stays = ends.senders != ends.receivers
+    edges = None if ends.edges is None else ends.edges[stays]
+    return EdgeList(ends.senders[stays], ends.receivers[stays], edges)
+
+
+def with_loops(ends: EdgeList, num_nodes: int, how: LoopFeatures) -> EdgeList:
+    """Return the edges between different nodes, and after them a self-loop at every node.
+
+    Args:
+      ends: of all edges; their self-loops are dropped.
+      num_nodes: N.
+      how: features of the loops, as `loop_features` takes it, where edges have features.
+    """
+    senders, receivers, edges = without_loops(ends)
+    loops = np.arange(num_nodes)
+    if edges is not None:
+        edges = np.concatenate([edges, loop_features(edges, receivers, num_nodes, how)])
+    return EdgeList(np.append(senders, loops), np.append(receivers, loops), edges)
 
 
 def _read_edges(

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from gat_jax.diagnosis.models.loops import REDUCTIONS, loop_features
+from gat_jax.diagnosis.models.loops import REDUCTIONS, EdgeList, with_loops
 from gat_jax.diagnosis.models.observed import ImportedLayer, LoopFeatures, ObservedLayer
 from gat_jax.diagnosis.weights.forms import FormOptions
 from gat_jax.diagnosis.weights.pyg import FORMS
@@ -182,15 +182,11 @@ def _attended(
     elif features is None:  # then the layer does not use what it has for them
         imported = _without_edge_features(imported)
     if imported.replaces_self_loops:
-        stays = senders != receivers
-        senders, receivers = senders[stays], receivers[stays]
-        loops = np.arange(len(nodes))
         if features is not None:
-            features = check_features("edge_attr", features)[stays]
-            # The layer looks at `edge_index[1]` here, whatever its flow is.
-            looped = loop_features(features, receivers, len(nodes), imported.loop_features)
-            features = np.concatenate([features, looped])
-        senders, receivers = np.append(senders, loops), np.append(receivers, loops)
+            features = check_features("edge_attr", features)
+        # The layer looks at `edge_index[1]` here, whatever its flow is.
+        ends = EdgeList(senders, receivers, features)
+        senders, receivers, features = with_loops(ends, len(nodes), imported.loop_features)
     if is_against(layer):
         senders, receivers = receivers, senders
     graph = from_edges(senders, receivers, nodes=nodes, edges=features)

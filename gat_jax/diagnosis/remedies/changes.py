@@ -22,8 +22,8 @@ import jraph
 import numpy as np
 from jaxtyping import Float
 
-from gat_jax.diagnosis.models.loops import loop_features
-from gat_jax.diagnosis.models.observed import ImportedLayer, LoopFeatures, ObservedModel
+from gat_jax.diagnosis.models.loops import edge_list_of, with_loops, without_loops
+from gat_jax.diagnosis.models.observed import ImportedLayer, ObservedModel
 from gat_jax.diagnosis.weights.pyg import to_pyg
 from gat_jax.graphs import from_edges, standardise
 from gat_jax.layers import LayerConfig, LayerParams, LayerSettings, init_layer
@@ -178,10 +178,12 @@ def change_graph(
     if name == "positional_feature":
         return graph._replace(nodes=with_position(np.asarray(graph.nodes), seed=seed))
     if name == "self_loops":
-        plain = _without_loops(graph)
+        ends, num_nodes = edge_list_of(graph), len(graph.nodes)
         if layer.replaces_self_loops or has_loops(graph):
-            return plain
-        return _with_loops(plain, layer.loop_features)
+            ends = without_loops(ends)
+        else:
+            ends = with_loops(ends, num_nodes, layer.loop_features)
+        return from_edges(ends.senders, ends.receivers, nodes=graph.nodes, edges=ends.edges)
     return graph
 
 
@@ -210,32 +212,8 @@ def reads_features(graph: jraph.GraphsTuple, attended: jraph.GraphsTuple) -> boo
 
 def has_loops(graph: jraph.GraphsTuple) -> bool:
     """Whether a graph is one with self-loops: most of its nodes have one."""
-    return 2 * int(np.sum(_is_loop(graph))) > len(graph.nodes)
-
-
-def _is_loop(graph: jraph.GraphsTuple) -> np.ndarray:
-    return np.asarray(graph.senders) == np.asarray(graph.receivers)
-
-
-def _without_loops(graph: jraph.GraphsTuple) -> jraph.GraphsTuple:
-    stays = ~_is_loop(graph)
-    return from_edges(
-        np.asarray(graph.senders)[stays],
-        np.asarray(graph.receivers)[stays],
-        nodes=graph.nodes,
-        edges=None if graph.edges is None else np.asarray(graph.edges)[stays],
-    )
-
-
-def _with_loops(graph: jraph.GraphsTuple, how: LoopFeatures) -> jraph.GraphsTuple:
-    nodes = np.arange(len(graph.nodes))
-    edges = graph.edges
-    if edges is not None:
-        edges = np.asarray(edges)
-        looped = loop_features(edges, np.asarray(graph.receivers), len(nodes), how)
-        edges = np.concatenate([edges, looped])
-    senders, receivers = (np.append(ids, nodes) for ids in (graph.senders, graph.receivers))
-    return from_edges(senders, receivers, nodes=graph.nodes, edges=edges)
+    is_loop = np.asarray(graph.senders) == np.asarray(graph.receivers)
+    return 2 * int(np.sum(is_loop)) > len(graph.nodes)
 
 
 # --- weights --------------------------------------------------------------------------------------
