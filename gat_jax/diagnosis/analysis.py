@@ -1,8 +1,6 @@
 """One layer with its own inputs: who is equal, who could not help it, and why in each head."""
 
-import functools
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jraph
@@ -13,13 +11,13 @@ from gat_jax.diagnosis.equality import LayerEquality, layer_equality
 from gat_jax.diagnosis.fresh import fresh_chance
 from gat_jax.diagnosis.heads import head_facts
 from gat_jax.diagnosis.models.observed import ObservedLayer
+from gat_jax.diagnosis.programs import compiled
 from gat_jax.diagnosis.regimes import regime_rows
 from gat_jax.diagnosis.results import LayerDiagnosis, Pairs
 from gat_jax.diagnosis.stages import along_a_line, carry
 from gat_jax.graphs import TwinClasses, twin_classes
 from gat_jax.graphs.twin_samples import compare_pairs
 from gat_jax.layers import AttentionInfo, apply_layer
-from gat_jax.runtime import devices
 from gat_jax.symmetry import CAUSES, RowSigns, row_signs
 from gat_jax.symmetry.nodes import causes_of_rows
 from gat_jax.symmetry.representations import distance_to_mean, effective_rank, output_norm
@@ -29,13 +27,6 @@ MAX_NEAR_MISSES = 20  # that are named
 # A layer's recorded outputs are reproduced by ours to this share of their spread, or, where they
 # hardly differ, of the largest of them, as far as float32 has digits.
 AGREEMENT, ROUNDING = 1e-3, 1e-5
-
-
-@functools.cache
-def compiled(function: Callable) -> Callable:
-    """Return a function as one program, which is compiled once for each shape of its arguments."""
-    takes_config = "config" in inspect.signature(function).parameters
-    return devices.jit_briefly(function, static_argnames=["config"] if takes_config else [])
 
 
 class Seen(NamedTuple):

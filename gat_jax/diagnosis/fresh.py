@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gat_jax.diagnosis.models.observed import ObservedLayer
+from gat_jax.diagnosis.programs import compiled
 from gat_jax.diagnosis.results import FreshChance
 from gat_jax.graphs import TwinClasses, TwinPairs
 from gat_jax.graphs.twin_samples import compare_pairs
 from gat_jax.layers import LayerConfig, LayerSettings, apply_layer, init_layer
-from gat_jax.runtime import devices
 from gat_jax.runtime.stats import NORMAL_95, binomial_interval
 from gat_jax.symmetry import equal_by_signs, pair_causes
 
@@ -84,7 +84,7 @@ def equal_shares(
     """
     graph, pairs, edge_weight = _part_of(graph, pairs, edge_weight)
     num_features = int(np.shape(graph.nodes)[1])
-    measure = devices.jit_briefly(_equal_share, static_argnames=["config", "num_features"])
+    measure = compiled(_equal_share)
     static = {"config": config, "num_features": num_features}
     arrays = jax.tree.map(jnp.asarray, (settings, graph, pairs, edge_weight))
     return np.array([float(measure(k, *arrays, **static)) for k in range(num_inits)])

@@ -18,6 +18,7 @@ from gat_jax.diagnosis.analysis import Seen, causes_of
 from gat_jax.diagnosis.equality import layer_equality
 from gat_jax.diagnosis.explain import REASONS, reason_of_pair
 from gat_jax.diagnosis.models.observed import ObservedLayer, ObservedModel
+from gat_jax.diagnosis.programs import compiled
 from gat_jax.diagnosis.stages import carry
 from gat_jax.graphs import equal_rows, twin_classes
 from gat_jax.graphs.supports import sizes_of
@@ -97,7 +98,7 @@ def _look_at_layer(
     inputs = carry([x for x in stages if len(x) == len(graph.nodes)], np.asarray(graph.nodes))
     # Rows that are equal but for rounding become equal, so that the signs of equal rows are.
     graph = graph._replace(nodes=np.asarray(graph.nodes)[inputs])
-    info, signs, entropy, rank = _measures(
+    info, signs, entropy, rank = compiled(_measures)(
         layer.params, graph, weight, layer.settings, observed.outputs, config=layer.config
     )
     if not _is_finite(info):
@@ -112,7 +113,6 @@ def _look_at_layer(
     return LayerLook(layer.name, float(entropy), float(share), float(rank), equality)
 
 
-@functools.partial(jax.jit, static_argnames="config")
 def _measures(params, graph, edge_weight, settings, outputs, *, config):
     """Return what a layer saw, its mean entropy and the rank of its outputs: one program."""
     options = {"config": config, "settings": settings, "edge_weight": edge_weight}

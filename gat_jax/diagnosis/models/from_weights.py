@@ -1,18 +1,16 @@
 """What layers that come without their model do on a graph: our own functions run them in turn."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import jraph
 import numpy as np
-from jaxtyping import Array, Float
 
 from gat_jax.diagnosis.models.loops import attended_graph
 from gat_jax.diagnosis.models.observed import ImportedLayer, ObservedLayer, ObservedModel
-from gat_jax.layers import LayerConfig, LayerParams, LayerSettings, apply_layer
+from gat_jax.diagnosis.programs import compiled
+from gat_jax.layers import apply_layer
 from gat_jax.runtime.arrays import check_features, check_graph
-from gat_jax.runtime.devices import jit_briefly
 from gat_jax.runtime.text import visible
 
 ActivationName = Literal["elu", "relu", "leaky_relu", "none"]
@@ -88,28 +86,14 @@ def _observed(layer: ImportedLayer, graph: jraph.GraphsTuple, before: str | None
             f"{width_recv} of receivers"
         )
     attended = attended_graph(layer, graph)
-    found = np.asarray(_program()(layer.params, attended, layer.settings, config=layer.config))
+    # The program of `analysis`, called as it is there, so that a diagnosis compiles it once.
+    options = {"config": layer.config, "settings": layer.settings, "edge_weight": None}
+    found = np.asarray(compiled(apply_layer)(layer.params, attended, **options)[0])
     if not np.isfinite(found).all():
         raise ValueError(
             f"{name}: expected finite outputs, got others; are its weights that large?"
         )
     return ObservedLayer(layer, attended, found)
-
-
-@functools.cache
-def _program() -> Callable:
-    """Return a layer as one program: by single operations it would take three times as long."""
-    return jit_briefly(_outputs, static_argnames=("config",))
-
-
-def _outputs(
-    params: LayerParams,
-    graph: jraph.GraphsTuple,
-    settings: LayerSettings,
-    *,
-    config: LayerConfig,
-) -> Float[Array, "nodes outputs"]:
-    return apply_layer(params, graph, config=config, settings=settings)[0]
 
 
 def _notes(

@@ -3,7 +3,6 @@
 `models.flax` records modules with the same functions.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from gat_jax import graphs
 from gat_jax.diagnosis.models.observed import ImportedLayer, ObservedLayer, ObservedModel
+from gat_jax.diagnosis.programs import compiled
 from gat_jax.kernels import Layout
 from gat_jax.layers import (
     BlocksConfig,
@@ -93,7 +93,7 @@ def observe_layers(
     check_network_params(params, config, nodes.shape[1])
     check_settings(settings)
     config = tuple(config) if isinstance(config, list) else config  # static, so it is hashed
-    result, seen = _trace(params, real.graph, real.edge_weight, settings, configs=config)
+    result, seen = compiled(_trace)(params, real.graph, real.edge_weight, settings, configs=config)
     name = "blocks.{}.attention" if isinstance(config, BlocksConfig) else "layers.{}"
     layers = [
         observed_call(
@@ -106,7 +106,6 @@ def observe_layers(
     return tuple(layers), np.asarray(result)
 
 
-@functools.partial(jax.jit, static_argnames="configs")
 def _trace(params, graph, edge_weight, settings, *, configs):
     """Return a network's outputs, and the inputs and outputs of every layer: one program."""
     options = {"settings": settings, "edge_weight": edge_weight}

@@ -6,7 +6,6 @@ part. All layers see the edges of the layer that is to blame, with the features 
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from gat_jax.diagnosis.models.observed import ImportedLayer, ObservedModel
+from gat_jax.diagnosis.programs import compiled
 from gat_jax.diagnosis.remedies import changes
 from gat_jax.diagnosis.remedies import predictions as remedies
 from gat_jax.diagnosis.remedies.predictions import Question
@@ -33,7 +33,6 @@ from gat_jax.layers import (
 )
 from gat_jax.report.numbers import count
 from gat_jax.runtime.arrays import check_count
-from gat_jax.runtime.devices import jit_briefly
 from gat_jax.symmetry import propagate_equality
 from gat_jax.training import (
     TrainConfig,
@@ -202,15 +201,9 @@ def _train(
     config = TrainConfig("adam", num_steps)
     settings = TrainSettings(layer=trial.settings)
 
-    trained, status = _programs()[0](params, task, settings, configs=trial.configs, config=config)
+    static = {"configs": trial.configs, "config": config}
+    trained, status = compiled(_train_runs)(params, task, settings, **static)
     return trained, np.asarray(status)
-
-
-@functools.cache
-def _programs() -> tuple[Any, Any]:
-    """Return the training and the look at its end, compiled once for each kind of network."""
-    train = jit_briefly(_train_runs, static_argnames=["configs", "config"])
-    return train, jit_briefly(_look, static_argnames=["configs"])
 
 
 def _train_runs(
@@ -257,7 +250,7 @@ def _found(
     shares, losses = [], []
     for run in np.flatnonzero(is_finite):
         one = jax.tree.map(lambda x, run=run: x[run], params)
-        logits, infos = _programs()[1](one, trial.graph, trial.settings, configs=trial.configs)
+        logits, infos = compiled(_look)(one, trial.graph, trial.settings, configs=trial.configs)
         classes = _classes(trial, infos)
         shares.append(float(np.mean(classes[nodes] != classes[partners])))
         losses.append(_loss(np.asarray(logits, np.float64), labels))
