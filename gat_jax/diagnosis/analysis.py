@@ -18,7 +18,7 @@ from gat_jax.diagnosis.stages import along_a_line, carry
 from gat_jax.graphs import TwinClasses, twin_classes
 from gat_jax.graphs.twin_samples import compare_pairs
 from gat_jax.layers import AttentionInfo, apply_layer
-from gat_jax.symmetry import CAUSES, RowSigns, row_signs
+from gat_jax.symmetry import CAUSES, RowSigns, normalised_entropy, row_signs
 from gat_jax.symmetry.nodes import causes_of_rows
 from gat_jax.symmetry.representations import distance_to_mean, effective_rank, output_norm
 
@@ -81,6 +81,7 @@ def analyse_layer(
     twins = twin_classes(graph, edge_weight=weight)
     pairs, cause_counts = _pairs(seen, equality, twins.is_trivial, values)
     near = _near_misses(equality, values)
+    entropy = np.asarray(compiled(_entropy)(info.attention, graph))
     rank, distance, norm = map(float, compiled(_measures)(values))
     found = LayerDiagnosis(
         name=layer.name,
@@ -96,7 +97,7 @@ def analyse_layer(
         outputs=equality.outputs,
         pairs=pairs,
         cause_counts=cause_counts,
-        head_facts=head_facts(info, graph, seen.signs),
+        head_facts=head_facts(info, graph, seen.signs, entropy),
         effective_rank=rank,
         distance_to_mean=distance / norm if norm > 0 else 0.0,
         near_misses=near[:MAX_NEAR_MISSES],
@@ -198,6 +199,12 @@ def _near_misses(equality: LayerEquality, values: np.ndarray) -> tuple[tuple[int
     close = close[np.argsort(gap[close], kind="stable")]
     low, high = np.minimum(first, second), np.maximum(first, second)
     return tuple((int(low[k]), int(high[k]), float(gap[k])) for k in close)
+
+
+def _entropy(
+    attention: Float[Array, "edges heads"], graph: jraph.GraphsTuple
+) -> Float[Array, "nodes heads"]:
+    return normalised_entropy(attention, graph.receivers, len(graph.nodes))
 
 
 def _measures(values: Float[Array, "nodes outputs"]) -> tuple[Array, Array, Array]:

@@ -18,28 +18,29 @@ QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 SAME = 1e-6
 
 
-def head_facts(info: AttentionInfo, graph: jraph.GraphsTuple, signs: RowSigns) -> HeadFacts:
+def head_facts(
+    info: AttentionInfo,
+    graph: jraph.GraphsTuple,
+    signs: RowSigns,
+    entropy: Float[np.ndarray, "nodes heads"],
+) -> HeadFacts:
     """Return the facts of every head of a layer.
 
     Args:
       info: of the layer on `graph`.
       graph: edges sorted by receiver, as `graphs.from_edges` has them.
       signs: of its rows, by `symmetry.row_signs`.
+      entropy: of its rows, by `symmetry.normalised_entropy`.
     """
     attention = np.asarray(info.attention, np.float64)
     receivers = np.asarray(graph.receivers)
-    num_heads = attention.shape[1]
     nodes, starts, degree = np.unique(receivers, return_index=True, return_counts=True)
     is_row = np.asarray(degree >= 2)
-    entropy = np.full((len(nodes), num_heads), np.nan)
-    peak = np.full((len(nodes), num_heads), np.nan)
-    if len(nodes):
-        logs = np.log(np.where(attention > 0, attention, 1.0))
-        sums = -np.add.reduceat(attention * logs, starts, axis=0)
-        entropy = np.clip(sums / np.log(np.maximum(degree, 2))[:, None], 0.0, 1.0)
-        peak = np.maximum.reduceat(attention, starts, axis=0)
-    entropy, peak = entropy[is_row], peak[is_row]
     rows = nodes[is_row]
+    entropy = np.clip(entropy[rows].astype(np.float64), 0.0, 1.0)
+    peak = attention[:0]
+    if len(nodes):
+        peak = np.maximum.reduceat(attention, starts, axis=0)[is_row]
     positive, negative = (
         _share(np.all(np.asarray(x), axis=-1)[rows]) for x in (signs.is_positive, signs.is_negative)
     )

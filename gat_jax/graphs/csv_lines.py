@@ -24,6 +24,11 @@ MAX_LINE = 2**24  # letters
 MAX_COLUMNS = 100_000
 
 
+def suffix_of(path: Path) -> str:
+    """Return what a table's name ends with, less a `.gz`, which is unfolded."""
+    return path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+
+
 def read_lines(path: Path, *, delimiter: str | None = ",") -> Iterator[tuple[int, list[str]]]:
     """Yield the number and the words of every line of a table; `.gz` is unfolded.
 

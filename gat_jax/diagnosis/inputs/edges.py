@@ -19,6 +19,7 @@ from gat_jax.graphs.csv_lines import (
     held_features,
     read_header,
     read_lines,
+    suffix_of,
 )
 from gat_jax.graphs.tables import ENDS, NAME_BYTES
 from gat_jax.runtime.arrays import memory_limit, shown
@@ -59,7 +60,7 @@ def read_edge_list(path: Path) -> Source:
     Raises:
       ValueError: one line with the file, the line or row, what was expected and what came.
     """
-    kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    kind = suffix_of(path)
     if kind in PARQUET:
         return _read_parquet(path)
     if kind in DELIMITERS:

@@ -31,6 +31,7 @@ from gat_jax.graphs import (
     load_task,
     read_node_ids,
 )
+from gat_jax.graphs.csv_lines import suffix_of
 from gat_jax.graphs.datasets import SELF_LOOPS
 from gat_jax.graphs.files import ARRAYS
 from gat_jax.graphs.tables import EDGES
@@ -130,7 +131,7 @@ def _read_source(path: Path) -> Source:
         return _read_archive(path)
     if path.suffix in inputs_networks.NETWORKS:
         return inputs_networks.read_network(path)
-    kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    kind = suffix_of(path)
     if kind in SUFFIXES:
         return inputs_edges.read_edge_list(path)
     names = ", ".join(GRAPH_NAMES)

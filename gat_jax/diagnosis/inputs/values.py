@@ -19,6 +19,7 @@ from gat_jax.graphs.csv_lines import (
     check_width,
     held_features,
     read_lines,
+    suffix_of,
 )
 from gat_jax.graphs.files import MAX_CLASSES, dense_features
 from gat_jax.graphs.tables import NAME_BYTES
@@ -149,12 +150,18 @@ def _layout(first: list[str]) -> tuple[bool, int | None]:
     is_number = [_is_number(word) for word in words]
     if all(is_number):
         return False, None
-    for place, word in enumerate(words):
-        if word.lower() in IDS or (word == "" and place == 0):
-            return True, place
+    place = _id_place(words)
+    if place is not None:
+        return True, place
     if len(words) > 1 and all(is_number[1:]):
         return False, 0
     return True, None
+
+
+def _id_place(words: list[str]) -> int | None:
+    """Return which column of a header holds ids: one of a known name, or the first without one."""
+    names = enumerate(word.lower() for word in words)
+    return next((k for k, name in names if name in IDS or (name == "" and k == 0)), None)
 
 
 def _is_number(word: str) -> bool:
@@ -181,7 +188,7 @@ def _add_id(path: Path, number: int, index: dict[str, None], word: str) -> None:
 
 
 def _delimiter(path: Path, field: str, wanted: str) -> str:
-    kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    kind = suffix_of(path)
     if kind not in DELIMITERS:
         raise ValueError(f"{field}: expected a file {wanted}, got {path}")
     return DELIMITERS[kind]
@@ -239,9 +246,7 @@ def _read_label_table(path: Path, delimiter: str) -> Labels:
     label = next((k for k, name in enumerate(names) if name in LABELS), None)
     has_header = label is not None
     if has_header:
-        id_place = next(
-            (k for k, name in enumerate(names) if name in IDS or (name == "" and k == 0)), None
-        )
+        id_place = _id_place(names)
     elif len(first) in (1, 2):
         label, id_place = len(first) - 1, (0 if len(first) == 2 else None)
     else:

@@ -24,7 +24,7 @@ from gat_jax.diagnosis.models.networks import (
     observed_call,
     real_part,
 )
-from gat_jax.diagnosis.models.observed import ObservedLayer, ObservedModel
+from gat_jax.diagnosis.models.observed import ObservedLayer, ObservedModel, numbered
 from gat_jax.runtime.arrays import shown
 
 _PATCHING = threading.RLock()  # one call at a time replaces the methods of the NNX modules
@@ -82,7 +82,7 @@ def observe_flax(
         )
     given = real_part(Call(graph), num_real).graph
     outputs = _matrix_of(result, len(graph.nodes), num_real)
-    return ObservedModel(given, _numbered(recorder.layers), outputs, notes)
+    return ObservedModel(given, numbered(recorder.layers), outputs, notes)
 
 
 class _Recorder:
@@ -220,18 +220,6 @@ def _check_forward(name: str, held: Any, ours: tuple[type, ...]) -> None:
             f"{name or 'module'}: expected the forward of {base.__name__}, got one of its own in "
             f"{type(held).__name__}"
         )
-
-
-def _numbered(layers: list[ObservedLayer]) -> tuple[ObservedLayer, ...]:
-    """Return the calls, those of one name told apart by their number."""
-    names = [call.layer.name for call in layers]
-    numbered = []
-    for place, call in enumerate(layers):
-        name = names[place]
-        if names.count(name) > 1:
-            name = f"{name}#{names[: place + 1].count(name)}"
-        numbered.append(call._replace(layer=call.layer._replace(name=name)))
-    return tuple(numbered)
 
 
 def _matrix_of(result: Any, num_given: int, num_real: int) -> np.ndarray | None:

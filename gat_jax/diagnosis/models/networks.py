@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gat_jax import graphs
-from gat_jax.diagnosis.models.observed import ImportedLayer, ObservedLayer, ObservedModel
+from gat_jax.diagnosis.models.observed import SYSTEMS, ImportedLayer, ObservedLayer, ObservedModel
 from gat_jax.diagnosis.programs import compiled
 from gat_jax.kernels import Layout
 from gat_jax.layers import (
@@ -29,8 +29,6 @@ from gat_jax.layers import (
     layer_params,
     trace_network,
 )
-
-SYSTEMS = {"gat": "gat_jax GAT", "gatv2": "gat_jax GATv2", "gcn": "gat_jax GCN"}
 
 
 class Call(NamedTuple):

@@ -4,14 +4,22 @@ Importers (`from_weights`, `pyg`, `flax`, `networks`) make these; `analysis` rea
 between two layers need not be understood: each layer stands beside the inputs that it was given.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import jraph
 import numpy as np
 from jaxtyping import Float
 
-from gat_jax.layers import LayerConfig, LayerParams, LayerSettings
+from gat_jax.layers import LayerConfig, LayerName, LayerParams, LayerSettings
 
+# What our own layers are called.
+SYSTEMS: dict[LayerName, str] = {
+    "gat": "gat_jax GAT",
+    "gatv2": "gat_jax GATv2",
+    "gcn": "gat_jax GCN",
+}
 LoopFeatures = float | Literal["add", "mean", "min", "max", "mul"]
 
 
@@ -50,3 +58,17 @@ class ObservedModel(NamedTuple):
     # One sentence for each thing that the user should know of how the model was read, such as a
     # layer that is no attention layer.
     notes: tuple[str, ...] = ()
+
+
+def numbered(calls: Sequence[ObservedLayer]) -> tuple[ObservedLayer, ...]:
+    """Return calls of layers in their order; of a layer with several, the name has their number."""
+    totals = Counter(call.layer.name for call in calls)
+    seen: Counter[str] = Counter()
+    found = []
+    for call in calls:
+        name = call.layer.name
+        seen[name] += 1
+        if totals[name] > 1:
+            call = call._replace(layer=call.layer._replace(name=f"{name}#{seen[name]}"))
+        found.append(call)
+    return tuple(found)

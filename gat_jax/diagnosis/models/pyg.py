@@ -7,14 +7,13 @@ layer was given. So what lies between the layers (norms, activations, skips) nee
 import contextlib
 import copy
 import functools
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from gat_jax.diagnosis.models.observed import ObservedLayer, ObservedModel
+from gat_jax.diagnosis.models.observed import ObservedLayer, ObservedModel, numbered
 from gat_jax.diagnosis.models.pyg_layers import (
     KINDS,
     PyGLayer,
@@ -81,7 +80,7 @@ def observe_pyg(
     if recorder.features is not None or ends is not recorder.ends:
         given = from_edges(*ends, nodes=nodes, edges=recorder.features)
     notes = _notes(model, layers, recorder.calls)
-    return ObservedModel(given, recorder.numbered(), _outputs(result, len(nodes)), notes)
+    return ObservedModel(given, numbered(recorder.calls), _outputs(result, len(nodes)), notes)
 
 
 # --- what is given --------------------------------------------------------------------------------
@@ -219,21 +218,6 @@ class _Recorder:
             features, ends = edge_features_of(given), ends_of(given["edge_index"])
             if features is not None and all(map(np.array_equal, ends, self.ends)):
                 self.features = features
-
-    def numbered(self) -> tuple[ObservedLayer, ...]:
-        """Return the calls; those of a layer with several have their number in its name."""
-        totals = Counter(call.layer.name for call in self.calls)
-        seen: Counter[str] = Counter()
-        found = []
-        for call in self.calls:
-            name = call.layer.name
-            seen[name] += 1
-            if totals[name] > 1:
-                layer = call.layer._replace(name=f"{name}#{seen[name]}")
-                found.append(call._replace(layer=layer))
-            else:
-                found.append(call)
-        return tuple(found)
 
 
 # --- what is said of it ---------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gat_jax.diagnosis.models.observed import ImportedLayer
-from gat_jax.diagnosis.weights.forms import Form, FormOptions
+from gat_jax.diagnosis.weights.forms import Form, FormOptions, check_heads
 from gat_jax.diagnosis.weights.shapes import merged, shaped, torch_kernel
 from gat_jax.layers import GATParams, GATv2Params, LayerConfig, LayerSettings
 from gat_jax.runtime.jax_arrays import to_jax
@@ -116,8 +116,7 @@ def _merged_parts(
 
     DGL adds both to each head. An identity in place of a residual kernel has no key.
     """
-    if options.heads not in (None, heads):
-        raise ValueError(f"heads: expected {heads}, as {name} has them, got {options.heads}")
+    check_heads(name, heads, options)
     concat = options.concat is not False
     found = [_bias(name, arrays, key, heads, channels) for key in ("bias", "res_fc.bias")]
     biases = [bias for bias in found if bias is not None]

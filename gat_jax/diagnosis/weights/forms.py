@@ -27,3 +27,13 @@ class Form(NamedTuple):
     optional: frozenset[str]
     # Of the layer's name, its arrays by key (less the prefix) and the options.
     read: Callable[[str, Mapping[str, np.ndarray], FormOptions], ImportedLayer]
+
+
+def check_heads(name: str, heads: int, options: FormOptions) -> None:
+    """Refuse an option that differs from the number of heads that a layer's arrays show.
+
+    Raises:
+      ValueError: names both numbers.
+    """
+    if options.heads not in (None, heads):
+        raise ValueError(f"heads: expected {heads}, as {name} has them, got {options.heads}")

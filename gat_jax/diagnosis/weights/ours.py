@@ -6,18 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from gat_jax.diagnosis.models.observed import ImportedLayer
-from gat_jax.diagnosis.weights.forms import Form, FormOptions
+from gat_jax.diagnosis.models.observed import SYSTEMS, ImportedLayer
+from gat_jax.diagnosis.weights.forms import Form, FormOptions, check_heads
 from gat_jax.diagnosis.weights.shapes import shaped
 from gat_jax.layers import LAYERS, LayerConfig, LayerName, LayerSettings, frame
 from gat_jax.layers import config as layer_config
 from gat_jax.runtime.jax_arrays import to_jax
-
-SYSTEMS: dict[LayerName, str] = {
-    "gat": "gat_jax GAT",
-    "gatv2": "gat_jax GATv2",
-    "gcn": "gat_jax GCN",
-}
 
 
 def _read(
@@ -27,8 +21,7 @@ def _read(
     num_features, heads, channels = shaped(name, arrays, params._fields[0], None, None, None).shape
     for key in {"kernel_recv", "edge_kernel"} & set(arrays):
         shaped(name, arrays, key, None, heads, channels)
-    if options.heads not in (None, heads):
-        raise ValueError(f"heads: expected {heads}, as {name} has them, got {options.heads}")
+    check_heads(name, heads, options)
     # What is added to merged heads shows how they are merged.
     widths = [arrays[key].shape[-1:] for key in ("output_bias", "residual_kernel") if key in arrays]
     concat = (channels,) not in widths if heads > 1 and widths else True

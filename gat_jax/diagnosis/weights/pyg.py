@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gat_jax.diagnosis.models.observed import ImportedLayer
-from gat_jax.diagnosis.weights.forms import Form, FormOptions
+from gat_jax.diagnosis.weights.forms import Form, FormOptions, check_heads
 from gat_jax.layers import (
     GATParams,
     GATv2Params,
@@ -56,11 +56,6 @@ def _kernel(name: str, arrays: Arrays, key: str, heads: int, channels: int) -> n
 
 def _half(name: str, arrays: Arrays, key: str) -> Float[np.ndarray, "heads channels"]:
     return _read(name, arrays, key, (1, "H", "C"))[0]
-
-
-def _check_heads(name: str, heads: int, options: FormOptions) -> None:
-    if options.heads not in (None, heads):
-        raise ValueError(f"heads: expected {heads}, as {name} has them, got {options.heads}")
 
 
 def _merged(
@@ -181,7 +176,7 @@ def _gat(
     a_send, a_recv = (_half(name, arrays, key) for key in halves)
     heads, channels = a_send.shape
     _read(name, arrays, halves[1], (1, heads, channels))
-    _check_heads(name, heads, options)
+    check_heads(name, heads, options)
     concat, parts = _merged(name, arrays, a_send, options)
     parts |= {"a_recv": a_recv, "a_send": a_send}
     parts["kernel"] = _kernel(name, arrays, f"{ends[0]}.weight", heads, channels)
@@ -207,7 +202,7 @@ OLD_GCN = "PyG GCNConv (1.7 and earlier)"
 def _read_gatv2(name: str, arrays: Arrays, options: FormOptions) -> ImportedLayer:
     a = _half(name, arrays, "att")
     heads, channels = a.shape
-    _check_heads(name, heads, options)
+    check_heads(name, heads, options)
     concat, parts = _merged(name, arrays, a, options)
     parts["a"] = a
     shares = _is_shared(arrays, "lin_l", "lin_r")
@@ -240,7 +235,7 @@ def _gcn(
     name: str, system: str, weight: np.ndarray, arrays: Arrays, options: FormOptions
 ) -> ImportedLayer:
     """Read a GCNConv that normalises symmetrically, given its weight [F, C]."""
-    _check_heads(name, 1, options)
+    check_heads(name, 1, options)
     parts = {"kernel": np.ascontiguousarray(weight)[:, None]}
     if "bias" in arrays:
         parts["output_bias"] = _read(name, arrays, "bias", (weight.shape[1],))

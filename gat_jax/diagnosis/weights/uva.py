@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from gat_jax.diagnosis.models.observed import ImportedLayer
-from gat_jax.diagnosis.weights.forms import Form, FormOptions
+from gat_jax.diagnosis.weights.forms import Form, FormOptions, check_heads
 from gat_jax.diagnosis.weights.shapes import shaped
 from gat_jax.layers import GATParams, LayerConfig, LayerSettings
 from gat_jax.runtime.jax_arrays import to_jax
@@ -21,8 +21,7 @@ def _read(
     heads, pair = shaped(name, arrays, "a", None, None).shape
     if pair % 2:
         raise ValueError(f"{name}.a: expected an even number of columns, got {pair}")
-    if options.heads not in (None, heads):
-        raise ValueError(f"heads: expected {heads}, as {name} has them, got {options.heads}")
+    check_heads(name, heads, options)
     channels = pair // 2
     if "projection.kernel" in arrays:
         kernel = shaped(name, arrays, "projection.kernel", None, heads * channels)

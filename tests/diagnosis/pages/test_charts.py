@@ -2,6 +2,7 @@
 
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from findings import make_layer
@@ -11,7 +12,7 @@ from gat_jax.diagnosis import regimes
 from gat_jax.diagnosis.heads import head_facts
 from gat_jax.diagnosis.pages import charts
 from gat_jax.layers import AttentionInfo
-from gat_jax.symmetry import RowSigns
+from gat_jax.symmetry import RowSigns, normalised_entropy
 
 
 def make_info(graph, shape, *, edge_scores=False, seed=0):
@@ -97,7 +98,9 @@ def test_entropy_counts_are_those_of_each_row():
     graph = make_graph()
     info = make_info(graph, (2,))
     none = np.zeros((12, 2, 1))
-    facts = head_facts(info, graph, RowSigns(none, none > 0, none > 0, none > 0, none > 0))
+    entropy = np.asarray(normalised_entropy(jnp.asarray(info.attention), graph.receivers, 12))
+    signs = RowSigns(none, none > 0, none > 0, none > 0, none > 0)
+    facts = head_facts(info, graph, signs, entropy)
     expected = np.zeros((2, 40), int)
     for node in range(12):
         for head in range(2):
