@@ -253,7 +253,9 @@ def _softmax_backward(layout: Layout, x_eh, mask_eh, alpha_eh, g_eh):
 _softmax = with_gradient(_softmax_forward, _softmax_backward)
 
 
-class _SumInputs(NamedTuple):
+class SumInputs(NamedTuple):
+    """What the gradient of `softmax_sum` flows to."""
+
     x_eh: EdgeArray
     z_nch: SentFeatures
     multiplier_eh: EdgeArray | None
@@ -284,32 +286,56 @@ def softmax_sum(
     Numerics: computed in float32, or in the widest dtype of the arguments; each gradient comes in
     the dtype of what it belongs to.
     """
-    return _softmax_sum(layout, _SumInputs(x_eh, z_nch, multiplier_eh), mask_eh)
+    return _softmax_sum(layout, SumInputs(x_eh, z_nch, multiplier_eh), mask_eh)
 
 
-def _sum_forward(layout: Layout, inputs: _SumInputs, mask_eh):
+def _sum_forward(layout: Layout, inputs: SumInputs, mask_eh):
     kernels = contract.softmax_kernels(layout.by_receiver)
     if kernels is not None:
-        return kernels.forward(layout, *_masked(inputs, mask_eh))
+        logits = kernels.Logits(masked(inputs.x_eh, mask_eh))
+        return kernels.forward(layout, logits, inputs.z_nch, inputs.multiplier_eh)
     p_eh = exponentials(less_peak(layout, inputs.x_eh, mask_eh), mask_eh)
     result = normalised_sum(layout, p_eh, inputs.z_nch, inputs.multiplier_eh)
     return result.out_nch, result
 
 
-def _sum_backward(layout: Layout, inputs: _SumInputs, mask_eh, saved, g_nch):
+def _sum_backward(layout: Layout, inputs: SumInputs, mask_eh, saved, g_nch):
     kernels = contract.softmax_kernels(layout.by_receiver)
+    x_eh, z_nch, multiplier_eh = inputs
     if kernels is not None:
-        return _SumInputs(*kernels.backward(layout, *_masked(inputs, mask_eh), saved, g_nch))
-    gradient = SumGradient.of(saved, inputs.z_nch, inputs.multiplier_eh, g_nch)
+        logits = kernels.Logits(masked(x_eh, mask_eh))
+        found = kernels.backward(layout, logits, z_nch, multiplier_eh, saved, g_nch)
+        d_multiplier_eh = multiplier_gradient(layout, inputs, mask_eh, saved.out_nch, g_nch)
+        return SumInputs(found.x_eh, found.z_nch, d_multiplier_eh)
+    gradient = SumGradient.of(saved, z_nch, multiplier_eh, g_nch)
     dx_eh = gradient.at_edges(layout, lambda dx, *_: dx)
-    return _SumInputs(dx_eh, gradient.of_values(layout), gradient.of_multiplier(layout))
+    return SumInputs(dx_eh, gradient.of_values(layout), gradient.of_multiplier(layout))
 
 
-def _masked(inputs: _SumInputs, mask_eh) -> _SumInputs:
+def multiplier_gradient(
+    layout: Layout, inputs: SumInputs, mask_eh: EdgeMask | None, out_nch: Features, g_nch: Features
+) -> EdgeArray | None:
+    """Return dL/dd where kernels have all else; left out of a program that does not use it.
+
+    Args:
+      layout: of the graph.
+      inputs: of the sum.
+      mask_eh: True = real; other edges get 0, whatever their values are.
+      out_nch: the sum.
+      g_nch: G.
+    """
+    x_eh, z_nch, multiplier_eh = inputs
+    if multiplier_eh is None:
+        return None
+    alpha_eh = normalise(layout, exponentials(less_peak(layout, x_eh, mask_eh), mask_eh))
+    saved = NormalisedSum(alpha_eh, out_nch)
+    d_eh = SumGradient.of(saved, z_nch, multiplier_eh, g_nch).of_multiplier(layout)
+    return d_eh if mask_eh is None else jnp.where(mask_eh, d_eh, 0.0)
+
+
+def masked(x_eh: EdgeArray, mask_eh: EdgeMask | None) -> EdgeArray:
     """Return logits of minus infinity at masked edges, by which kernels know them."""
-    if mask_eh is None:
-        return inputs
-    return inputs._replace(x_eh=jnp.where(mask_eh, inputs.x_eh, -jnp.inf))
+    return x_eh if mask_eh is None else jnp.where(mask_eh, x_eh, -jnp.inf)
 
 
 _softmax_sum = with_gradient(_sum_forward, _sum_backward)

@@ -28,8 +28,8 @@ from gat_jax.kernels.attention import (
     exponentials,
     finite,
     less_peak,
+    masked,
     normalised_sum,
-    softmax_sum,
 )
 from gat_jax.kernels.elementwise import (
     Scalar,
@@ -115,9 +115,6 @@ def gat_sum(
         _Setting.of(slope, c_nh),
         _Setting.of(temperature, c_nh),
     )
-    if contract.softmax_kernels(layout.by_receiver) is not None:
-        x_eh = _logits(layout, inputs._replace(z_nch=None, multiplier_eh=None), mask_eh)
-        return softmax_sum(layout, x_eh, z_nch, multiplier_eh, mask_eh)
     return _gat_sum(layout, inputs, mask_eh)
 
 
@@ -166,6 +163,29 @@ def _raw_forward(layout: Layout, inputs, _):
 
 
 def _sum_forward(layout: Layout, inputs: _Inputs, mask_eh):
+    kernels = contract.softmax_kernels(layout.by_receiver)
+    if kernels is not None:
+        logits = _for_kernels(kernels, inputs, mask_eh)
+        return kernels.forward(layout, logits, inputs.z_nch, inputs.multiplier_eh)
+    return _sum_of_loops(layout, inputs, mask_eh)
+
+
+def _for_kernels(kernels: Any, inputs: _Inputs, mask_eh):
+    """Return what a backend's own kernels make logits of."""
+    given_eh = inputs.e_eh
+    if mask_eh is not None:
+        given_eh = masked(
+            jnp.zeros((), inputs.n_nh.dtype) if given_eh is None else given_eh, mask_eh
+        )
+    settings = inputs.slope.value, 1.0 / inputs.temperature.value
+    of_heads = (1, inputs.c_nh.shape[-1])
+    slope_1h, factor_1h = (
+        jnp.broadcast_to(jnp.asarray(x, inputs.c_nh.dtype), of_heads) for x in settings
+    )
+    return kernels.Logits(given_eh, kernels.Scores(inputs.c_nh, inputs.n_nh, slope_1h, factor_1h))
+
+
+def _sum_of_loops(layout: Layout, inputs: _Inputs, mask_eh):
     m_nh = _largest_t(layout, inputs, mask_eh)
     x_eh = _shifted_logits(layout, inputs, mask_eh, m_nh)
     p_eh = exponentials(x_eh, mask_eh)
@@ -244,6 +264,19 @@ def _raw_backward(layout: Layout, inputs, mask, saved, g_eh):
 
 
 def _sum_backward(layout: Layout, inputs: _Inputs, mask_eh, saved, g_nch):
+    kernels = contract.softmax_kernels(layout.by_receiver)
+    if kernels is None:
+        return _gradients_of_sum(layout, inputs, mask_eh, saved, g_nch)
+    # What kernels do not know of is computed as elsewhere, and left out of a program without use.
+    _, of_loops = _sum_of_loops(layout, inputs, mask_eh)
+    others = _gradients_of_sum(layout, inputs, mask_eh, of_loops, g_nch)
+    logits, is_wanted = _for_kernels(kernels, inputs, mask_eh), inputs.e_eh is not None
+    arrays = logits, inputs.z_nch, inputs.multiplier_eh, saved, g_nch
+    found = kernels.backward(layout, *arrays, is_x_wanted=is_wanted)
+    return others._replace(c_nh=found.c_nh, n_nh=found.n_nh, z_nch=found.z_nch, e_eh=found.x_eh)
+
+
+def _gradients_of_sum(layout: Layout, inputs: _Inputs, mask_eh, saved, g_nch) -> _Inputs:
     m_nh, result = saved
     gradient = SumGradient.of(result, inputs.z_nch, inputs.multiplier_eh, g_nch)
     at_edges = functools.partial(gradient.at_edges, layout)

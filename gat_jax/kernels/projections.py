@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from gat_jax.kernels import sparse
 from gat_jax.kernels.sparse import SparseFeatures
+from gat_jax.kernels.xla.loops import platform
 from gat_jax.runtime.jax_arrays import to_jax
 
 # Nodes from which scores are made by a product of matrices.
@@ -61,7 +62,7 @@ def node_scores(
     """
     num_nodes, channels, heads = z_nch.shape
     vectors_ch = [a.T.astype(z_nch.dtype) for a in vectors_hc]
-    if num_nodes < MIN_PRODUCT_NODES:
+    if num_nodes < MIN_PRODUCT_NODES or platform() != "cpu":
         return [jnp.sum(z_nch * a[None], axis=1) for a in vectors_ch]
     a_chp = jnp.stack(vectors_ch, axis=-1)
     block_chpg = a_chp[..., None] * jnp.eye(heads, dtype=z_nch.dtype)[None, :, None]

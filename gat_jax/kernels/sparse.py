@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from gat_jax.kernels.attention import linear_sum
-from gat_jax.kernels.layouts import Layout, layout_of_ids
+from gat_jax.kernels.layouts import Layout, choose_tables, layout_of_ids
 from gat_jax.runtime.arrays import check_matrix, check_size, check_values
 from gat_jax.runtime.sparse_matrices import checked_csr
 
@@ -108,7 +108,8 @@ def from_scipy(features: Any) -> SparseFeatures:
     num_nodes, num_features = features.shape
     columns = features.indices.astype(np.int32)
     rows = np.repeat(np.arange(num_nodes, dtype=np.int32), np.diff(features.indptr))
-    layout = layout_of_ids(columns, rows, num_features, num_nodes, "bucketed")
+    # Tables on every device, also of few non-zeros: the edge list would add up by scatters.
+    layout = layout_of_ids(columns, rows, num_features, num_nodes, choose_tables()[0])
     return SparseFeatures(values, layout, num_features)
 
 

@@ -2,22 +2,16 @@
 
     out_i = sum_j alpha_ij d_ij z_j,   alpha_ij = softmax_j x_ij
 
-`attention.softmax_sum` calls it, and wires it to its gradient. A row's logits and values are read
-once: a program keeps the largest logit so far, the sum of exponentials and the weighted sum (the
-online softmax of flash attention: Dao et al. 2022, https://arxiv.org/abs/2205.14135). `sums` says
-what a program is, and why every run gives the same bits.
-
-With G = dL/dout the gradients are
-
-    r_i = sum_j alpha_ij d_ij <G_i, z_j>
-    dL/dx_ij = alpha_ij (d_ij <G_i, z_j> - r_i),  dL/dd_ij = alpha_ij <G_i, z_j>
-    dL/dz_j = sum_i alpha_ij d_ij G_i
-
-and alpha is recomputed from x and two numbers per receiver.
+with logits x as `logits` has them. `attention`, `gat_logits` and `gatv2_scores` call it, and wire
+it to its gradient. A row's values are read once: a program keeps the largest logit so far, the sum
+of exponentials and the weighted sum (the online softmax of flash attention: Dao et al. 2022,
+https://arxiv.org/abs/2205.14135). `sums` says what a program is, and why every run gives the same
+bits.
 
 Local suffixes: n nodes, e edges, b edges (or chunks) of a tile, c channels, h heads.
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -26,170 +20,197 @@ from jax.experimental import pallas as pl
 from jaxtyping import Array, Float
 
 from gat_jax.kernels.layouts import Layout
-from gat_jax.kernels.triton.sums import (
-    dtype_of,
-    edge_dots,
-    edge_reduce,
-    long_row,
-    over_rows,
-    weighted_sum,
+from gat_jax.kernels.triton.logits import (
+    Activations,
+    Logits,
+    Pieces,
+    Query,
+    Saved,
+    Scores,
+    exponents,
+    finite_peak,
+    load_pieces,
+    load_sums,
+    load_t,
+    zero_unless_real,
 )
+from gat_jax.kernels.triton.softmax_gradient import backward
+from gat_jax.kernels.triton.sums import dtype_of, long_row, over_rows
 from gat_jax.kernels.triton.tiles import Chunk, Tile, TileShape, shape_of
-from gat_jax.kernels.xla.loops import rows_of
+
+__all__ = ["Logits", "Query", "Scores", "backward", "forward"]
+
 
 # --- a softmax, tile by tile ----------------------------------------------------------------------
 
 
 class _State(NamedTuple):
-    """A softmax so far. The largest logit is minus infinity as long as there is none."""
+    """A softmax so far. The largest key is minus infinity as long as there is none."""
 
-    sum_ch: Array  # of exp(x - peak) times weight times value
     peak_h: Array
-    total_h: Array  # of exp(x - peak)
+    sums: tuple  # of exp(x - peak) times terms: [c, h] or [h]
 
 
-def _absorb(state: _State, x_bh: Array, counts_bh: Array, weights_bh: Array, values_bch: Array):
-    """Add terms exp(x) * count to the total, and exp(x) * weight * value to the sum.
+def _absorb(state: _State, pieces: Pieces | None, keys_bh: Array, terms: Sequence) -> _State:
+    """Add exp(x) times terms, pairs of weights [b, h] and values [b, c, h], to the sums.
 
-    An edge counts as 1; a stored partial result is the term of its peak, total and sum.
+    Values are None where the weights are all there is.
     """
-    peak_h = jnp.maximum(state.peak_h, jnp.max(x_bh, axis=0))
-    base_h = _finite(peak_h)
-    p_bh = jnp.exp(x_bh - base_h[None])
-    scale_h = jnp.exp(state.peak_h - base_h)
-    terms_bch = (p_bh * weights_bh)[:, None] * values_bch
-    return _State(
-        state.sum_ch * scale_h[None] + jnp.sum(terms_bch, axis=0),
-        peak_h,
-        state.total_h * scale_h + jnp.sum(p_bh * counts_bh, axis=0),
-    )
+    peak_h = jnp.maximum(state.peak_h, jnp.max(keys_bh, axis=0))
+    base_h = finite_peak(peak_h)
+    of_tile = None if pieces is None else pieces.of_tile()
+    p_bh = jnp.exp(exponents(of_tile, keys_bh, base_h[None]))
+    scale_h = jnp.exp(exponents(pieces, state.peak_h, base_h))
+    sums = []
+    for total, (weights_bh, values_bch) in zip(state.sums, terms, strict=True):
+        if values_bch is None:
+            sums.append(total * scale_h + jnp.sum(p_bh * weights_bh, axis=0))
+        else:
+            products = (p_bh * weights_bh)[:, None] * values_bch
+            sums.append(total * scale_h[None] + jnp.sum(products, axis=0))
+    return _State(peak_h, tuple(sums))
 
 
-def _finite(peak_h: Array) -> Array:
-    return jnp.where(peak_h > -jnp.inf, peak_h, 0.0)
+def _empty(tile: Tile, refs: Sequence, dtype) -> _State:
+    """Return the state before the first edge, for results like `refs`, the last one the peak."""
+    sums = tuple(tile.zeros(dtype, is_value=len(ref.shape) == 3) for ref in refs[:-1])
+    return _State(jnp.full_like(tile.zeros(dtype, is_value=False), -jnp.inf), sums)
 
 
-def _empty(tile: Tile, dtype) -> _State:
-    zeros_h = tile.zeros(dtype, is_value=False)
-    return _State(tile.zeros(dtype), jnp.full_like(zeros_h, -jnp.inf), zeros_h)
-
-
-def _finish(state: _State) -> tuple[Array, Array, Array]:
-    """Return the outputs [c, h], the largest logits (0 without edges), one over the totals."""
-    inverse_h = 1.0 / jnp.where(state.total_h > 0, state.total_h, 1.0)
-    return state.sum_ch * inverse_h[None], _finite(state.peak_h), inverse_h
+def _finish(pieces: Pieces | None, state: _State) -> list[Array]:
+    """Return outputs, one over the totals, the shares of negative logits, and the largest keys."""
+    out_ch, total_h, *below = state.sums
+    inverse_h = 1.0 / jnp.where(total_h > 0, total_h, 1.0)
+    peak_h = finite_peak(state.peak_h)
+    if pieces is not None:
+        below_ch, below_h = below
+        is_mixed = pieces.has_positive(peak_h) & (below_h > 0) & (below_h < total_h)
+        share_h = jnp.where(is_mixed, inverse_h, 0.0)
+        below = [below_ch * share_h[None], below_h * share_h]
+    return [out_ch * inverse_h[None], inverse_h, *below, peak_h]
 
 
 # --- kernels --------------------------------------------------------------------------------------
 
 
-def _softmax_kernel(ids, x_ref, z_ref, d_ref, whole, part, *, shape: TileShape):
-    """Write outputs, largest logits and inverse totals; of a chunk sums, largest and totals."""
+def _softmax_kernel(ids, logits: Logits, z_ref, d_ref, whole, part, *, shape: TileShape):
+    """Write what `_finish` returns; of a chunk sums and the largest key."""
     tile = Tile(shape, pl.program_id(1))
     chunk = Chunk(ids, tile)
+    pieces = load_pieces(tile, logits.scores, chunk.owner, True)
+    t_of = _t_of(chunk, logits)
 
     def body(edges_b, others_b, mask_b, state):
-        x_bh = tile.load(x_ref, edges_b, mask_b, -jnp.inf)
-        d_bh = jnp.ones_like(x_bh)
+        z_bch = tile.load(z_ref, others_b, mask_b)
+        t_bh = load_t(tile, logits, t_of(z_bch, edges_b, others_b, mask_b), edges_b, mask_b)
+        z_bch = zero_unless_real(t_bh[:, None], z_bch)
+        d_bh = ones_bh = jnp.ones_like(t_bh)
         if d_ref is not None:
-            d_bh = zero_unless_real(x_bh, tile.load(d_ref, edges_b, mask_b))
-        z_bch = zero_unless_real(x_bh[:, None], tile.load(z_ref, others_b, mask_b))
-        return _absorb(state, x_bh, jnp.ones_like(x_bh), d_bh, z_bch)
+            d_bh = zero_unless_real(t_bh, tile.load(d_ref, edges_b, mask_b))
+        terms = [(d_bh, z_bch), (ones_bh, None)]
+        if pieces is None:
+            return _absorb(state, None, t_bh, terms)
+        below_bh = jnp.where(pieces.c[None] + t_bh < 0, 1.0, 0.0)
+        terms += [(below_bh * d_bh, z_bch), (below_bh, None)]
+        return _absorb(state, pieces, pieces.of_tile().keys(t_bh), terms)
 
-    state = chunk.loop(body, _empty(tile, part[0].dtype))
-    chunk.store(whole, part, _finish(state), state)
+    state = chunk.loop(body, _empty(tile, part, part[0].dtype))
+    chunk.store(whole, part, _finish(pieces, state), [*state.sums, state.peak_h])
 
 
-def _combine_kernel(whole_before, long, part, whole, *, shape: TileShape):
+def _t_of(chunk: Chunk, logits: Logits) -> Callable:
+    """Return a function of a tile's values, edges, senders and mask: what nodes add to t."""
+    tile, scores, query = chunk.tile, logits.scores, logits.query
+    if scores is not None:
+        return lambda _, edges_b, others_b, mask_b: tile.load(scores.n_nh, others_b, mask_b)
+    if query is None:
+        return lambda *_: None
+    activations, r_bch = Activations.load(tile, query), chunk.own(query.r_nch)[None]
+
+    def of_query(z_bch, edges_b, others_b, mask_b):
+        return activations.logits(load_sums(tile, query, r_bch, z_bch, edges_b, mask_b))
+
+    return of_query
+
+
+def _combine_kernel(whole_before, long, part, scores, whole, *, shape: TileShape):
     """Finish the rows of several chunks."""
     del whole_before  # the same memory as `whole`
     tile = Tile(shape, pl.program_id(1))
-    sum_ref, peak_ref, total_ref = part
+    node, start, stop = long_row(long)
+    pieces = load_pieces(tile, scores, node, True)
 
     def body(places_b, mask_b, state):
-        peak_bh = tile.load(peak_ref, places_b, mask_b, -jnp.inf)
-        total_bh = tile.load(total_ref, places_b, mask_b)
-        sum_bch = tile.load(sum_ref, places_b, mask_b)
-        return _absorb(state, peak_bh, total_bh, jnp.ones_like(peak_bh), sum_bch)
+        *sums, _ = part
+        keys_bh = tile.load(part[-1], places_b, mask_b, -jnp.inf)
+        terms = []
+        for ref in sums:
+            values = tile.load(ref, places_b, mask_b)
+            is_value = values.ndim == 3
+            terms.append((jnp.ones_like(keys_bh), values) if is_value else (values, None))
+        return _absorb(state, pieces, keys_bh, terms)
 
-    node, start, stop = long_row(long)
-    state = tile.loop(start, stop, body, _empty(tile, sum_ref.dtype))
-    for ref, values in zip(whole, _finish(state), strict=True):
+    state = tile.loop(start, stop, body, _empty(tile, part, part[0].dtype))
+    for ref, values in zip(whole, _finish(pieces, state), strict=True):
         tile.store(ref, node, values, True)
 
 
-def zero_unless_real(x: Array, values: Array) -> Array:
-    """Put 0 where an edge is masked, its logit minus infinity: values may be anything there."""
-    return jnp.where(x > -jnp.inf, values, 0.0)
-
-
-# --- forward and backward -------------------------------------------------------------------------
+# --- forward ------------------------------------------------------------------------------------
 
 
 def forward(
     layout: Layout,
-    x_eh: Float[Array, "edges heads"],
+    logits: Logits,
     z_nch: Float[Array, "senders channels heads"],
     multiplier_eh: Float[Array, "edges heads"] | None,
-) -> tuple[Float[Array, "nodes channels heads"], tuple[Array, Array]]:
-    """Return the outputs, and of every receiver the largest logit and one over the total.
+) -> tuple[Float[Array, "nodes channels heads"], Saved]:
+    """Return the outputs, zeros at receivers without edges, and what `backward` needs.
 
     Args:
       layout: of the graph, with chunked rows.
-      x_eh: logits; minus infinity marks an edge that is as if absent, whatever its other numbers.
+      logits: of the edges.
       z_nch: of the senders.
       multiplier_eh: d; None stands for ones.
 
     Raises:
       ValueError: if shapes do not fit the layout.
     """
-    _check(layout, x_eh, z_nch, multiplier_eh)
-    dtype = dtype_of(x_eh, z_nch, multiplier_eh)
-    node = jax.ShapeDtypeStruct((layout.num_receivers, z_nch.shape[-1]), dtype)
+    _check(layout, logits, z_nch, multiplier_eh)
+    dtype = dtype_of(*jax.tree.leaves(logits), z_nch, multiplier_eh)
+    shape = layout.num_receivers, *z_nch.shape[1:]
     # The rows that are gathered may be rounded, what comes out is not.
-    out_dtype, z_nch = z_nch.dtype, layout.gathered(z_nch)
-    out = jax.ShapeDtypeStruct((layout.num_receivers, *z_nch.shape[1:]), out_dtype)
-    out_nch, peak_nh, inverse_nh = over_rows(
+    out = jax.ShapeDtypeStruct(shape, z_nch.dtype)
+    of_channels = jax.ShapeDtypeStruct(shape, dtype)
+    of_node = jax.ShapeDtypeStruct((shape[0], shape[-1]), dtype)
+    below = [] if logits.scores is None else [of_channels, of_node]
+    out_nch, inverse_nh, *below, peak_nh = over_rows(
         [_softmax_kernel, _combine_kernel],
         layout.receiver_index,
         shape_of(*z_nch.shape[1:]),
-        (x_eh, z_nch, multiplier_eh),
-        [out, node, node],
+        (logits, layout.gathered(z_nch), multiplier_eh),
+        [out, of_node, *below, of_node],
         dtype,
+        combine_args=[logits.scores],
     )
-    return out_nch, (peak_nh, inverse_nh)
+    return out_nch, Saved(out_nch, inverse_nh, peak_nh, *below)
 
 
-def _check(layout: Layout, x_eh, z_nch, multiplier_eh) -> None:
+def _check(layout: Layout, logits: Logits, z_nch, multiplier_eh) -> None:
     # A kernel does not look: it would read and write another array's memory.
-    expected, found = (len(x_eh), len(z_nch)), (layout.num_edges, layout.num_senders)
-    if found != expected:
-        raise ValueError(f"layout: expected {expected} edges and nodes, got {found}")
-    expected = (len(x_eh), z_nch.shape[-1])
-    for name, array in (("x", x_eh), ("multiplier", multiplier_eh)):
-        if array is not None and array.shape != expected:
-            raise ValueError(f"{name}: expected shape {expected}, got {array.shape}")
-
-
-def backward(
-    layout: Layout,
-    x_eh: Float[Array, "edges heads"],
-    z_nch: Float[Array, "senders channels heads"],
-    multiplier_eh: Float[Array, "edges heads"] | None,
-    saved: tuple[Array, Array],
-    g_nch: Float[Array, "nodes channels heads"],
-) -> tuple[Array, Array, Array | None]:
-    """Return the gradients of x, z and the multiplier; arguments as `forward`, G last."""
-    by_receiver, z_nch = layout.by_receiver, layout.gathered(z_nch)
-    dots_eh = edge_dots(lambda dot, *_: dot, by_receiver, rows=g_nch, others=z_nch)
-    dots_eh = zero_unless_real(x_eh, dots_eh)
-    d_eh = 1.0 if multiplier_eh is None else zero_unless_real(x_eh, multiplier_eh)
-    peak_eh, inverse_eh = (rows_of(x, layout.receivers) for x in saved)
-    alpha_eh = jnp.exp(x_eh - peak_eh) * inverse_eh
-    weights_eh = alpha_eh * d_eh
-    r_nh = edge_reduce(
-        lambda edges, *_: edges[0] * edges[1], by_receiver, at_edges=[weights_eh, dots_eh]
-    )
-    dx_eh = alpha_eh * (d_eh * dots_eh - rows_of(r_nh, layout.receivers))
-    dz_nch = weighted_sum([weights_eh], layout.by_sender, layout.gathered(g_nch))
-    return dx_eh, dz_nch, None if multiplier_eh is None else alpha_eh * dots_eh
+    of_heads, scores, query = z_nch.shape[-1:], logits.scores, logits.query
+    edges, senders = (layout.num_edges, *of_heads), (layout.num_senders, *of_heads)
+    expected = [
+        ("x", logits.given_eh, edges),
+        ("z", z_nch, (layout.num_senders, *z_nch.shape[1:])),
+        ("multiplier", multiplier_eh, edges),
+    ]
+    receivers = layout.num_receivers, *of_heads
+    if scores is not None:
+        expected += [("c", scores.c_nh, receivers), ("n", scores.n_nh, senders)]
+    if query is not None:
+        of_values = z_nch.shape[1:]
+        expected.append(("r", query.r_nch, (layout.num_receivers, *of_values)))
+        expected.append(("edges", query.edges_ech, (layout.num_edges, *of_values)))
+    for name, array, shape in expected:
+        if array is not None and array.shape != shape:
+            raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")

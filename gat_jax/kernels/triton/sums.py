@@ -39,29 +39,36 @@ def over_rows(
     args: Sequence[Any],
     whole: Sequence[jax.ShapeDtypeStruct],
     dtype: jnp.dtype,
+    *,
+    combine_args: Sequence[Any] = (),
+    at_edges: Sequence[jax.ShapeDtypeStruct] = (),
 ) -> Sequence[Array]:
     """Return what a kernel writes, with the rows of several chunks combined.
 
     Args:
-      kernels: of (chunks, *args, whole, part), and of (whole, long, part, whole).
+      kernels: of (chunks, *args, whole, part), with what is written by edge after them where there
+        is any; and of (whole, long, part, *combine_args, whole).
       rows: whose chunks they are.
       shape: of the tiles.
       args: inputs of the first kernel.
       whole: [N, ...] results of the rows.
       dtype: of the partial results, which are otherwise alike.
+      combine_args: further inputs of the second kernel.
+      at_edges: [E, ...] results by edge, returned after the others.
     """
     over_chunks, combine = kernels
     # Never an empty array, so that a graph without long rows needs no form of its own.
     num_parts = max(1, rows.num_parts)
     part = [jax.ShapeDtypeStruct((num_parts, *x.shape[1:]), dtype) for x in whole]
     args = _chunks_of(rows), *args
-    result, parts = _call(over_chunks, len(rows.owners), shape, args, [list(whole), part])
+    out = [list(whole), part, *([list(at_edges)] if at_edges else [])]
+    result, parts, *by_edge = _call(over_chunks, len(rows.owners), shape, args, out)
     if rows.num_parts > 0:
-        inputs = (result, (rows.long, rows.long_starts), parts)
+        inputs = (result, (rows.long, rows.long_starts), parts, *combine_args)
         [result] = _call(
             combine, len(rows.long), shape, inputs, [list(whole)], num_replaced=len(whole)
         )
-    return result
+    return [*result, *(x for arrays in by_edge for x in arrays)]
 
 
 def _call(kernel: Callable, programs: int, shape: TileShape, args, out, *, num_replaced: int = 0):
@@ -135,7 +142,7 @@ def edge_reduce(
     out = jax.ShapeDtypeStruct((table.num_rows, *heads), jnp.result_type(*arrays))
     largest = reduce == "max"
     kernel = functools.partial(_reduce_kernel, function=function, largest=largest)
-    combine = functools.partial(_combine_kernel, largest=largest)
+    combine = functools.partial(combine_kernel, largest=largest)
     [result] = over_rows([kernel, combine], table.index, shape_of(1, *heads), [refs], [out], dtype)
     return result
 
@@ -157,19 +164,20 @@ def _reduce_kernel(ids, refs, whole, part, *, shape: TileShape, function, larges
     chunk.store(whole, part, [total_h], [total_h])
 
 
-def _combine_kernel(whole_before, long, part, whole, *, shape: TileShape, largest: bool = False):
-    """Combine the partial results of the rows of several chunks."""
+def combine_kernel(whole_before, long, part, whole, *, shape: TileShape, largest: bool = False):
+    """Combine the partial results of the rows of several chunks; of (..., whole) of `over_rows`."""
     del whole_before  # the same memory as `whole`
     tile = Tile(shape, pl.program_id(1))
-    [part_ref], [whole_ref] = part, whole
 
-    def body(places_b, mask_b, total):
-        return _absorb(total, tile.load(part_ref, places_b, mask_b, _start(largest)), largest)
+    def body(places_b, mask_b, totals):
+        terms = (tile.load(ref, places_b, mask_b, _start(largest)) for ref in part)
+        return tuple(_absorb(*pair, largest) for pair in zip(totals, terms, strict=True))
 
     node, start, stop = long_row(long)
-    zeros = tile.zeros(part_ref.dtype, is_value=len(part_ref.shape) == 3)
-    total = tile.loop(start, stop, body, jnp.full_like(zeros, _start(largest)))
-    tile.store(whole_ref, node, total, True)
+    zeros = [tile.zeros(ref.dtype, is_value=len(ref.shape) == 3) for ref in part]
+    totals = tuple(jnp.full_like(x, _start(largest)) for x in zeros)
+    for ref, total in zip(whole, tile.loop(start, stop, body, totals), strict=True):
+        tile.store(ref, node, total, True)
 
 
 def _start(largest: bool) -> float:
@@ -192,7 +200,7 @@ def weighted_sum(
     dtype = jnp.result_type(*weights, values)
     out = jax.ShapeDtypeStruct((table.num_rows, *values.shape[1:]), dtype)
     [result] = over_rows(
-        [_weighted_kernel, _combine_kernel],
+        [_weighted_kernel, combine_kernel],
         table.index,
         shape_of(*values.shape[1:]),
         [tuple(weights), values],
@@ -228,7 +236,7 @@ def slope_sum(
 ) -> Float[Array, "rows channels heads"]:
     """Add up weights times the LeakyReLU's slope; see `contract`."""
     [result] = over_rows(
-        [_slope_kernel, _combine_kernel],
+        [_slope_kernel, combine_kernel],
         table.index,
         shape_of(*rows.shape[1:]),
         [weights, (rows, others, edges), slope[None]],
@@ -241,7 +249,7 @@ def slope_sum(
 def _slope_kernel(ids, weights_ref, refs, slope_ref, whole, part, *, shape: TileShape):
     tile = Tile(shape, pl.program_id(1))
     chunk = Chunk(ids, tile)
-    sums_of, slope_h = _sums_at_edges(chunk, refs), _only(tile, slope_ref)
+    sums_of, slope_h = _sums_at_edges(chunk, refs), only(tile, slope_ref)
 
     def body(edges_b, others_b, mask_b, sum_ch):
         x_bch = sums_of(edges_b, others_b, mask_b)
@@ -267,7 +275,7 @@ def _sums_at_edges(chunk: Chunk, refs) -> Callable:
     return sums_of
 
 
-def _only(tile: Tile, ref):
+def only(tile: Tile, ref):
     """Return the only row of an array [1, ...]."""
     return tile.load(ref, jnp.int32(0), True)
 
@@ -336,7 +344,7 @@ def _activations_kernel(ids, refs, a_ref, slope_ref, out_ref, *, shape: TileShap
     tile = Tile(shape, pl.program_id(1))
     chunk = Chunk(ids, tile)
     sums_of = _sums_at_edges(chunk, refs)
-    a_ch, slope_h = _only(tile, a_ref), _only(tile, slope_ref)
+    a_ch, slope_h = only(tile, a_ref), only(tile, slope_ref)
 
     def body(edges_b, others_b, mask_b, state):
         x_bch = sums_of(edges_b, others_b, mask_b)

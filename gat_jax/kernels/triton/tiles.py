@@ -17,9 +17,7 @@ from jax.experimental.pallas import triton
 from gat_jax.kernels.tables import IdsField
 
 # Measured on an H200 with rows of 15 edges on average, most of them shorter.
-TILE_SIZE = 1024  # numbers of a tile [b, c, h] where it can be chosen
-MAX_TILE_EDGES = 8
-MIN_TILE_EDGES = 4  # of wide rows, at the cost of larger tiles
+TILE_EDGES = 4
 MAX_TILE_WIDTH = 1024  # numbers of a tile's [c, h]; further heads go to other programs
 WARP_SIZE = 512  # numbers of a tile for each warp of a program
 
@@ -54,9 +52,7 @@ def shape_of(channels: int, heads: int) -> TileShape:
     """Choose the tiles of arrays [*, C, H]."""
     tile_c = pl.next_power_of_2(channels)
     tile_h = min(pl.next_power_of_2(heads), max(1, MAX_TILE_WIDTH // tile_c))
-    tile_b = TILE_SIZE // (tile_c * tile_h)
-    tile_b = min(MAX_TILE_EDGES, max(MIN_TILE_EDGES, tile_b))
-    return TileShape(channels, heads, tile_b, tile_c, tile_h)
+    return TileShape(channels, heads, TILE_EDGES, tile_c, tile_h)
 
 
 class Tile:

@@ -32,7 +32,7 @@ SLOPES = (-0.5, 0.2, 0.0, 2.0, 1.0)
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
     """Several tiles to a chunk, and to the chunks of a row. For all tests: traces are kept."""
-    monkeypatch.setattr(tiles, "MAX_TILE_EDGES", 2)
+    monkeypatch.setattr(tiles, "TILE_EDGES", 2)
 
 
 def draw(channels, heads, dtype):

@@ -1,0 +1,168 @@
+"""What a softmax over a receiver's edges is taken of, and how kernels for Triton make it.
+
+    given   x_ij
+    GAT     x_ij = f(c_i + t_ij) / temperature,            t_ij = n_j + e_ij
+    GATv2   x_ij = sum_c a_c f(r_ic + l_jc + e_ijc) / temperature
+
+f is the LeakyReLU. What is not given is made where it is needed, of what belongs to nodes.
+
+Local suffixes: n nodes, e edges, b edges of a tile, c channels, h heads.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from gat_jax.kernels.elementwise import leaky_relu, row_pieces, shifted_logit
+from gat_jax.kernels.triton.sums import only
+from gat_jax.kernels.triton.tiles import Tile
+
+
+class Scores(NamedTuple):
+    """What GAT's logits are made of; in a kernel references to it."""
+
+    c_nh: Any  # [N, H] of the receivers
+    n_nh: Any  # [M, H] of the senders
+    slope_1h: Any  # [1, H] of the LeakyReLU
+    factor_1h: Any  # [1, H] one over the temperature
+
+
+class Query(NamedTuple):
+    """What GATv2's logits are made of beside the values, which are l; in a kernel references."""
+
+    r_nch: Any  # [N, C, H] of the receivers
+    edges_ech: Any  # [E, C, H] of the edges; None: zeros
+    a_1ch: Any  # [1, C, H] weights of the channels
+    slope_1h: Any  # [1, H] of the LeakyReLU
+    factor_1h: Any  # [1, H] one over the temperature
+
+
+class Logits(NamedTuple):
+    """Logits that are given, or what they are made of."""
+
+    # [E, H]: x, GAT's e, or zeros (as None); minus infinity marks an edge that is as if absent.
+    given_eh: Any
+    scores: Scores | None = None
+    query: Query | None = None
+
+
+class Saved(NamedTuple):
+    """What the gradient needs of the forward kernel."""
+
+    out_nch: Array
+    inverse_nh: Array  # one over the total
+    peak_nh: Array  # of the largest logit of a receiver its key (`Pieces.keys`); 0 without edges
+    # Of GAT alone: the share that negative logits have in the sum, and in the total.
+    below_nch: Array | None = None
+    below_nh: Array | None = None
+
+
+class Gradients(NamedTuple):
+    """Of what they are named after; None: it was not given."""
+
+    z_nch: Array
+    x_eh: Array | None = None  # of what is given by edge, or of GATv2's logits
+    c_nh: Array | None = None
+    n_nh: Array | None = None
+    # Of GATv2 alone: the sum over a sender's edges of dL/dx factor f', by which a is multiplied.
+    slopes_nch: Array | None = None
+
+
+class Pieces(NamedTuple):
+    """The two linear pieces of a row's logits; all that is asked of them is asked of *keys*.
+
+    A key grows with its logit: t itself, from which the receiver's score stays away, or f(c + t)
+    where the slope is negative and f not monotone. All arrays have the rank of what is passed.
+    """
+
+    c: Array
+    slope: Array
+    factor: Array
+
+    def keys(self, t: Array) -> Array:
+        """Return the keys of t; minus infinity stays what it is."""
+        is_turned = (self.slope < 0) & (t > -jnp.inf)
+        return jnp.where(is_turned, leaky_relu(self.c + t, self.slope), t)
+
+    def exponents(self, keys: Array, peak: Array) -> Array:
+        """Return logits less that of `peak`, which is at least as large."""
+        pieces = row_pieces(self.c, peak, self.slope)
+        monotone = shifted_logit(self.c, keys, peak, *pieces)
+        return jnp.where(self.slope < 0, keys - peak, monotone) * self.factor
+
+    def has_positive(self, peak: Array) -> Array:
+        """Whether a row has a positive logit; without one all lie on the negative side."""
+        return (self.slope < 0) | (self.c + peak > 0)
+
+    def of_tile(self) -> "Pieces":
+        """Return the pieces of a row with an axis of edges."""
+        return Pieces(*(x[None] for x in self))
+
+
+def load_pieces(tile: Tile, scores: Scores | None, rows, mask) -> Pieces | None:
+    """Load the pieces of receivers, one or [b]; None where logits are given."""
+    if scores is None:
+        return None
+    c = tile.load(scores.c_nh, rows, mask)
+    settings = [only(tile, ref) for ref in (scores.slope_1h, scores.factor_1h)]
+    return Pieces(c, *(settings if c.ndim == 1 else (x[None] for x in settings)))
+
+
+def load_t(tile: Tile, logits: Logits, t, edges_b, mask_b) -> Array:
+    """Return t, of which logits are made, with what is given by edge [b, h].
+
+    Minus infinity where there is no edge. `t` is what nodes have to do with it; None: nothing.
+    """
+    t_bh = 0.0 if t is None else t
+    if logits.given_eh is not None:
+        t_bh += tile.load(logits.given_eh, edges_b, mask_b, -jnp.inf)
+    return jnp.where(mask_b[:, None], t_bh, -jnp.inf)
+
+
+class Activations(NamedTuple):
+    """GATv2's logits of a tile, with its settings as loaded."""
+
+    a_bch: Array
+    slope_bch: Array
+    factor_bh: Array
+
+    @classmethod
+    def load(cls, tile: Tile, query: Query) -> "Activations":
+        """Load the settings, each with an axis of edges."""
+        a_ch, slope_h, factor_h = (
+            only(tile, ref) for ref in (query.a_1ch, query.slope_1h, query.factor_1h)
+        )
+        return cls(a_ch[None], slope_h[None, None], factor_h[None])
+
+    def logits(self, x_bch: Array) -> Array:
+        """Return sum_c a_c f(x_c) / temperature."""
+        return jnp.sum(self.a_bch * leaky_relu(x_bch, self.slope_bch), axis=1) * self.factor_bh
+
+    def slopes(self, x_bch: Array) -> Array:
+        """Return f'(x) / temperature."""
+        return jnp.where(x_bch >= 0, 1.0, self.slope_bch) * self.factor_bh[:, None]
+
+
+def load_sums(tile: Tile, query: Query, r_bch: Array, l_bch: Array, edges_b, mask_b) -> Array:
+    """Return x of a tile's edges: r + l, and what the edges themselves have."""
+    x_bch = r_bch + l_bch
+    if query.edges_ech is not None:
+        x_bch += tile.load(query.edges_ech, edges_b, mask_b)
+    return x_bch
+
+
+def exponents(pieces: Pieces | None, keys: Array, peak: Array) -> Array:
+    """Return logits less the row's largest, minus infinity for what is no edge."""
+    x = keys - peak if pieces is None else pieces.exponents(keys, peak)
+    return jnp.where(keys > -jnp.inf, x, -jnp.inf)
+
+
+def zero_unless_real(t: Array, values: Array) -> Array:
+    """Put 0 where an edge is masked, its logit minus infinity: values may be anything there."""
+    return jnp.where(t > -jnp.inf, values, 0.0)
+
+
+def finite_peak(peak: Array) -> Array:
+    """Return 0 for a row without edges."""
+    return jnp.where(peak > -jnp.inf, peak, 0.0)
