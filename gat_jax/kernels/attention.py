@@ -253,9 +253,7 @@ def _softmax_backward(layout: Layout, x_eh, mask_eh, alpha_eh, g_eh):
 _softmax = with_gradient(_softmax_forward, _softmax_backward)
 
 
-class SumInputs(NamedTuple):
-    """What the gradient of `softmax_sum` flows to."""
-
+class _SumInputs(NamedTuple):
     x_eh: EdgeArray
     z_nch: SentFeatures
     multiplier_eh: EdgeArray | None
@@ -286,10 +284,10 @@ def softmax_sum(
     Numerics: computed in float32, or in the widest dtype of the arguments; each gradient comes in
     the dtype of what it belongs to.
     """
-    return _softmax_sum(layout, SumInputs(x_eh, z_nch, multiplier_eh), mask_eh)
+    return _softmax_sum(layout, _SumInputs(x_eh, z_nch, multiplier_eh), mask_eh)
 
 
-def _sum_forward(layout: Layout, inputs: SumInputs, mask_eh):
+def _sum_forward(layout: Layout, inputs: _SumInputs, mask_eh):
     kernels = contract.softmax_kernels(layout.by_receiver)
     if kernels is not None:
         logits = kernels.Logits(masked(inputs.x_eh, mask_eh))
@@ -299,21 +297,25 @@ def _sum_forward(layout: Layout, inputs: SumInputs, mask_eh):
     return result.out_nch, result
 
 
-def _sum_backward(layout: Layout, inputs: SumInputs, mask_eh, saved, g_nch):
+def _sum_backward(layout: Layout, inputs: _SumInputs, mask_eh, saved, g_nch):
     kernels = contract.softmax_kernels(layout.by_receiver)
     x_eh, z_nch, multiplier_eh = inputs
     if kernels is not None:
         logits = kernels.Logits(masked(x_eh, mask_eh))
         found = kernels.backward(layout, logits, z_nch, multiplier_eh, saved, g_nch)
-        d_multiplier_eh = multiplier_gradient(layout, inputs, mask_eh, saved.out_nch, g_nch)
-        return SumInputs(found.x_eh, found.z_nch, d_multiplier_eh)
+        d_multiplier_eh = _multiplier_gradient(layout, inputs, mask_eh, saved.out_nch, g_nch)
+        return _SumInputs(found.x_eh, found.z_nch, d_multiplier_eh)
     gradient = SumGradient.of(saved, z_nch, multiplier_eh, g_nch)
     dx_eh = gradient.at_edges(layout, lambda dx, *_: dx)
-    return SumInputs(dx_eh, gradient.of_values(layout), gradient.of_multiplier(layout))
+    return _SumInputs(dx_eh, gradient.of_values(layout), gradient.of_multiplier(layout))
 
 
-def multiplier_gradient(
-    layout: Layout, inputs: SumInputs, mask_eh: EdgeMask | None, out_nch: Features, g_nch: Features
+def _multiplier_gradient(
+    layout: Layout,
+    inputs: "_SumInputs",
+    mask_eh: EdgeMask | None,
+    out_nch: Features,
+    g_nch: Features,
 ) -> EdgeArray | None:
     """Return dL/dd where kernels have all else; left out of a program that does not use it.
 

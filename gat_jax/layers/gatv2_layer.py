@@ -103,17 +103,7 @@ def gatv2(
     scaled_eh = scores_eh / settings.temperature
     mask_eh = attention.mask_by_head(edge_mask, scores_eh.shape[1])
     multiplier_eh = edge_multiplier(key, settings.attention_dropout, edge_weight, scores_eh)
-    out_nch = gatv2_scores.gatv2_sum(
-        inputs.layout,
-        a_ch,
-        r_nch,
-        l_nch,
-        e_ech,
-        multiplier_eh=multiplier_eh,
-        mask_eh=mask_eh,
-        slope=settings.slope,
-        temperature=settings.temperature,
-    )
+    out_nch = attention.softmax_sum(inputs.layout, scaled_eh, l_nch, multiplier_eh, mask_eh)
     alpha_eh = attention.softmax(inputs.layout, scaled_eh, mask_eh)
     r_nhc, l_nhc, out_nhc = (x.swapaxes(1, 2) for x in (r_nch, l_nch, out_nch))
     e_ehc = None if e_ech is None else e_ech.swapaxes(1, 2)

@@ -1,10 +1,11 @@
 """What a softmax over a receiver's edges is taken of, and how kernels for Triton make it.
 
     given   x_ij
-    GAT     x_ij = f(c_i + t_ij) / temperature,            t_ij = n_j + e_ij
-    GATv2   x_ij = sum_c a_c f(r_ic + l_jc + e_ijc) / temperature
+    GAT     x_ij = f(c_i + t_ij) / temperature,   t_ij = n_j + e_ij,   f the LeakyReLU
 
-f is the LeakyReLU. What is not given is made where it is needed, of what belongs to nodes.
+GAT's are made where they are needed, of what belongs to nodes. GATv2's are given: on an H200
+kernels that made them took as long for the sum, and a third longer for its gradient, than it takes
+to write and read them.
 
 Local suffixes: n nodes, e edges, b edges of a tile, c channels, h heads.
 """
@@ -28,23 +29,12 @@ class Scores(NamedTuple):
     factor_1h: Any  # [1, H] one over the temperature
 
 
-class Query(NamedTuple):
-    """What GATv2's logits are made of beside the values, which are l; in a kernel references."""
-
-    r_nch: Any  # [N, C, H] of the receivers
-    edges_ech: Any  # [E, C, H] of the edges; None: zeros
-    a_1ch: Any  # [1, C, H] weights of the channels
-    slope_1h: Any  # [1, H] of the LeakyReLU
-    factor_1h: Any  # [1, H] one over the temperature
-
-
 class Logits(NamedTuple):
     """Logits that are given, or what they are made of."""
 
     # [E, H]: x, GAT's e, or zeros (as None); minus infinity marks an edge that is as if absent.
     given_eh: Any
     scores: Scores | None = None
-    query: Query | None = None
 
 
 class Saved(NamedTuple):
@@ -62,11 +52,12 @@ class Gradients(NamedTuple):
     """Of what they are named after; None: it was not given."""
 
     z_nch: Array
-    x_eh: Array | None = None  # of what is given by edge, or of GATv2's logits
+    x_eh: Array | None = None  # of what is given by edge
     c_nh: Array | None = None
     n_nh: Array | None = None
-    # Of GATv2 alone: the sum over a sender's edges of dL/dx factor f', by which a is multiplied.
-    slopes_nch: Array | None = None
+
+
+# --- in a kernel ----------------------------------------------------------------------------------
 
 
 class Pieces(NamedTuple):
@@ -118,38 +109,6 @@ def load_t(tile: Tile, logits: Logits, t, edges_b, mask_b) -> Array:
     if logits.given_eh is not None:
         t_bh += tile.load(logits.given_eh, edges_b, mask_b, -jnp.inf)
     return jnp.where(mask_b[:, None], t_bh, -jnp.inf)
-
-
-class Activations(NamedTuple):
-    """GATv2's logits of a tile, with its settings as loaded."""
-
-    a_bch: Array
-    slope_bch: Array
-    factor_bh: Array
-
-    @classmethod
-    def load(cls, tile: Tile, query: Query) -> "Activations":
-        """Load the settings, each with an axis of edges."""
-        a_ch, slope_h, factor_h = (
-            only(tile, ref) for ref in (query.a_1ch, query.slope_1h, query.factor_1h)
-        )
-        return cls(a_ch[None], slope_h[None, None], factor_h[None])
-
-    def logits(self, x_bch: Array) -> Array:
-        """Return sum_c a_c f(x_c) / temperature."""
-        return jnp.sum(self.a_bch * leaky_relu(x_bch, self.slope_bch), axis=1) * self.factor_bh
-
-    def slopes(self, x_bch: Array) -> Array:
-        """Return f'(x) / temperature."""
-        return jnp.where(x_bch >= 0, 1.0, self.slope_bch) * self.factor_bh[:, None]
-
-
-def load_sums(tile: Tile, query: Query, r_bch: Array, l_bch: Array, edges_b, mask_b) -> Array:
-    """Return x of a tile's edges: r + l, and what the edges themselves have."""
-    x_bch = r_bch + l_bch
-    if query.edges_ech is not None:
-        x_bch += tile.load(query.edges_ech, edges_b, mask_b)
-    return x_bch
 
 
 def exponents(pieces: Pieces | None, keys: Array, peak: Array) -> Array:

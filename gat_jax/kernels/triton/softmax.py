@@ -2,16 +2,16 @@
 
     out_i = sum_j alpha_ij d_ij z_j,   alpha_ij = softmax_j x_ij
 
-with logits x as `logits` has them. `attention`, `gat_logits` and `gatv2_scores` call it, and wire
-it to its gradient. A row's values are read once: a program keeps the largest logit so far, the sum
-of exponentials and the weighted sum (the online softmax of flash attention: Dao et al. 2022,
+with logits x as `logits` has them. `attention` and `gat_logits` call it, and wire it to its
+gradient. A row's values are read once: a program keeps the largest logit so far, the sum of
+exponentials and the weighted sum (the online softmax of flash attention: Dao et al. 2022,
 https://arxiv.org/abs/2205.14135). `sums` says what a program is, and why every run gives the same
 bits.
 
 Local suffixes: n nodes, e edges, b edges (or chunks) of a tile, c channels, h heads.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -21,16 +21,13 @@ from jaxtyping import Array, Float
 
 from gat_jax.kernels.layouts import Layout
 from gat_jax.kernels.triton.logits import (
-    Activations,
     Logits,
     Pieces,
-    Query,
     Saved,
     Scores,
     exponents,
     finite_peak,
     load_pieces,
-    load_sums,
     load_t,
     zero_unless_real,
 )
@@ -38,7 +35,7 @@ from gat_jax.kernels.triton.softmax_gradient import backward
 from gat_jax.kernels.triton.sums import dtype_of, long_row, over_rows
 from gat_jax.kernels.triton.tiles import Chunk, Tile, TileShape, shape_of
 
-__all__ = ["Logits", "Query", "Scores", "backward", "forward"]
+__all__ = ["Logits", "Scores", "backward", "forward"]
 
 
 # --- a softmax, tile by tile ----------------------------------------------------------------------
@@ -98,12 +95,13 @@ def _softmax_kernel(ids, logits: Logits, z_ref, d_ref, whole, part, *, shape: Ti
     tile = Tile(shape, pl.program_id(1))
     chunk = Chunk(ids, tile)
     pieces = load_pieces(tile, logits.scores, chunk.owner, True)
-    t_of = _t_of(chunk, logits)
 
     def body(edges_b, others_b, mask_b, state):
-        z_bch = tile.load(z_ref, others_b, mask_b)
-        t_bh = load_t(tile, logits, t_of(z_bch, edges_b, others_b, mask_b), edges_b, mask_b)
-        z_bch = zero_unless_real(t_bh[:, None], z_bch)
+        n_bh = None
+        if logits.scores is not None:
+            n_bh = tile.load(logits.scores.n_nh, others_b, mask_b)
+        t_bh = load_t(tile, logits, n_bh, edges_b, mask_b)
+        z_bch = zero_unless_real(t_bh[:, None], tile.load(z_ref, others_b, mask_b))
         d_bh = ones_bh = jnp.ones_like(t_bh)
         if d_ref is not None:
             d_bh = zero_unless_real(t_bh, tile.load(d_ref, edges_b, mask_b))
@@ -116,21 +114,6 @@ def _softmax_kernel(ids, logits: Logits, z_ref, d_ref, whole, part, *, shape: Ti
 
     state = chunk.loop(body, _empty(tile, part, part[0].dtype))
     chunk.store(whole, part, _finish(pieces, state), [*state.sums, state.peak_h])
-
-
-def _t_of(chunk: Chunk, logits: Logits) -> Callable:
-    """Return a function of a tile's values, edges, senders and mask: what nodes add to t."""
-    tile, scores, query = chunk.tile, logits.scores, logits.query
-    if scores is not None:
-        return lambda _, edges_b, others_b, mask_b: tile.load(scores.n_nh, others_b, mask_b)
-    if query is None:
-        return lambda *_: None
-    activations, r_bch = Activations.load(tile, query), chunk.own(query.r_nch)[None]
-
-    def of_query(z_bch, edges_b, others_b, mask_b):
-        return activations.logits(load_sums(tile, query, r_bch, z_bch, edges_b, mask_b))
-
-    return of_query
 
 
 def _combine_kernel(whole_before, long, part, scores, whole, *, shape: TileShape):
@@ -197,7 +180,7 @@ def forward(
 
 def _check(layout: Layout, logits: Logits, z_nch, multiplier_eh) -> None:
     # A kernel does not look: it would read and write another array's memory.
-    of_heads, scores, query = z_nch.shape[-1:], logits.scores, logits.query
+    of_heads, scores = z_nch.shape[-1:], logits.scores
     edges, senders = (layout.num_edges, *of_heads), (layout.num_senders, *of_heads)
     expected = [
         ("x", logits.given_eh, edges),
@@ -207,10 +190,6 @@ def _check(layout: Layout, logits: Logits, z_nch, multiplier_eh) -> None:
     receivers = layout.num_receivers, *of_heads
     if scores is not None:
         expected += [("c", scores.c_nh, receivers), ("n", scores.n_nh, senders)]
-    if query is not None:
-        of_values = z_nch.shape[1:]
-        expected.append(("r", query.r_nch, (layout.num_receivers, *of_values)))
-        expected.append(("edges", query.edges_ech, (layout.num_edges, *of_values)))
     for name, array, shape in expected:
         if array is not None and array.shape != shape:
             raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")

@@ -17,8 +17,6 @@ Where a row's logits have one sign both were written as 0, and so the gradient i
 Local suffixes: n nodes, e edges, b edges of a tile, c channels, h heads.
 """
 
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
@@ -26,34 +24,21 @@ from jaxtyping import Array, Float
 
 from gat_jax.kernels.layouts import Layout
 from gat_jax.kernels.triton.logits import (
-    Activations,
     Gradients,
     Logits,
     Pieces,
     Saved,
     exponents,
-    load_sums,
-    load_t,
 )
 from gat_jax.kernels.triton.sums import combine_kernel, edge_map, only, over_rows
 from gat_jax.kernels.triton.tiles import Chunk, Tile, TileShape, shape_of
 from gat_jax.kernels.xla.loops import node_dots
 
 
-class _Attention(NamedTuple):
-    """What a kernel has of attention; references."""
-
-    # [E, H] alpha, negative where the logit lies on the lower piece of GAT's row. None: of GATv2,
-    # whose logits are made again.
-    signed_eh: Any
-    peak_nh: Any  # as `Saved` has them, of GATv2 alone
-    inverse_nh: Any
-
-
 def _gradient_kernel(
     ids,
-    logits: Logits,
-    attention: _Attention,
+    signed_alpha_ref,
+    settings,
     r_ref,
     g_ref,
     z_ref,
@@ -64,26 +49,15 @@ def _gradient_kernel(
     *,
     shape: TileShape,
 ):
-    """Write a sender's dL/dz; of GAT dL/dn, of GATv2 the sum of slopes; by edge dL/dx."""
+    """Write a sender's dL/dz and, of GAT, dL/dn; by edge dL/dx. `settings` are of GAT's logits."""
     tile = Tile(shape, pl.program_id(1))
     chunk = Chunk(ids, tile)
-    scores, query = logits.scores, logits.query
     z_ch = chunk.own(z_ref)
-    if scores is not None:
-        slope_bh, factor_bh = (only(tile, ref)[None] for ref in (scores.slope_1h, scores.factor_1h))
-    if query is not None:
-        activations = Activations.load(tile, query)
+    if settings is not None:
+        slope_bh, factor_bh = (only(tile, ref)[None] for ref in settings)
 
     def body(edges_b, others_b, mask_b, sums):
-        if query is None:
-            signed_bh = tile.load(attention.signed_eh, edges_b, mask_b)
-        else:
-            r_bch = tile.load(query.r_nch, others_b, mask_b)
-            x_bch = load_sums(tile, query, r_bch, z_ch[None], edges_b, mask_b)
-            t_bh = load_t(tile, logits, activations.logits(x_bch), edges_b, mask_b)
-            saved = attention.peak_nh, attention.inverse_nh
-            peak_bh, inverse_bh = (tile.load(ref, others_b, mask_b) for ref in saved)
-            signed_bh = jnp.exp(exponents(None, t_bh, peak_bh)) * inverse_bh
+        signed_bh = tile.load(signed_alpha_ref, edges_b, mask_b)
         alpha_bh = jnp.abs(signed_bh)
         g_bch = tile.load(g_ref, others_b, mask_b)
         dots_bh = jnp.sum(g_bch * z_ch[None], axis=1)
@@ -93,15 +67,13 @@ def _gradient_kernel(
         dx_bh = weights_bh * dots_bh - alpha_bh * tile.load(r_ref, others_b, mask_b)
         # At masked edges d and z may be anything.
         weights_bh, dx_bh = (jnp.where(alpha_bh > 0, x, 0.0) for x in (weights_bh, dx_bh))
-        if scores is not None:
+        if settings is not None:
             dx_bh *= jnp.where(signed_bh < 0, slope_bh, 1.0) * factor_bh
         for ref in at_edges:
             tile.store(ref, edges_b, dx_bh, mask_b)
         terms = [jnp.sum(weights_bh[:, None] * g_bch, axis=0)]
-        if scores is not None:
+        if settings is not None:
             terms.append(jnp.sum(dx_bh, axis=0))
-        if query is not None:
-            terms.append(jnp.sum(dx_bh[:, None] * activations.slopes(x_bch), axis=0))
         return tuple(total + term for total, term in zip(sums, terms, strict=True))
 
     zeros = (tile.zeros(ref.dtype, is_value=len(ref.shape) == 3) for ref in part)
@@ -125,29 +97,30 @@ def backward(
     """
     # What is rounded is rounded in <G, out> too, so that a row of dL/dx still sums to 0.
     g_nch, z_nch = layout.gathered(g_nch), layout.gathered(z_nch)
-    dtype, (scores, query) = saved.inverse_nh.dtype, logits[1:]
+    dtype, scores = saved.inverse_nh.dtype, logits.scores
     wide_nch = g_nch.astype(dtype)
     r_nh = node_dots(wide_nch, saved.out_nch.astype(dtype))
     of_values = jax.ShapeDtypeStruct(z_nch.shape, dtype)
     of_node, of_edge = (
         jax.ShapeDtypeStruct((n, z_nch.shape[-1]), dtype) for n in (len(z_nch), layout.num_edges)
     )
-    further = [of_node] if scores is not None else [of_values] if query is not None else []
-    attention = _Attention(None, saved.peak_nh, saved.inverse_nh)
-    if query is None:
-        attention = _Attention(_signed_alpha(layout, logits, saved), None, None)
     dz_nch, *others = over_rows(
         [_gradient_kernel, combine_kernel],
         layout.sender_index,
         shape_of(*z_nch.shape[1:]),
-        (logits, attention, r_nh, g_nch, z_nch, multiplier_eh),
-        [of_values, *further],
+        (
+            _signed_alpha(layout, logits, saved),
+            None if scores is None else (scores.slope_1h, scores.factor_1h),
+            r_nh,
+            g_nch,
+            z_nch,
+            multiplier_eh,
+        ),
+        [of_values] if scores is None else [of_values, of_node],
         dtype,
         at_edges=[of_edge] if is_x_wanted else [],
     )
     found = Gradients(dz_nch, x_eh=others.pop() if is_x_wanted else None)
-    if query is not None:
-        return found._replace(slopes_nch=others[0])
     if scores is None:
         return found
     factor_1h = (scores.slope_1h - 1.0) * scores.factor_1h

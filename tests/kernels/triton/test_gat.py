@@ -1,4 +1,4 @@
-"""GAT's and GATv2's own kernels against the edge list, which JAX differentiates; and for CUDA."""
+"""GAT's own kernels against the edge list, which JAX differentiates; and for CUDA."""
 
 import functools
 import re
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import assert_close, cuda_export
 
-from gat_jax.kernels import gat_logits, gatv2_scores, layouts, tables
+from gat_jax.kernels import gat_logits, layouts, tables
 from gat_jax.kernels.triton import tiles
 
 NUM_NODES, NUM_EDGES, CHANNELS, HEADS, CHUNK_SIZE = 9, 60, 3, 5, 8
@@ -60,29 +60,16 @@ CASES = [
 ]
 
 
-def draw(options: Options, layer: str) -> dict[str, Any]:
+def draw(options: Options) -> dict[str, Any]:
     """Arguments of the sum, in float64."""
     rng = np.random.default_rng(1)
-    node, edge, row = (NUM_NODES, HEADS), (NUM_EDGES, HEADS), (NUM_NODES, CHANNELS, HEADS)
-    if layer == "gat":
-        arrays = {
-            "c": rng.normal(size=node) + options.shift,
-            "n": rng.normal(size=node),
-            "z": rng.normal(size=row),
-            "edges": rng.normal(size=edge),
-        }
-    else:
-        arrays = {
-            "a": rng.normal(size=(CHANNELS, HEADS)),
-            "r": rng.normal(size=row) + options.shift,
-            "l": rng.normal(size=row),
-            "edges": rng.normal(size=(NUM_EDGES, CHANNELS, HEADS)),
-        }
-    arrays["multiplier"] = rng.integers(3, size=edge) / 2
-    for name in ("edges", "multiplier"):
-        if not getattr(options, f"has_{name}"):
-            arrays[name] = None
-    return arrays | {
+    node, edge = (NUM_NODES, HEADS), (NUM_EDGES, HEADS)
+    return {
+        "c": rng.normal(size=node) + options.shift,
+        "n": rng.normal(size=node),
+        "z": rng.normal(size=(NUM_NODES, CHANNELS, HEADS)),
+        "edges": rng.normal(size=edge) if options.has_edges else None,
+        "multiplier": rng.integers(3, size=edge) / 2 if options.has_multiplier else None,
         "slope": np.float64(options.slope),
         "temperature": np.float64(options.temperature),
     }
@@ -92,38 +79,38 @@ MASK = np.random.default_rng(2).uniform(size=(NUM_EDGES, HEADS)) < 0.7
 COTANGENT = np.random.default_rng(3).normal(size=(NUM_NODES, CHANNELS, HEADS))
 
 
-def attend(layout, arrays, options: Options, layer: str):
-    """The layer's sum of the arrays of `draw`."""
+def attend(layout, arrays, options: Options):
+    """GAT's sum of the arrays of `draw`."""
     settings = {"slope": options.slope, "temperature": options.temperature}
     if options.is_traced:
         settings = {name: arrays[name] for name in settings}
-    settings["mask_eh"] = MASK if options.has_mask else None
-    settings["multiplier_eh"] = arrays["multiplier"]
-    if layer == "gat":
-        ends = arrays["c"], arrays["n"], arrays["z"]
-        return gat_logits.gat_sum(layout, *ends, edge_scores_eh=arrays["edges"], **settings)
-    ends = arrays["a"], arrays["r"], arrays["l"], arrays["edges"]
-    return gatv2_scores.gatv2_sum(layout, *ends, **settings)
+    return gat_logits.gat_sum(
+        layout,
+        *(arrays[name] for name in "cnz"),
+        edge_scores_eh=arrays["edges"],
+        multiplier_eh=arrays["multiplier"],
+        mask_eh=MASK if options.has_mask else None,
+        **settings,
+    )
 
 
 @functools.partial(
     jax.jit,
-    static_argnames=("options", "layer"),
+    static_argnames=("options",),
     compiler_options={"xla_backend_optimization_level": 0},
 )
-def evaluate(layout, arrays, options: Options, layer: str):
+def evaluate(layout, arrays, options: Options):
     """The sum, and the gradients of everything it is made of."""
-    out, pull_back = jax.vjp(lambda x: attend(layout, x, options, layer), arrays)
+    out, pull_back = jax.vjp(lambda x: attend(layout, x, options), arrays)
     return out, pull_back(jnp.asarray(COTANGENT, out.dtype))[0]
 
 
 @pytest.mark.few(4)
-@pytest.mark.parametrize("layer", ["gat", "gatv2"])
 @pytest.mark.parametrize("options", CASES)
-def test_sums_and_gradients_are_those_of_the_edge_list(options, layer, x64):
-    arrays = draw(options, layer)
-    out, gradients = evaluate(FUSED, arrays, options, layer)
-    expected, wanted = evaluate(EDGE_LIST, arrays, options, layer)
+def test_sums_and_gradients_are_those_of_the_edge_list(options, x64):
+    arrays = draw(options)
+    out, gradients = evaluate(FUSED, arrays, options)
+    expected, wanted = evaluate(EDGE_LIST, arrays, options)
     assert_close(out, expected, 1e-12)
     for name, gradient in gradients.items():
         if gradient is not None:
@@ -141,8 +128,8 @@ def as_float32(arrays):
 @pytest.mark.parametrize("shift", [9.0, -9.0])
 def test_no_gradient_reaches_receivers_whose_logits_have_one_sign(shift, slope):
     options = Options(shift=shift, slope=slope)
-    arrays = as_float32(draw(options, "gat"))
-    _, gradients = evaluate(FUSED, arrays, options, "gat")
+    arrays = as_float32(draw(options))
+    _, gradients = evaluate(FUSED, arrays, options)
     np.testing.assert_array_equal(gradients["c"], 0.0)
     assert np.abs(gradients["n"]).max() > 0.1
 
@@ -154,30 +141,24 @@ def test_twins_in_a_regime_come_out_with_equal_bits():
     rows = make(receivers, senders), make(senders, receivers)
     layout = layouts.Layout(senders, receivers, *rows, NUM_NODES, NUM_NODES)
     options = Options(shift=9.0)
-    arrays = as_float32(draw(options, "gat"))
-    out = jax.jit(attend, static_argnums=(2, 3))(layout, arrays, options, "gat")
+    arrays = as_float32(draw(options))
+    out = jax.jit(attend, static_argnums=2)(layout, arrays, options)
     assert len(np.unique(np.asarray(arrays["c"][:4]))) == 4 * HEADS
     for twin in (1, 2, 3):
         np.testing.assert_array_equal(out[twin], out[0])
 
 
-@pytest.mark.parametrize("layer", ["gat", "gatv2"])
-def test_a_step_for_cuda_is_one_kernel_each_way(layer, monkeypatch):
+def test_a_step_for_cuda_is_one_kernel_each_way(monkeypatch):
     monkeypatch.undo()  # the tiles of users
-    arrays = as_float32(draw(Options(), layer))
-    wanted = [
-        name for name in arrays if name not in ("slope", "temperature", "edges", "multiplier")
-    ]
+    arrays = as_float32(draw(Options()))
 
     def step(layout, arrays):
         def loss(parts):
-            return jnp.sum(attend(layout, arrays | parts, Options(), layer) ** 2)
+            return jnp.sum(attend(layout, arrays | parts, Options()) ** 2)
 
-        return jax.grad(loss)({name: arrays[name] for name in wanted})
+        return jax.grad(loss)({name: arrays[name] for name in "cnz"})
 
     text = cuda_export(step, FUSED, arrays)
     kernels = re.findall(r' name = "(\w+)_kernel"', text)
     assert kernels.count("softmax") == kernels.count("gradient") == 1
-    # Beside them GATv2 adds up the slopes of a receiver.
-    assert ("slope" in kernels) == (layer == "gatv2")
     assert "scatter" not in text
