@@ -203,6 +203,16 @@ def softmax_gpu() -> str:
     return table(heading, rows)
 
 
+def kernels() -> str:
+    """Return what calls take on a GPU with and without their launches, and the longest kernels."""
+    rows = []
+    for entry in document("kernels_h200.json")["entries"]:
+        longest = [f"{name.split(' ')[0][:22]} {digits(ms, 2)}" for name, ms, _ in entry["kernels"]]
+        times = (digits(entry[x]) for x in ("milliseconds", "kernel_milliseconds"))
+        rows.append([entry["case"], *times, f"{entry['launches']:.0f}", ", ".join(longest[:3])])
+    return table(["case", "ms", "kernels alone", "launches", "the longest kernels, ms"], rows)
+
+
 def sweep_table(name: str) -> str:
     """Return initialisations a second of the systems that measure the same."""
     entries = _entries(name)
@@ -285,9 +295,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "GPU, forward": lambda: layer_table("layer_h200.json", "forward", _time_and_ratio),
     "GPU, memory": lambda: layer_table("layer_h200.json", BOTH, _peak),
     "GPU, softmax": softmax_gpu,
-    "machine of the GPU, others": lambda: machine("layer_h200_others.json"),
-    "GPU, others": lambda: layer_table("layer_h200_others.json", BOTH, _time_and_ratio),
-    "GPU, others, memory": lambda: layer_table("layer_h200_others.json", BOTH, _peak),
+    "machine of kernels": lambda: machine("kernels_h200.json"),
+    "kernels": kernels,
     "machine of sweeps": lambda: machine("sweep.json"),
     "sweeps": lambda: sweep_table("sweep.json"),
     "collisions": lambda: collisions_table("sweep.json"),

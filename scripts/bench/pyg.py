@@ -1,5 +1,6 @@
 """What all peers in PyTorch Geometric share: device, memory, edges and parameters."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,9 @@ import torch_geometric
 
 from bench import common
 from bench.common import BY_SENDER, EDGE_INDEX
+
+# What its compiler cannot do is seventy lines a time; a failure's own line is in the results.
+logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
 
 DEVICE = torch.device("cuda" if common.is_on_gpu() else "cpu")
 

@@ -44,8 +44,8 @@ class Saved(NamedTuple):
     inverse_nh: Array  # one over the total
     peak_nh: Array  # of the largest logit of a receiver its key (`Pieces.keys`); 0 without edges
     # Of GAT alone: the share that negative logits have in the sum, and in the total.
-    below_nch: Array | None = None
-    below_nh: Array | None = None
+    below_nch: Any = None
+    below_nh: Any = None
 
 
 class Gradients(NamedTuple):

@@ -17,6 +17,8 @@ Where a row's logits have one sign both were written as 0, and so the gradient i
 Local suffixes: n nodes, e edges, b edges of a tile, c channels, h heads.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
@@ -53,8 +55,7 @@ def _gradient_kernel(
     tile = Tile(shape, pl.program_id(1))
     chunk = Chunk(ids, tile)
     z_ch = chunk.own(z_ref)
-    if settings is not None:
-        slope_bh, factor_bh = (only(tile, ref)[None] for ref in settings)
+    slope_bh, factor_bh = (only(tile, ref)[None] for ref in settings) if settings else (1.0, 1.0)
 
     def body(edges_b, others_b, mask_b, sums):
         signed_bh = tile.load(signed_alpha_ref, edges_b, mask_b)
@@ -124,8 +125,8 @@ def backward(
     if scores is None:
         return found
     factor_1h = (scores.slope_1h - 1.0) * scores.factor_1h
-    dc_nh = factor_1h * (node_dots(wide_nch, saved.below_nch) - r_nh * saved.below_nh)
-    return found._replace(c_nh=dc_nh, n_nh=others[0])
+    shares_nh = node_dots(wide_nch, saved.below_nch) - r_nh * saved.below_nh
+    return found._replace(c_nh=factor_1h * shares_nh, n_nh=others[0])
 
 
 def _signed_alpha(layout: Layout, logits: Logits, saved: Saved) -> Float[Array, "edges heads"]:
@@ -145,7 +146,8 @@ def _signed_alpha(layout: Layout, logits: Logits, saved: Saved) -> Float[Array, 
 
     def signed(edges, rows, others):
         peak, inverse, c = rows
-        t, pieces = sum(edges, start=others[0]), Pieces(c, scores.slope_1h, scores.factor_1h)
+        t = functools.reduce(jnp.add, edges, others[0])
+        pieces = Pieces(c, scores.slope_1h, scores.factor_1h)
         alpha = jnp.exp(exponents(pieces, pieces.keys(t), peak)) * inverse
         is_above = (c + t >= 0) & pieces.has_positive(peak)
         return jnp.where(is_above, alpha, -alpha)

@@ -1,0 +1,1 @@
+"""What the kernels of a step take on a GPU, one by one."""
