@@ -3,6 +3,7 @@
     python scripts/benchmark.py sweep --json benchmarks/sweep.json
     python scripts/benchmark.py layer --json benchmarks/layer.json
     python scripts/benchmark.py train --json benchmarks/train.json
+    python scripts/benchmark.py reproduce --json benchmarks/reproduce.json
 
 Everything is checked before it is timed; repeats of all systems are interleaved, and ratios are
 medians of ratios within a round, for a shared machine drifts. Needs `pip install -e '.[bench]'`.
@@ -14,7 +15,12 @@ from collections.abc import Sequence
 
 from gat_jax.runtime import cli
 
-BENCHMARKS = ("sweep", "layer", "train")  # folders of `bench/`, imported when they are run
+BENCHMARKS = (
+    "sweep",
+    "layer",
+    "train",
+    "reproduce",
+)  # folders of `bench/`, imported when they are run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
