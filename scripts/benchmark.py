@@ -4,6 +4,7 @@
     python scripts/benchmark.py layer --json benchmarks/layer.json
     python scripts/benchmark.py train --json benchmarks/train.json
     python scripts/benchmark.py kernels --json benchmarks/kernels.json  # on a GPU
+    python scripts/benchmark.py reproduce --json benchmarks/reproduce.json
 
 Everything is checked before it is timed; repeats of all systems are interleaved, and ratios are
 medians of ratios within a round, for a shared machine drifts. Needs `pip install -e '.[bench]'`.
@@ -15,12 +16,8 @@ from collections.abc import Sequence
 
 from gat_jax.runtime import cli
 
-BENCHMARKS = (
-    "sweep",
-    "layer",
-    "train",
-    "kernels",
-)  # folders of `bench/`, imported when they are run
+# Folders of `bench/`, imported when they are run.
+BENCHMARKS = ("sweep", "layer", "train", "kernels", "reproduce")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

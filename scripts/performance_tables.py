@@ -252,6 +252,15 @@ def whole_sweep_table(name: str) -> str:
     return table(["size", "seconds from start to summary", "peak, MiB"], rows)
 
 
+def main_job_table(name: str) -> str:
+    """Return the main job with nothing compiled, and with what that run has compiled."""
+    rows = [
+        [system, duration(entry["median_seconds"]), digits(entry["ratio_to_peer"], 2)]
+        for (_, system), entry in _entries(name).items()
+    ]
+    return table(["", "seconds from start to end", "the first run takes times as long"], rows)
+
+
 def layer_headline() -> str:
     """Say in one sentence what a layer costs: for the README."""
     here, there = _entries("layer.json"), _entries("layer_h200.json")
@@ -305,6 +314,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "GPU, sweeps": lambda: sweep_table("sweep_h200.json"),
     "GPU, collisions": lambda: collisions_table("sweep_h200.json"),
     "GPU, whole sweeps": lambda: whole_sweep_table("sweep_h200.json"),
+    "machine of the main job": lambda: machine("reproduce.json"),
+    "main job": lambda: main_job_table("reproduce.json"),
     "layer, one sentence": layer_headline,
     "sweep, one sentence": sweep_headline,
 }

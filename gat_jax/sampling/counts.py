@@ -318,15 +318,19 @@ def _mean_row(values: Float[Array, "rows heads inits"]) -> Float[Array, " inits"
 # --- on the host --------------------------------------------------------------------------------
 
 
-def decode(total: Tally, num_inits: int) -> Counts:
-    """Turn a sum of tallies into counts.
+def decode(total: Tally, num_inits: int | Int[np.ndarray, "..."]) -> Counts:
+    """Turn sums of tallies into counts.
 
     Args:
-      total: of `engine.add_up`, as int64 and float64.
-      num_inits: how many initialisations it is of.
+      total: of `engine.add_up`, as int64 and float64, or of `engine.add_up_each`: several sums,
+        whose axis comes first. Counts have it as well.
+      num_inits: how many initialisations each is of.
     """
     joint, limbs = np.asarray(total.joint_causes), total.collided_pairs
-    collisions = joint[:NUM_EXACT_CAUSES].sum() + joint[JOINT_CAUSES.index("mixed")]
+    if limbs is not None:
+        limbs = np.moveaxis(np.asarray(limbs), -1, 0)
+    mixed = JOINT_CAUSES.index("mixed")
+    collisions = joint[..., :NUM_EXACT_CAUSES].sum(axis=-1) + joint[..., mixed]
     named = {name: np.asarray(x) for name, x in total._asdict().items() if name in COUNT_FIELDS}
     return Counts(
         num_inits=np.array(num_inits, np.int64),

@@ -7,6 +7,8 @@ What is counted is decided in `sampling.counts`; what users see of it in `summar
 what a record holds changes `SCHEMA` too: stores of another number are refused.
 """
 
+import functools
+
 import numpy as np
 from jaxtyping import Float
 
@@ -23,6 +25,7 @@ SCHEMA = 3
 INIT_VALUES = dict.fromkeys(InitValues._fields, np.float32) | {"collided_pairs": np.int64}
 
 
+@functools.lru_cache  # asked for with every block
 def fields_of(num_heads: int) -> tuple[Field, ...]:
     """Return the fields of the records of cells with so many heads, in the order they stand in."""
     sizes = dim_sizes(num_heads)
@@ -30,6 +33,13 @@ def fields_of(num_heads: int) -> tuple[Field, ...]:
         (name, tuple(sizes[dim] for dim in dims), dtype)
         for name, (dims, dtype) in COUNT_FIELDS.items()
     )
+
+
+@functools.lru_cache
+def _form_of(num_heads: int) -> Form:
+    """Return the form of the arrays of such records."""
+    fields = fields_of(num_heads)
+    return Form(fields[-1].stop, np.float64, rows.describe(fields))
 
 
 def to_record(counts: Counts, fields: tuple[Field, ...]) -> Float[np.ndarray, " length"]:
@@ -57,8 +67,8 @@ def write_block(
       counts: of the initialisations of the block.
       values: kept values of every initialisation, by name, as long as a full block.
     """
-    fields = fields_of(entry.num_heads)
-    blocks.write(entry.key, block, to_record(counts, fields), rows.describe(fields), values)
+    record = to_record(counts, fields_of(entry.num_heads))
+    blocks.write(entry.key, block, record, _form_of(entry.num_heads).attributes, values)
 
 
 def read_block(blocks: Blocks, entry: Entry, block: int) -> Counts:
@@ -68,9 +78,8 @@ def read_block(blocks: Blocks, entry: Entry, block: int) -> Counts:
       DamagedBlockError: names the file that cannot be read.
       ValueError: if the store's records have other fields.
     """
-    fields = fields_of(entry.num_heads)
-    form = Form(fields[-1].stop, np.float64, rows.describe(fields))
-    return from_record(blocks.read(entry.key, RECORD, block, form), fields)
+    record = blocks.read(entry.key, RECORD, block, _form_of(entry.num_heads))
+    return from_record(record, fields_of(entry.num_heads))
 
 
 def read_values(blocks: Blocks, entry: Entry, block: int) -> dict[str, np.ndarray]:

@@ -8,14 +8,16 @@ from bench_inputs import write_cora
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "benchmark: expected one of sweep, layer, train, got nothing"),
-        (["layers"], "benchmark: expected one of sweep, layer, train, got layers"),
+        ([], "benchmark: expected one of sweep, layer, train, reproduce, got nothing"),
+        (["layers"], "benchmark: expected one of sweep, layer, train, reproduce, got layers"),
         (["layer", "--repeats", "0"], "repeats: expected at least 1, got 0"),
         (["layer", "--only", "Cora, GAT 9x9"], "only: expected part of one of arxiv-like"),
         (["layer", "--json", "layer.png"], "json: expected a file that ends in .json"),
         (["layer", "--json", "bad.npz/layer.json"], "out: expected a folder to write to"),
         (["layer", "--data-dir", "data"], "cora.npz: expected a graph as .npz"),
         (["layer", "--smal"], "--smal"),
+        (["reproduce", "--repeats", "0"], "repeats: expected at least 1, got 0"),
+        (["reproduce", "--num-runs", "0"], "num_runs: expected at least 1, got 0"),
         (["train", "--repeats", "0"], "repeats: expected at least 1, got 0"),
         (["train", "--data-dir", "nowhere"], "cora.npz: expected a graph as .npz"),
         (["train", "--data-dir", "cora", "--json", "bad.npz/train.json"], "out: expected a folder"),

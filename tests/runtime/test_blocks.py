@@ -1,7 +1,11 @@
 """Blocks on disk: whole or absent, named where they are damaged, and never another's."""
 
+import json
+import os
+
 import numpy as np
 import pytest
+import zarr
 
 from gat_jax.runtime.blocks import RECORD, Blocks, DamagedBlockError, Form
 
@@ -89,3 +93,52 @@ def test_damaged_metadata_of_an_array_are_written_anew(tmp_path):
     again = Blocks(tmp_path, schema=7).read("cell", RECORD, 0, FORM)
     assert again.tolist() == [1, 1]
     assert file.read_text() == whole
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
+def test_chunks_are_those_that_zarr_writes_and_reads(tmp_path, dtype):
+    values = {block: np.array([block, 0, 7 - block], dtype) for block in range(3)}
+    blocks = Blocks(tmp_path, schema=7)
+
+    def write(block):
+        blocks.write("cell", block, np.zeros(2), ATTRIBUTES, {"kept": values[block]})
+
+    write(0)
+    array = zarr.open_array(tmp_path / "blocks" / "cell" / "kept", mode="r+")
+    assert np.asarray(array[0]).tolist() == values[0].tolist()
+    array[1] = values[1]
+    assert blocks.read("cell", "kept", 1, Form(3, dtype)).tolist() == values[1].tolist()
+    write(2)
+    file = tmp_path / "blocks" / "cell" / "kept" / "c" / "2" / "0"
+    ours = file.read_bytes()
+    array[2] = values[2]
+    assert file.read_bytes() == ours
+    assert [x.name for x in file.parent.iterdir()] == ["0"]
+
+
+def test_metadata_of_other_chunks_are_written_anew(tmp_path):
+    Blocks(tmp_path, schema=7).write("cell", 0, np.ones(2), ATTRIBUTES, {})
+    file = tmp_path / "blocks" / "cell" / RECORD / "zarr.json"
+    whole = json.loads(file.read_text())
+    others = ({"codecs": whole["codecs"][:1]}, {"chunk_key_encoding": {"name": "v2"}})
+    for other in others:
+        file.write_text(json.dumps({**whole, **other}))
+        Blocks(tmp_path, schema=7).write("cell", 1, np.ones(2), ATTRIBUTES, {})
+        assert json.loads(file.read_text()) == whole
+
+
+def test_a_block_that_the_disk_refuses_leaves_nothing_behind(tmp_path, monkeypatch):
+    blocks = Blocks(tmp_path, schema=7)
+    blocks.write("cell", 0, np.ones(2), ATTRIBUTES, {})
+
+    def refuse(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", refuse)
+        for block in (0, 1):
+            with pytest.raises(OSError, match="No space"):
+                blocks.write("cell", block, np.zeros(2), ATTRIBUTES, {})
+    assert blocks.present("cell") == [0]
+    assert blocks.read("cell", RECORD, 0, FORM).tolist() == [1, 1]
+    assert [x.name for x in blocks.path.glob(f"cell/{RECORD}/c/*/*")] == ["0"]

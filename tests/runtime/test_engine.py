@@ -180,6 +180,30 @@ def test_adding_up_calls_gives_the_sums_of_single_tiles():
         np.testing.assert_array_equal(found["counts"], expected["counts"])
 
 
+def test_parts_added_up_together_have_the_sums_that_each_has_alone():
+    rng = np.random.default_rng(0)
+    whole = {
+        "counts": rng.integers(0, 2**31, (12, 3), dtype=np.int32),
+        "sums": rng.normal(size=12).astype(np.float32)
+        * np.float32(10.0) ** rng.integers(-9, 9, 12),
+        "none": None,
+    }
+
+    def part(first, stop):
+        return jax.tree.map(lambda x: x[first:stop], whole)
+
+    for number, borders in ((4, [0, 12]), (3, [0, 12]), (12, [0, 12]), (1, [0, 5, 6, 12])):
+        calls = [part(first, stop) for first, stop in itertools.pairwise(borders)]
+        found = engine.add_up_each(calls, number)
+        length = 12 // number
+        for place in range(number):
+            expected = engine.add_up([part(place * length, (place + 1) * length)])
+            assert found["sums"][place] == expected["sums"]
+            np.testing.assert_array_equal(found["counts"][place], expected["counts"])
+        assert found["counts"].dtype == np.int64
+        assert found["sums"].dtype == np.float64
+
+
 def test_add_up_refuses_nothing():
     with pytest.raises(ValueError, match="results: expected at least one to add, got none"):
         engine.add_up(iter([]))
