@@ -172,7 +172,7 @@ def _calls(
         if is_over or time.monotonic() - saved > CHECKPOINT_SECONDS:
             checkpoints.save(attended.folder, name, found)
             saved = time.monotonic()
-        yield len(found.records) / (num_records + 1)
+        yield min(found.num_begun, num_records) / (num_records + 1)
         if is_over:
             return
 

@@ -238,7 +238,11 @@ class Training:
         watched = self._task.watched
         if watched is None or not self._config.measures:
             return {}
-        watched = dataclasses.replace(watched, slope=self._settings.layer.slope)
+        # What both have is to be one array, so that the compiler sees what records and measures
+        # share (entropies, signs of rows) and computes it once.
+        task = {name: getattr(self._task, name) for name in ("graph", "layout", "edge_mask")}
+        task = {name: value for name, value in task.items() if value is not None}
+        watched = dataclasses.replace(watched, slope=self._settings.layer.slope, **task)
         layers, configs = layer_params(state.params), layer_configs(self._configs)
         # A layer reads the outputs of the one before through an activation alone.
         is_chain = isinstance(self._configs, tuple)
