@@ -49,7 +49,7 @@ class Data(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a run: scores of the state that is kept, and how long it took to find it."""
+    """What became of a run: what the kept state is like, and how long it took to find it."""
 
     train_score: Float[Array, " runs"]  # of `TrainConfig.score`
     validation_score: Float[Array, " runs"]
@@ -57,6 +57,8 @@ class Outcome(NamedTuple):
     test_accuracy: Float[Array, " runs"]
     contested_accuracy: Float[Array, " runs"]  # of test nodes that are contested twins; NaN: none
     other_accuracy: Float[Array, " runs"]  # of the other test nodes
+    # Its `entropy_histogram` of `measures.MEASURES`; NaN where a layer has fewer heads than another
+    kept_entropy_histogram: Float[Array, "runs layers heads bins"]
     kept_step: Int[Array, " runs"]
     num_steps: Int[Array, " runs"]  # that were made
     status: Int[Array, " runs"]  # first step that is not finite; -1 if none
@@ -99,14 +101,13 @@ class Progress(NamedTuple):
         return jax.tree.map(lambda x: x[:, : int(self.num_made)], joined)
 
 
-def prepare_data(task: NodeTask, recipe: Recipe, *, is_watched: bool) -> Data:
+def prepare_data(task: NodeTask, recipe: Recipe) -> Data:
     """Lay out a task as a recipe wants it.
 
     Args:
       task: with labels, as `check_data` wants it. Without splits all labelled nodes are trained on,
         looked at and scored.
       recipe: how features are scaled, and whether self-loops are added.
-      is_watched: whether measures are to be recorded.
     """
     assert task.labels is not None
     graph = task.graph
@@ -127,7 +128,7 @@ def prepare_data(task: NodeTask, recipe: Recipe, *, is_watched: bool) -> Data:
         splits.train[0],
         _few_pairs(classes),
         validation_mask=splits.validation[0],
-        is_watched=is_watched,
+        is_watched=True,
         classes=classes,
         layout=recipe.layout,
         keeps_dense=recipe.layout == "segment",
@@ -352,7 +353,7 @@ def _finish(state: TrainState, chunk: Chunk, *, program: Program) -> tuple[Train
         training = _training(program, chunk, key, split)
         state, last = training.finish(state)
         kept: NetworkParams = state.params if state.watch is None else state.watch.kept
-        logits = training.logits_of(kept)
+        logits, measured = training.look(kept, ("entropy_histogram",))
         score: Any = scores.SCORES[program.config.score]
         test = jnp.asarray(data.test)[split]
         outcome = Outcome(
@@ -362,6 +363,7 @@ def _finish(state: TrainState, chunk: Chunk, *, program: Program) -> tuple[Train
             test_accuracy=scores.accuracy(logits, labels, test),
             contested_accuracy=scores.accuracy(logits, labels, test & data.is_contested),
             other_accuracy=scores.accuracy(logits, labels, test & ~data.is_contested),
+            kept_entropy_histogram=measured["entropy_histogram"],
             kept_step=state.step if state.watch is None else state.watch.kept_step,
             num_steps=state.step,
             status=last.status,

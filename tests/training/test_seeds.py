@@ -33,7 +33,7 @@ def program_of(inputs, **fields) -> tuple[Program, Chunk]:
     (setting,) = prepared.settings
     recipe = setting.recipe
     layer = recipe.settings.layer
-    data = seeds.prepare_data(prepared.task, recipe, is_watched=True)
+    data = seeds.prepare_data(prepared.task, recipe)
     program = Program(
         recipe.configs(prepared.num_classes),
         recipe.train_config(prepared.num_classes),
@@ -142,6 +142,18 @@ def test_test_nodes_choose_nothing(program, calls):
     assert any((found != wanted).any() for found, wanted in scores)
 
 
+def test_the_distribution_of_entropy_is_that_of_the_state_that_is_kept(inputs):
+    """It is there whether measures are recorded or not."""
+    name, options = "entropy_histogram", {"record_every": 1, "num_steps": 12}
+    *_, (history, outcome) = seeds.compute(*program_of(inputs, measures=(name,), **options))
+    assert outcome.kept_entropy_histogram.shape == (len(RUNS), 1, 2, 50)
+    found, differ = outcome.kept_entropy_histogram, []
+    for run, kept in enumerate(outcome.kept_step):
+        np.testing.assert_allclose(found[run], history.measures[name][run, kept], atol=0.05)
+        differ.append(np.abs(found[run] - history.measures[name][run, [0, -1]]).max(axis=(1, 2, 3)))
+    assert np.max(differ, axis=0).min() > 0.05  # neither the start nor the end
+
+
 def test_a_chunk_ends_once_its_runs_have_stopped_and_goes_on_anywhere(program, calls):
     """Also one that goes on when they all have: what it would record is not what ends it."""
     *progress, expected = calls
@@ -240,7 +252,7 @@ def test_contested_are_twins_with_a_twin_of_another_label(tmp_path):
         **dict.fromkeys(("train_masks", "val_masks", "test_masks")),
     )
     task = load_task(tmp_path / "g.npz")
-    data = seeds.prepare_data(task, load_recipe("tutorial"), is_watched=False)
+    data = seeds.prepare_data(task, load_recipe("tutorial"))
     assert np.flatnonzero(data.is_contested).tolist() == [0, 2, 4, 5, 6, 12]
     for mask in (data.train, data.validation, data.test):  # of a graph without splits
         np.testing.assert_array_equal(mask, is_known[None])
@@ -248,11 +260,10 @@ def test_contested_are_twins_with_a_twin_of_another_label(tmp_path):
 
 def test_data_are_laid_out_as_the_recipe_says(inputs):
     task, recipe = load_task(inputs["data"]), load_recipe(inputs["recipe"])
-    data = seeds.prepare_data(task, recipe, is_watched=False)
-    assert data.task.watched is None
+    data = seeds.prepare_data(task, recipe)
     assert data.task.layout.name == "bucketed"  # what auto chooses on a CPU
     as_list = dataclasses.replace(recipe, layout="segment")
-    found = seeds.prepare_data(task, as_list, is_watched=False)
+    found = seeds.prepare_data(task, as_list)
     assert found.task.layout.name == "segment"
     nodes = np.asarray(data.task.graph.nodes)
     np.testing.assert_allclose(nodes.mean(axis=0), 0, atol=1e-6)
@@ -269,6 +280,6 @@ def test_features_stay_dense_beside_a_list_of_edges(inputs, layout, is_sparse):
     few[:, 3] = 1
     task = task._replace(graph=task.graph._replace(nodes=few))
     recipe = dataclasses.replace(recipe, layout=layout)
-    data = seeds.prepare_data(task, recipe, is_watched=False)
+    data = seeds.prepare_data(task, recipe)
     assert isinstance(data.task.graph.nodes, SparseFeatures) == is_sparse
     np.testing.assert_array_equal(np.asarray(data.task.graph.nodes), few)
