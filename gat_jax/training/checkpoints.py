@@ -72,7 +72,7 @@ def load(folder: Path, name: str, example: Progress) -> Progress | None:
     except Exception:  # whatever is wrong with it, the chunk can be computed from its beginning
         shutil.rmtree(path, ignore_errors=True)
         return None
-    return Progress(tree["state"], (tree["history"],), np.int32(number))
+    return Progress(tree["state"], (tree["history"],), np.array(number, np.int32))
 
 
 def remove(folder: Path, name: str) -> None:
