@@ -63,6 +63,28 @@ def test_numbers_are_written_and_printed_and_the_same_command_goes_on(
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_event_files_are_written_of_a_finished_store_too(few, tmp_path, capsys, monkeypatch):
+    assert run(*few, "--out", tmp_path / "out") == 0
+    written, events = note_written(monkeypatch), tmp_path / "events"
+    assert run(*few, "--out", tmp_path / "out", "--tensorboard", events) == 0
+    assert written == []
+    assert {path.parent.name for path in events.glob("recipe/*/events.out.*")} == {
+        "seed_0",
+        "seed_1",
+    }
+    assert f"Written to {events}: event files of TensorBoard" in capsys.readouterr().out
+
+
+def test_without_tensorboardx_nothing_is_computed(few, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as ended:
+        run(*few, "--out", tmp_path / "out", "--tensorboard", tmp_path / "events")
+    assert ended.value.code == 2
+    assert "pip install 'gat_jax[tensorboard]'" in one_line(capsys)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_picture_that_fails_costs_that_picture_and_code_1(few, tmp_path, capsys, monkeypatch):
     failure = {"accuracy.png": RuntimeError("no font\nat all")}
     monkeypatch.setattr(train, "_save_pictures", lambda *_: failure)
