@@ -16,6 +16,7 @@ from training_runs import note_written, read_csv, stored, write_inputs, write_sp
 
 from gat_jax.commands import train
 from gat_jax.runtime import stops
+from gat_jax.training import seeds
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 
@@ -101,6 +102,7 @@ def test_a_training_that_is_asked_to_stop_says_so(few, tmp_path, capsys, monkeyp
         asked = []
         yield lambda: asked.append(None) or len(asked) > 2
 
+    monkeypatch.setattr(seeds, "MOST_RECORDS_OF_A_CALL", 1)  # else all are made in one call
     monkeypatch.setattr(stops, "patient", hasty)
     monkeypatch.setattr(stops, "received", lambda: signal.SIGINT.value)
     assert run(*few, "--out", tmp_path) == 130
