@@ -24,7 +24,7 @@ from gat_jax.commands.printing import as_is, print_line, print_table, progress_o
 from gat_jax.graphs import GRAPH_NAMES
 from gat_jax.runtime import cli, cluster, compile_cache, devices, stops, store
 from gat_jax.runtime.executors import TaskError, WorkersLostError
-from gat_jax.training import Machine, TrainSpec, page
+from gat_jax.training import Machine, TrainSpec, page, tensorboard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +43,8 @@ class Options:
     """address of a Dask scheduler whose workers compute, or "local" for a cluster made here"""
     compile_cache: bool = True
     """keep compiled programs in the user's cache folder, and use those that are there"""
+    tensorboard: Path | None = None
+    """folder for TensorBoard's event files of every run, which need the extra `tensorboard`"""
     study: bool = False
     """the study on real graphs in place of one training; its options: --study --help"""
     lookup: bool = False
@@ -73,8 +75,12 @@ def _run(arguments: list[str]) -> int:
         return train_lookup.run(arguments)
     options = cli.parse(Options, arguments, prog="gat-jax train")
     spec = dataclasses.replace(options.config, data=find_data(options))
+    if options.tensorboard is not None:
+        tensorboard.check_installed()
     machine = _start_machine(options)
     store.check_writable(options.out)
+    if options.tensorboard is not None:
+        store.check_writable(options.tensorboard, field="tensorboard")
     with stops.patient() as should_stop, _progress() as tell:
         path, told = options.out / "runs.zarr", {"should_stop": should_stop, "on_progress": tell}
         try:
@@ -83,6 +89,8 @@ def _run(arguments: list[str]) -> int:
             raise cli.IncompleteError(str(error)) from error
     if int(dataset["num_runs"].sum()):
         _save_numbers(dataset, options.out)
+        if options.tensorboard is not None:
+            tensorboard.write_events(dataset, options.tensorboard)
         print_table(table_of(dataset))
     number = stops.received()
     if number is not None:
@@ -95,6 +103,8 @@ def _run(arguments: list[str]) -> int:
         raise cli.IncompleteError(f"missing: {reasons}") from failures
     names = "summary.json, history.csv, runs.zarr, figures/, report.html"
     print_line(f"Written to {options.out}: {names}")
+    if options.tensorboard is not None:
+        print_line(f"Written to {options.tensorboard}: event files of TensorBoard")
     return 0
 
 

@@ -37,7 +37,7 @@ def effective_rank(outputs: Float[Array, "nodes outputs"]) -> Float[Array, ""]:
     gram_oo = jnp.matmul(scaled_no.T, scaled_no, precision="highest")
     # The decomposition is not defined of what is not finite, and may not end.
     is_finite = jnp.all(jnp.isfinite(gram_oo))
-    eigenvalues_o = jnp.linalg.eigvalsh(jnp.where(is_finite, gram_oo, 0.0))
+    eigenvalues_o = _eigenvalues(jnp.where(is_finite, gram_oo, 0.0))
     least = gram_oo.shape[0] * jnp.finfo(gram_oo.dtype).eps * jnp.max(eigenvalues_o)
     is_zero_o = eigenvalues_o <= jnp.maximum(least, 0.0)
     singular_o = jnp.where(is_zero_o, 0.0, jnp.sqrt(jnp.where(is_zero_o, 1.0, eigenvalues_o)))
@@ -45,6 +45,23 @@ def effective_rank(outputs: Float[Array, "nodes outputs"]) -> Float[Array, ""]:
     terms_o = jnp.where(is_zero_o, 0.0, share_o * jnp.log(jnp.where(is_zero_o, 1.0, share_o)))
     is_defined = is_finite & (size > 0)
     return jnp.where(is_defined, jnp.exp(-jnp.sum(terms_o)), jnp.nan)
+
+
+def _eigenvalues(gram_oo: Float[Array, "outputs outputs"]) -> Float[Array, " outputs"]:
+    """Return the eigenvalues of a symmetric matrix that has no negative ones.
+
+    Of two outputs, as small studies have, they are the roots of a quadratic equation: a call of
+    LAPACK takes longer than a training step of such a layer. The smaller one is the determinant
+    over the larger one, with each product divided before it can underflow (LAPACK's `slaev2`).
+    """
+    if len(gram_oo) != 2:
+        return jnp.linalg.eigvalsh(gram_oo)
+    (first, mixed), (_, last) = gram_oo
+    largest = (first + last + jnp.hypot(first - last, 2 * mixed)) / 2
+    divisor = jnp.where(largest > 0, largest, 1.0)
+    bigger, smaller = jnp.maximum(first, last), jnp.minimum(first, last)
+    least = bigger / divisor * smaller - mixed / divisor * mixed
+    return jnp.stack([least, largest])
 
 
 def distance_to_mean(outputs: Float[Array, "nodes outputs"]) -> Float[Array, ""]:

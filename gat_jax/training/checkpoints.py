@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from gat_jax.training.history import join_records
 from gat_jax.training.seeds import Progress
 
 CHECKSUM = "gat_jax.sha256"  # of all other files of a checkpoint
@@ -31,8 +30,9 @@ def save(folder: Path, name: str, progress: Progress) -> None:
     """
     import orbax.checkpoint as ocp  # takes a second
 
-    tree = {"state": progress.state, "history": join_records(progress.records)}
-    target = folder.absolute() / f"{name}.{len(progress.records)}"
+    history = progress.history()
+    tree = {"state": progress.state, "history": history}
+    target = folder.absolute() / f"{name}.{history.step.shape[1]}"
     older = [path for path in folder.glob(f"{name}.*") if path != target]
     with _quiet(), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(target, jax.tree.map(np.asarray, tree), force=True)
@@ -48,7 +48,7 @@ def load(folder: Path, name: str, example: Progress) -> Progress | None:
     Args:
       folder: of all checkpoints of a store.
       name: of the chunk.
-      example: the progress of such a chunk after one record, of arrays or of their shapes.
+      example: the progress of such a chunk after some records, of arrays or of their shapes.
     """
     import orbax.checkpoint as ocp
 
@@ -61,21 +61,18 @@ def load(folder: Path, name: str, example: Progress) -> Progress | None:
         return None
     number, path = max(found)
 
-    def longer(x: Any) -> jax.ShapeDtypeStruct:
+    def of_length(x: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((x.shape[0], number, *x.shape[2:]), x.dtype)
 
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), example.state)
-    history = jax.tree.map(longer, example.records[0]._replace(status=None))
+    history = jax.tree.map(of_length, example.records[0])
     try:
         with _quiet(), ocp.StandardCheckpointer() as checkpointer:
             tree = checkpointer.restore(path.absolute(), {"state": shapes, "history": history})
     except Exception:  # whatever is wrong with it, the chunk can be computed from its beginning
         shutil.rmtree(path, ignore_errors=True)
         return None
-    records = tuple(
-        jax.tree.map(lambda x, k=k: x[:, k : k + 1], tree["history"]) for k in range(number)
-    )
-    return Progress(tree["state"], records)
+    return Progress(tree["state"], (tree["history"],), np.array(number, np.int32))
 
 
 def remove(folder: Path, name: str) -> None:

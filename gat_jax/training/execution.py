@@ -72,7 +72,7 @@ def describe() -> dict[str, str]:
 def desk_of(task: ChunkTask, device: Any = None) -> Desk:
     """Lay out the data of a setting on a device; None: on the first one."""
     recipe = task.setting.recipe
-    data = seeds.prepare_data(task.data, recipe, is_watched=bool(recipe.config.measures))
+    data = seeds.prepare_data(task.data, recipe)
     return Desk(seeds.program_of(recipe, task.num_classes), jax.device_put(data, device))
 
 
@@ -172,7 +172,7 @@ def _calls(
         if is_over or time.monotonic() - saved > CHECKPOINT_SECONDS:
             checkpoints.save(attended.folder, name, found)
             saved = time.monotonic()
-        yield len(found.records) / (num_records + 1)
+        yield min(found.num_begun, num_records) / (num_records + 1)
         if is_over:
             return
 

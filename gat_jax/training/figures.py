@@ -239,19 +239,25 @@ def _has_survival(dataset: xr.Dataset) -> bool:
 
 
 def entropy_histogram(dataset: xr.Dataset, theme: Theme) -> Figure:
-    """Draw how receivers are distributed by attention entropy, before and after training."""
+    """Draw how receivers are distributed by attention entropy after training.
+
+    Before training as well, where `entropy_histogram` was recorded on the way.
+    """
     colors = style.PALETTES[theme]
-    name = "entropy_histogram"
+    name, dims = "kept_entropy_histogram", ("seed", "layer", "head", "entropy_bin")
     runs = panels.best(dataset, name)
-    found = runs[name].transpose("seed", "step", "layer", "head", "entropy_bin").values
-    kept = _kept_records(runs, np.array(np.isfinite(found).any(axis=(2, 3, 4))))
-    after = np.stack([row[k] for row, k in zip(found, kept, strict=True) if k >= 0])
-    title = "Attention entropy of receivers, after training and before it"
+    after = runs[name].transpose(*dims).values
+    before = None
+    if "entropy_histogram" in runs and panels.is_known(runs["entropy_histogram"]):
+        before = runs["entropy_histogram"].isel(step=0).transpose(*dims).values
+    title = "Attention entropy of receivers, after training"
+    title += "" if before is None else " and before it"
     fig, axes = panels.new_panels(dataset, panels.layers_of(dataset, name), title, colors)
-    edges = np.linspace(0.0, 1.0, found.shape[-1] + 1)
+    edges = np.linspace(0.0, 1.0, after.shape[-1] + 1)
     for layer, ax in axes:
-        before_b = panels.mean(panels.mean(found[:, 0, layer]))
-        ax.stairs(before_b, edges, color=colors.text, linestyle=":", label="before training")
+        if before is not None:
+            before_b = panels.mean(panels.mean(before[:, layer]))
+            ax.stairs(before_b, edges, color=colors.text, linestyle=":", label="before training")
         by_head = panels.mean(after[:, layer])
         heads = [head for head in by_head if np.isfinite(head).all()]
         for k, head in enumerate(heads):
@@ -270,16 +276,6 @@ def entropy_histogram(dataset: xr.Dataset, theme: Theme) -> Figure:
     return fig
 
 
-def _kept_records(runs: xr.Dataset, is_there: np.ndarray) -> list[int]:
-    """Return, for each run, its last record not after the state that is kept; -1 if none."""
-    steps, found = runs["step"].values, []
-    for seed, row in enumerate(is_there):
-        limit = float(runs["kept_step"].values[seed]) if "kept_step" in runs else np.inf
-        of_kept = row & (steps <= (limit if np.isfinite(limit) else np.inf))
-        found.append(int(np.flatnonzero(of_kept)[-1]) if of_kept.any() else -1)
-    return found
-
-
 def twin_shares(dataset: xr.Dataset) -> str:
     """Return the name of the shares of equal pairs: of all non-trivial ones, if recorded."""
     return "twin_equal_share" if "twin_equal_share" in dataset else "collided"
@@ -292,7 +288,11 @@ FIGURES: dict[str, Callable[[xr.Dataset, Theme], Figure]] = {
     for figure in (accuracy, entropy, twins, survival, entropy_histogram, rank, energy)
 }
 NEEDS = {
-    **{"accuracy": "test_accuracy", "entropy": "entropy", "entropy_histogram": "entropy_histogram"},
+    **{
+        "accuracy": "test_accuracy",
+        "entropy": "entropy",
+        "entropy_histogram": "kept_entropy_histogram",
+    },
     **{"rank": "effective_rank", "energy": "dirichlet_energy"},
 }
 

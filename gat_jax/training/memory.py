@@ -75,7 +75,7 @@ def estimate(setting: Setting, task: NodeTask) -> int:
 
 def compiled(setting: Setting, task: NodeTask, num_seeds: int) -> int:
     """Return the bytes that a chunk of so many seeds takes, by its compiled program."""
-    data = seeds.prepare_data(task, setting.recipe, is_watched=bool(setting.recipe.config.measures))
+    data = seeds.prepare_data(task, setting.recipe)
     program = seeds.program_of(setting.recipe, _num_classes(task))
     keys, splits = seeds.keys_of(0, range(num_seeds)), np.zeros(num_seeds, np.int32)
     return seeds.memory_of(program, seeds.Chunk(data, setting.recipe.settings, keys, splits))

@@ -10,12 +10,13 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from gat_jax.graphs import TwinPairs
 from gat_jax.symmetry import (
     CAUSES,
     RowSigns,
+    equal_by_signs,
     normalised_entropy,
     pair_causes,
     primary_cause,
@@ -82,6 +83,19 @@ class Observed:
         watched = self.watched
         options = {"mask": watched.edge_mask, "layout": watched.layout}
         return row_signs(self.seen.info, watched.graph, **options)
+
+    @functools.cached_property
+    def causes(self) -> Bool[Array, "pairs heads causes"]:
+        """Causes for which compared pairs of non-trivial twins are equal, head by head."""
+        seen, watched, twins = self.seen, self.watched, self.watched.twins
+        return pair_causes(
+            seen.info,
+            watched.graph,
+            TwinPairs(twins.first, twins.second, np.zeros(twins.first.shape, bool)),
+            slope=watched.slope,
+            mask=watched.edge_mask,
+            layout=watched.layout,
+        )
 
     @functools.cached_property
     def gaps(self) -> Float[Array, "pairs heads"]:
@@ -161,18 +175,8 @@ def favourite_share(observed: Observed) -> Float[Array, " heads"]:
 
 def cause_share(observed: Observed) -> Float[Array, "heads causes"]:
     """Return shares of pairs by primary cause, each compared pair with its weight."""
-    seen, watched, twins = observed.seen, observed.watched, observed.watched.twins
-    pairs = TwinPairs(twins.first, twins.second, np.zeros(twins.first.shape, bool))
-    causes_phk = pair_causes(
-        seen.info,
-        watched.graph,
-        pairs,
-        slope=watched.slope,
-        mask=watched.edge_mask,
-        layout=watched.layout,
-    )
-    primary_phk = primary_cause(causes_phk)[..., None] == jnp.arange(len(CAUSES))[None, None]
-    weight_p = jnp.asarray(twins.weight, seen.info.attention.dtype)
+    weight_p = jnp.asarray(observed.watched.twins.weight, observed.seen.info.attention.dtype)
+    primary_phk = primary_cause(observed.causes)[..., None] == jnp.arange(len(CAUSES))[None, None]
     return jnp.sum(primary_phk * weight_p[:, None, None], axis=0) / jnp.sum(weight_p)
 
 
@@ -183,6 +187,10 @@ def equal_share(observed: Observed, *, is_by_head: bool) -> Float[Array, " verdi
     num_verdicts = num_heads if is_by_head else 1
     if num_pairs == 0:
         return jnp.full(num_verdicts, jnp.nan)
+    if len(twins.large_nodes) == 0:  # all pairs are compared, at a third of the time of sorting
+        is_equal_ph = equal_by_signs(observed.causes)
+        is_equal_px = is_equal_ph if is_by_head else jnp.all(is_equal_ph, axis=1, keepdims=True)
+        return jnp.sum(is_equal_px, axis=0, dtype=jnp.int32) / np.float32(num_pairs)
     rows = RowSigns(*(list(jnp.moveaxis(x[twins.nodes], -1, 0)) for x in observed.signs))
     slope_1h = jnp.broadcast_to(jnp.reshape(observed.watched.slope, (1, -1)), (1, num_heads))
     # A head in the place of an initialisation has a verdict of its own.

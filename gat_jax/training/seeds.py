@@ -1,11 +1,13 @@
 """Many seeds at once: a chunk of runs that differ in their seed and split, mapped over by `vmap`.
 
-A chunk is computed call by call, one record after the other, so that it can be looked at, stopped
-and continued in between. Every call is of the same compiled program, wherever a chunk was
-continued, so its numbers do not depend on that.
+A chunk is computed call by call, some records in each, so that it can be looked at, stopped and
+continued in between. Every call is of the same compiled program, whose loop is told how many
+records to make, so that numbers depend neither on where a chunk was continued nor on how many
+records a call makes.
 """
 
 import functools
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from gat_jax.graphs import NodeTask, TwinPairs, transforms, twin_samples, twins
 from gat_jax.graphs.splits import Splits
-from gat_jax.layers import NetworkConfig, NetworkParams, init_network
+from gat_jax.layers import NetworkConfig, NetworkParams, init_network, layer_configs
 from gat_jax.training import scores
 from gat_jax.training.config import TrainConfig
 from gat_jax.training.history import TrainHistory, join_records
@@ -27,6 +29,12 @@ from gat_jax.training.trainer import Training, TrainState
 
 # Of the calls of a chunk so many are begun before the first is waited for: a device never waits.
 CALLS_UNDER_WAY = 2
+# What a call may work on: numbers of nodes, of edges and features, over all its runs and steps. A
+# core of a CPU gets through some hundred million a second.
+VALUES_OF_A_CALL = 10_000_000
+VALUES_OF_AN_EMPTY_STEP = 10_000  # in whose time a step is started, however small its graph is
+STEPS_OF_A_RECORD = 10  # in whose time one is made, with measures
+MOST_RECORDS_OF_A_CALL = 64  # of which a device keeps a copy for every call
 
 
 class Data(NamedTuple):
@@ -41,7 +49,7 @@ class Data(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a run: scores of the state that is kept, and how long it took to find it."""
+    """What became of a run: what the kept state is like, and how long it took to find it."""
 
     train_score: Float[Array, " runs"]  # of `TrainConfig.score`
     validation_score: Float[Array, " runs"]
@@ -49,6 +57,8 @@ class Outcome(NamedTuple):
     test_accuracy: Float[Array, " runs"]
     contested_accuracy: Float[Array, " runs"]  # of test nodes that are contested twins; NaN: none
     other_accuracy: Float[Array, " runs"]  # of the other test nodes
+    # Its `entropy_histogram` of `measures.MEASURES`; NaN where a layer has fewer heads than another
+    kept_entropy_histogram: Float[Array, "runs layers heads bins"]
     kept_step: Int[Array, " runs"]
     num_steps: Int[Array, " runs"]  # that were made
     status: Int[Array, " runs"]  # first step that is not finite; -1 if none
@@ -75,17 +85,29 @@ class Progress(NamedTuple):
     """A chunk between two calls: all that is needed to go on with it."""
 
     state: TrainState  # with an axis of runs
-    records: tuple[TrainHistory, ...]  # so far, with axes (runs, 1)
+    # Of each call that was begun, with axes (runs, records) and without a status. Their places are
+    # taken one after the other, and those that no record was made for are the last ones.
+    records: tuple[TrainHistory, ...]
+    num_made: Int[Array | np.ndarray, ""]  # of the records; who reads it waits for the calls
+
+    @property
+    def num_begun(self) -> int:
+        """How many records there is place for in the calls that were begun."""
+        return sum(part.step.shape[1] for part in self.records)
+
+    def history(self) -> TrainHistory:
+        """Wait for the calls; return the records that were made, [runs, records, ...]."""
+        joined = join_records(self.records)
+        return jax.tree.map(lambda x: x[:, : int(self.num_made)], joined)
 
 
-def prepare_data(task: NodeTask, recipe: Recipe, *, is_watched: bool) -> Data:
+def prepare_data(task: NodeTask, recipe: Recipe) -> Data:
     """Lay out a task as a recipe wants it.
 
     Args:
       task: with labels, as `check_data` wants it. Without splits all labelled nodes are trained on,
         looked at and scored.
       recipe: how features are scaled, and whether self-loops are added.
-      is_watched: whether measures are to be recorded.
     """
     assert task.labels is not None
     graph = task.graph
@@ -106,7 +128,7 @@ def prepare_data(task: NodeTask, recipe: Recipe, *, is_watched: bool) -> Data:
         splits.train[0],
         _few_pairs(classes),
         validation_mask=splits.validation[0],
-        is_watched=is_watched,
+        is_watched=True,
         classes=classes,
         layout=recipe.layout,
         keeps_dense=recipe.layout == "segment",
@@ -187,37 +209,66 @@ def compute(
       the last state.
     """
     if progress is None:
-        progress = Progress(_start(chunk, program=program), ())
+        progress = Progress(_start(chunk, program=program), (), jnp.int32(0))
     num_records = program.config.num_steps // program.config.record_every
-    state, records = progress
-    # Of the calls under way; the last one before a stop is among them, so that a chunk that goes on
-    # ends where one without a stop does.
-    ends: list[Array] = [_is_over(state)] if records else []
-    while len(records) < num_records:
-        state, record, is_over = _advance(state, chunk, program=program)
-        records = (*records, record)
+    most = records_of_a_call(program, chunk)
+    ends = deque([_is_over(progress.state)])  # of where it goes on, and of the calls under way
+    while progress.num_begun < num_records:
+        progress, is_over = _call(progress, chunk, program, most)
         ends.append(is_over)
-        if len(ends) >= CALLS_UNDER_WAY and bool(ends.pop(0)):
+        if len(ends) >= CALLS_UNDER_WAY and bool(ends.popleft()):
             break
-        yield Progress(state, records)
-    last, outcome = _finish(state, chunk, program=program)
-    records = (*records, *[last] * (num_records + 1 - len(records)))
-    history = join_records(records)
+        yield progress
+    last, outcome = _finish(progress.state, chunk, program=program)
+    made = [progress.history()] if progress.records else []
+    num_made = made[0].step.shape[1] if made else 0
+    history = join_records((*made, *[last] * (num_records + 1 - num_made)))
     yield history._replace(status=np.asarray(last.status)), jax.tree.map(np.asarray, outcome)
 
 
+def records_of_a_call(program: Program, chunk: Chunk) -> int:
+    """Return how many records a call makes: it is to take about a tenth of a second on a CPU.
+
+    It follows from the program and the shapes of the chunk. A call that makes one record after the
+    other would cost more than small runs do.
+    """
+    graph, layers = chunk.data.task.graph, layer_configs(program.configs)
+    num_nodes, num_features = graph.nodes.shape
+    widths = sum(layer.heads * layer.channels for layer in layers)
+    values = num_nodes * (num_features + widths)
+    values += len(graph.senders) * sum(layer.heads for layer in layers)
+    step = VALUES_OF_AN_EMPTY_STEP + len(chunk.splits) * values
+    num_steps = program.config.record_every + STEPS_OF_A_RECORD
+    return max(1, min(VALUES_OF_A_CALL // (num_steps * step), MOST_RECORDS_OF_A_CALL))
+
+
+def _call(
+    progress: Progress, chunk: Chunk, program: Program, most: int
+) -> tuple[Progress, Bool[Array, ""]]:
+    """Begin a call; return the progress after it, and whether all runs have stopped."""
+    num_records = program.config.num_steps // program.config.record_every
+    number = min(num_records - progress.num_begun, most)
+    state, records, num_made, is_over = _advance(
+        progress.state, chunk, np.int32(number), program=program, most=most
+    )
+    parts, num_made = (*progress.records, records), progress.num_made + num_made
+    return Progress(state, parts, num_made), is_over
+
+
 def shapes_of(program: Program, chunk: Chunk) -> Progress:
-    """Return the progress after one record, as shapes alone."""
+    """Return the progress after one call of all its records, as shapes alone."""
     state = jax.eval_shape(functools.partial(_start, program=program), chunk)
-    advance = functools.partial(_advance, program=program)
-    state, record, _ = jax.eval_shape(advance, state, chunk)
-    return Progress(state, (record,))
+    most = records_of_a_call(program, chunk)
+    advance = functools.partial(_advance, program=program, most=most)
+    state, records, num_made, _ = jax.eval_shape(advance, state, chunk, np.int32(1))
+    return Progress(state, (records,), num_made)
 
 
 def memory_of(program: Program, chunk: Chunk) -> int:
     """Compile the program that makes a chunk's steps; return the bytes that it takes in a call."""
     state = jax.eval_shape(functools.partial(_start, program=program), chunk)
-    found = _advance.lower(state, chunk, program=program).compile().memory_analysis()
+    options = {"program": program, "most": records_of_a_call(program, chunk)}
+    found = _advance.lower(state, chunk, np.int32(1), **options).compile().memory_analysis()
     assert found is not None  # every backend of today knows
     sizes = found.temp_size_in_bytes, found.output_size_in_bytes, found.argument_size_in_bytes
     return sum(sizes)
@@ -241,17 +292,52 @@ def _start(chunk: Chunk, *, program: Program) -> TrainState:
     return jax.vmap(start)(chunk.keys, chunk.splits)
 
 
-@functools.partial(jax.jit, static_argnames="program")
+@functools.partial(jax.jit, static_argnames=("program", "most"))
 def _advance(
-    state: TrainState, chunk: Chunk, *, program: Program
-) -> tuple[TrainState, TrainHistory, Bool[Array, ""]]:
-    """Make the steps of one record; say whether all runs have stopped."""
+    state: TrainState,
+    chunk: Chunk,
+    number: Int[Array | np.ndarray, ""],
+    *,
+    program: Program,
+    most: int,
+) -> tuple[TrainState, TrainHistory, Int[Array, ""], Bool[Array, ""]]:
+    """Make the steps of some records, until all runs have stopped.
 
-    def advance(state: TrainState, key: Key[Array, ""], split: Any):
-        return _training(program, chunk, key, split).advance(state, 1)
+    Args:
+      state: with an axis of runs.
+      chunk: what is trained.
+      number: of records. It is traced: a loop of a known length is compiled in another way for
+        every length, and its numbers could differ.
+      program: static.
+      most: records that a call can make; static.
 
-    state, record = jax.vmap(advance)(state, chunk.keys, chunk.splits)
-    return state, record, _is_over(state)
+    Returns:
+      The state; the records, [runs, most, ...], the first ones of which were made; their number;
+      and whether all runs have stopped.
+    """
+
+    def advance_one(state: TrainState, key: Key[Array, ""], split: Any):
+        state, record = _training(program, chunk, key, split).advance(state, 1)
+        return state, record._replace(status=None)
+
+    advance = jax.vmap(advance_one)
+    _, shapes = jax.eval_shape(advance, state, chunk.keys, chunk.splits)
+    empty = jax.tree.map(lambda x: jnp.zeros((x.shape[0], most, *x.shape[2:]), x.dtype), shapes)
+
+    def is_to_go_on(carried) -> Bool[Array, ""]:
+        place, state, _ = carried
+        return (place < number) & ~_is_over(state)
+
+    def make_record(carried):
+        place, state, records = carried
+        state, record = advance(state, chunk.keys, chunk.splits)
+        put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=place, axis=1)
+        return place + 1, state, jax.tree.map(put, records, record)
+
+    num_made, state, records = jax.lax.while_loop(
+        is_to_go_on, make_record, (jnp.int32(0), state, empty)
+    )
+    return state, records, num_made, _is_over(state)
 
 
 def _is_over(state: TrainState) -> Bool[Array, ""]:
@@ -267,7 +353,7 @@ def _finish(state: TrainState, chunk: Chunk, *, program: Program) -> tuple[Train
         training = _training(program, chunk, key, split)
         state, last = training.finish(state)
         kept: NetworkParams = state.params if state.watch is None else state.watch.kept
-        logits = training.logits_of(kept)
+        logits, measured = training.look(kept, ("entropy_histogram",))
         score: Any = scores.SCORES[program.config.score]
         test = jnp.asarray(data.test)[split]
         outcome = Outcome(
@@ -277,6 +363,7 @@ def _finish(state: TrainState, chunk: Chunk, *, program: Program) -> tuple[Train
             test_accuracy=scores.accuracy(logits, labels, test),
             contested_accuracy=scores.accuracy(logits, labels, test & data.is_contested),
             other_accuracy=scores.accuracy(logits, labels, test & ~data.is_contested),
+            kept_entropy_histogram=measured["entropy_histogram"],
             kept_step=state.step if state.watch is None else state.watch.kept_step,
             num_steps=state.step,
             status=last.status,

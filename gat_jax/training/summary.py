@@ -13,7 +13,7 @@ from gat_jax.runtime.blocks import Blocks, DamagedBlockError
 from gat_jax.symmetry import CAUSES
 from gat_jax.training import records
 from gat_jax.training.history import GRADIENTS
-from gat_jax.training.measures import COORDINATES, MEASURES
+from gat_jax.training.measures import COORDINATES, MEASURES, Measure
 from gat_jax.training.plan import Prepared
 
 # Dimensions of what is recorded, beside those of `measures.MEASURES`.
@@ -30,6 +30,8 @@ HISTORY_DIMS: dict[str, tuple[str, ...]] = {
     "validation_loss": ("record",),
     "validation_scores": ("record",),
 }
+# Of the state that is kept, by the name of the measure that it is.
+OUTCOME_MEASURES = {"kept_entropy_histogram": "entropy_histogram"}
 
 
 def summarise(
@@ -45,7 +47,8 @@ def summarise(
 
     Returns:
       Variables by setting and seed: scores of the state that is kept (`test_accuracy` and the
-      like), and what was recorded at every `step`. A run that is not stored, a layer or a head that
+      like) and its distribution of attention entropy (`kept_entropy_histogram`), and what was
+      recorded at every `step`. A run that is not stored, a layer or a head that
       a setting has not, and steps after a run has stopped are NaN. `num_runs` says how many runs of
       a setting there are. Each measure has its unit and description in its attributes.
     """
@@ -106,9 +109,15 @@ def _beside(is_made: np.ndarray, array: np.ndarray) -> np.ndarray:
 def _dims(name: str) -> tuple[tuple[str, ...], dict[str, str]]:
     if name.startswith(records.MEASURE):
         measure = MEASURES[name.removeprefix(records.MEASURE)]
-        words = {"units": measure.unit, "long_name": measure.description}
-        return ("record", "layer", *measure.dims), words
+        return ("record", "layer", *measure.dims), _words(measure)
+    if name in OUTCOME_MEASURES:
+        measure = MEASURES[OUTCOME_MEASURES[name]]
+        return ("layer", *measure.dims), _words(measure)
     return HISTORY_DIMS.get(name, ()), {}
+
+
+def _words(measure: Measure) -> dict[str, str]:
+    return {"units": measure.unit, "long_name": measure.description}
 
 
 # --- in short -------------------------------------------------------------------------------------

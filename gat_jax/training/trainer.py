@@ -8,6 +8,7 @@ for one program is cut into parts by `Training`.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -112,9 +113,12 @@ class Training:
         last = self._record(state, seen, grads)
         return state, jax.tree.map(lambda x: x[None], last)._replace(status=last.status)
 
-    def logits_of(self, params: NetworkParams) -> Float[Array, "nodes classes"]:
-        """Return what a network gives without dropout."""
-        return self._loss_of(params, None)[1].logits
+    def look(
+        self, params: NetworkParams, names: Sequence[str] = ()
+    ) -> tuple[Float[Array, "nodes classes"], dict[str, Array]]:
+        """Return what a network gives without dropout, and measures of its layers by name."""
+        seen = self._loss_of(params, None)[1]
+        return seen.logits, self._measure(params, seen, names)
 
     def _loss_of(self, params: NetworkParams, key) -> tuple[Float[Array, ""], _Seen]:
         task = self._task
@@ -229,24 +233,30 @@ class Training:
             grad_norm=nothing if grads is None else _norms(grads),
             validation_loss=validation_loss,
             validation_score=validation_score,
-            measures=self._measure(state, seen),
+            measures=self._measure(state.params, seen, self._config.measures),
             status=_first_failure(state, seen.loss, grads),
         )
 
-    def _measure(self, state: TrainState, seen: _Seen) -> dict[str, Array]:
-        """Return the measures that are asked for, of all layers."""
+    def _measure(
+        self, params: NetworkParams, seen: _Seen, names: Sequence[str]
+    ) -> dict[str, Array]:
+        """Return measures of all layers by their names, as `measures.MEASURES` has them."""
         watched = self._task.watched
-        if watched is None or not self._config.measures:
+        if watched is None or not names:
             return {}
-        watched = dataclasses.replace(watched, slope=self._settings.layer.slope)
-        layers, configs = layer_params(state.params), layer_configs(self._configs)
+        # What both have is to be one array, so that the compiler sees what records and measures
+        # share (entropies, signs of rows) and computes it once.
+        task = {name: getattr(self._task, name) for name in ("graph", "layout", "edge_mask")}
+        task = {name: value for name, value in task.items() if value is not None}
+        watched = dataclasses.replace(watched, slope=self._settings.layer.slope, **task)
+        layers, configs = layer_params(params), layer_configs(self._configs)
         # A layer reads the outputs of the one before through an activation alone.
         is_chain = isinstance(self._configs, tuple)
         measured = []
         for depth, (trace, config) in enumerate(zip(seen.traces, configs, strict=True)):
             known = (layers, depth) if is_chain else ((layers[depth],), 0)
             found = Seen(trace.info, trace.inputs, trace.outputs, *known, config)
-            measured.append(measure(self._config.measures, found, watched))
+            measured.append(measure(names, found, watched))
         return stack_measures(measured)
 
 

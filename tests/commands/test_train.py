@@ -16,6 +16,7 @@ from training_runs import note_written, read_csv, stored, write_inputs, write_sp
 
 from gat_jax.commands import train
 from gat_jax.runtime import stops
+from gat_jax.training import seeds
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 
@@ -63,6 +64,28 @@ def test_numbers_are_written_and_printed_and_the_same_command_goes_on(
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_event_files_are_written_of_a_finished_store_too(few, tmp_path, capsys, monkeypatch):
+    assert run(*few, "--out", tmp_path / "out") == 0
+    written, events = note_written(monkeypatch), tmp_path / "events"
+    assert run(*few, "--out", tmp_path / "out", "--tensorboard", events) == 0
+    assert written == []
+    assert {path.parent.name for path in events.glob("recipe/*/events.out.*")} == {
+        "seed_0",
+        "seed_1",
+    }
+    assert f"Written to {events}: event files of TensorBoard" in capsys.readouterr().out
+
+
+def test_without_tensorboardx_nothing_is_computed(few, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as ended:
+        run(*few, "--out", tmp_path / "out", "--tensorboard", tmp_path / "events")
+    assert ended.value.code == 2
+    assert "pip install 'gat_jax[tensorboard]'" in one_line(capsys)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_picture_that_fails_costs_that_picture_and_code_1(few, tmp_path, capsys, monkeypatch):
     failure = {"accuracy.png": RuntimeError("no font\nat all")}
     monkeypatch.setattr(train, "_save_pictures", lambda *_: failure)
@@ -79,6 +102,7 @@ def test_a_training_that_is_asked_to_stop_says_so(few, tmp_path, capsys, monkeyp
         asked = []
         yield lambda: asked.append(None) or len(asked) > 2
 
+    monkeypatch.setattr(seeds, "MOST_RECORDS_OF_A_CALL", 1)  # else all are made in one call
     monkeypatch.setattr(stops, "patient", hasty)
     monkeypatch.setattr(stops, "received", lambda: signal.SIGINT.value)
     assert run(*few, "--out", tmp_path) == 130

@@ -33,6 +33,22 @@ def test_the_effective_rank_of_few_directions_among_many_columns_is_not_of_round
     np.testing.assert_allclose(found, np.exp(-np.sum(p * np.log(p))), rtol=1e-4)
 
 
+@pytest.mark.parametrize("ratio", [1.0, 0.3, 0.01, 0.0])
+def test_the_effective_rank_of_two_columns_is_that_of_their_singular_values(ratio):
+    """Two have a formula of their own; turned by an angle, both columns fill both directions."""
+    rng = np.random.default_rng(2)
+    turn = np.array([[np.cos(0.4), -np.sin(0.4)], [np.sin(0.4), np.cos(0.4)]])
+    basis = np.linalg.qr(rng.normal(size=(9, 2)))[0]
+    x = (basis @ np.diag([1.0, ratio]) @ turn).astype(np.float32)
+    p = np.array([1.0, ratio]) / (1 + ratio)
+    expected = np.exp(-np.sum(p[p > 0] * np.log(p[p > 0])))
+    for scale in (1e-30, 1.0, 1e30):
+        found = rep.effective_rank(jnp.asarray(scale * x, jnp.float32))
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert np.isnan(rep.effective_rank(jnp.zeros((4, 2))))
+    assert np.isnan(rep.effective_rank(jnp.asarray(x).at[0, 0].set(jnp.inf)))
+
+
 def test_the_effective_rank_of_nothing_is_undefined():
     assert np.isnan(rep.effective_rank(jnp.zeros((4, 3))))
 

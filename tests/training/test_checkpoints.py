@@ -29,15 +29,15 @@ def some_progress(num_records: int) -> Progress:
     records = []
     for _ in range(num_records):
         arrays = {name: some(1) for name in TrainHistory._fields} | {"step": whole[:, None]}
-        arrays |= {"measures": {"entropy_mean": some(1, 2, 4)}, "status": whole}
+        arrays |= {"measures": {"entropy_mean": some(1, 2, 4)}, "status": None}
         records.append(TrainHistory(**arrays))
-    return Progress(state, tuple(records))
+    return Progress(state, tuple(records), jnp.int32(num_records))
 
 
 def assert_same(found: Progress | None, expected: Progress) -> None:
     assert found is not None
-    plain = [r._replace(status=None) for r in expected.records]  # the state has it
-    leaves, wanted = (jax.tree.leaves(x) for x in (found, expected._replace(records=tuple(plain))))
+    assert found.num_begun == found.num_made == expected.num_made
+    leaves, wanted = (jax.tree.leaves((x.state, x.history())) for x in (found, expected))
     assert len(leaves) == len(wanted)
     for one, other in zip(leaves, wanted, strict=True):
         assert one.dtype == other.dtype
@@ -51,6 +51,17 @@ def test_the_same_bits_come_back(tmp_path, num_records):
     assert [path.name for path in tmp_path.iterdir()] == [f"chunk.{num_records}"]
     assert_same(checkpoints.load(tmp_path, "chunk", some_progress(1)), progress)
     assert checkpoints.load(tmp_path, "other", some_progress(1)) is None
+
+
+def test_records_that_were_not_made_are_left_out(tmp_path):
+    """Runs that have all stopped end a call before its last record."""
+    progress, made = some_progress(5), 3
+    records = tuple(jax.tree.map(lambda x, k=k: x + k, x) for k, x in enumerate(progress.records))
+    stopped = Progress(progress.state, records, jnp.int32(made))
+    checkpoints.save(tmp_path, "chunk", stopped)
+    assert [path.name for path in tmp_path.iterdir()] == [f"chunk.{made}"]
+    expected = Progress(progress.state, records[:made], jnp.int32(made))
+    assert_same(checkpoints.load(tmp_path, "chunk", some_progress(1)), expected)
 
 
 def test_a_checkpoint_takes_the_place_of_those_before_it(tmp_path):

@@ -44,6 +44,10 @@ def make_dataset(names: tuple[str, ...] = NAMES) -> xr.Dataset:
             ),
             "collided": (layered, np.full(by_step, 0.25)),
             "entropy_histogram": ((*layered, "head", "entropy_bin"), histogram),
+            "kept_entropy_histogram": (
+                ("setting", "seed", "layer", "head", "entropy_bin"),
+                histogram[:, :, -1].copy(),
+            ),
             "effective_rank": (layered, 2 + np.broadcast_to(fall, by_step)),
             "dirichlet_energy": (layered, 10 * np.broadcast_to(fall, by_step)),
         },
@@ -83,7 +87,7 @@ def test_every_figure_is_drawn_for_both_themes():
     [
         ("test_accuracy", "accuracy"),
         ("entropy", "entropy"),
-        ("entropy_histogram", "entropy_histogram"),
+        ("kept_entropy_histogram", "entropy_histogram"),
         ("effective_rank", "rank"),
         ("dirichlet_energy", "energy"),
     ],
@@ -218,10 +222,10 @@ def test_histogram_is_of_the_state_that_is_kept():
     np.testing.assert_array_equal(np.flatnonzero(before), [NUM_ENTROPY_BINS - 1])
     for head in (*heads, mean):
         np.testing.assert_array_equal(np.flatnonzero(head), [10])
-    dataset["kept_step"][:] = 0
-    for head in bars(dataset):
-        np.testing.assert_array_equal(head, before)
     assert len(bars(make_dataset().isel(setting=[0]))) == 3  # of one head
+    assert len(bars(dataset.drop_vars("entropy_histogram"))) == NUM_HEADS + 1  # none before
+    dataset["entropy_histogram"][:] = np.nan
+    assert len(bars(dataset)) == NUM_HEADS + 1
 
 
 def test_of_many_settings_the_best_by_validation_are_drawn():
@@ -254,7 +258,7 @@ def test_what_diverged_leaves_the_others(recwarn):
     for name in ("entropy", "twin_equal_share", "effective_rank", "dirichlet_energy"):
         dataset[name][0] = np.nan
     dataset["test_accuracy"][0, :3] = np.nan
-    dataset["entropy_histogram"][0] = np.nan
+    dataset["entropy_histogram"][0] = dataset["kept_entropy_histogram"][0] = np.nan
     for name in figures.drawable(dataset):
         assert not [text for text in texts(name, dataset) if "nan" in text.lower()], name
     assert not recwarn.list

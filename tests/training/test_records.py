@@ -28,7 +28,8 @@ def some_run(seed: int = 0) -> tuple[TrainHistory, Outcome]:
     arrays = {name: some(name, RUNS, RECORDS, *shape) for name, shape in shapes.items()}
     arrays["measures"] = {"entropy_mean": some("", RUNS, RECORDS, LAYERS, 4)}
     arrays["status"] = some("status", RUNS)
-    outcome = Outcome(*(some(name, RUNS) for name in Outcome._fields))
+    of_outcome = {"kept_entropy_histogram": (LAYERS, 4, 5)}
+    outcome = Outcome(*(some(name, RUNS, *of_outcome.get(name, ())) for name in Outcome._fields))
     return TrainHistory(**arrays), outcome
 
 
@@ -42,9 +43,9 @@ def write(blocks: Blocks, arrays: dict[str, np.ndarray]) -> None:
         records.write_run(blocks, "key", run, {name: x[run] for name, x in arrays.items()})
 
 
-def test_the_fields_of_schema_101(blocks):
+def test_the_fields_of_schema_102(blocks):
     # Whoever changes this list has to change the number of the schema as well.
-    assert records.SCHEMA == 101
+    assert records.SCHEMA == 102
     write(blocks, records.arrays_of(*some_run()))
     found = blocks.attributes("key", "record")["fields"]
     assert [(x["name"], tuple(x["shape"]), x["dtype"], x["start"]) for x in found] == [
@@ -66,9 +67,10 @@ def test_the_fields_of_schema_101(blocks):
         ("test_accuracy", (), "float32", 144),
         ("contested_accuracy", (), "float32", 145),
         ("other_accuracy", (), "float32", 146),
-        ("kept_step", (), "int32", 147),
-        ("num_steps", (), "int32", 148),
-        ("status", (), "int32", 149),
+        ("kept_entropy_histogram", (2, 4, 5), "float32", 147),
+        ("kept_step", (), "int32", 187),
+        ("num_steps", (), "int32", 188),
+        ("status", (), "int32", 189),
     ]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,14 @@ from training_runs import (
 
 from gat_jax.runtime import locks
 from gat_jax.training import execution, in_short, run_training, runner, seeds
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _short_calls():
+    """Of one record each, after every one of which a training can be stopped."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seeds, "MOST_RECORDS_OF_A_CALL", 1)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +79,7 @@ def test_a_training_stopped_at_every_call_comes_to_its_end(inputs, whole, tmp_pa
     starts, compute = [], seeds.compute
 
     def note(program, chunk, progress=None):
-        starts.append(0 if progress is None else len(progress.records))
+        starts.append(0 if progress is None else int(progress.num_made))
         yield from compute(program, chunk, progress)
 
     monkeypatch.setattr(seeds, "compute", note)
@@ -206,7 +215,9 @@ def test_a_store_of_another_device_is_refused(inputs, path):
     here = metadata["attributes"]["device"]
     metadata["attributes"]["device"] = "abacus"
     file.write_text(json.dumps(metadata))
-    with pytest.raises(ValueError, match=f"^out: expected a store of device {here}, got abacus"):
+    with pytest.raises(
+        ValueError, match=f"^out: expected a store of device {re.escape(here)}, got abacus"
+    ):
         run_training(spec_of(inputs), path)
 
 
@@ -261,8 +272,9 @@ COMMAND = """
 import sys
 from gat_jax.runtime import cli
 cli.begin()
-from gat_jax.training import execution
+from gat_jax.training import execution, seeds
 execution.CHECKPOINT_SECONDS = 0.0
+seeds.MOST_RECORDS_OF_A_CALL = 1
 from gat_jax.training import TrainSpec, run_training
 data, recipe, path = sys.argv[1:]
 measures = ("entropy_mean", "twin_equal_share")

@@ -33,7 +33,7 @@ def program_of(inputs, **fields) -> tuple[Program, Chunk]:
     (setting,) = prepared.settings
     recipe = setting.recipe
     layer = recipe.settings.layer
-    data = seeds.prepare_data(prepared.task, recipe, is_watched=True)
+    data = seeds.prepare_data(prepared.task, recipe)
     program = Program(
         recipe.configs(prepared.num_classes),
         recipe.train_config(prepared.num_classes),
@@ -52,8 +52,18 @@ def program(inputs):
     return program_of(inputs)
 
 
+RECORDS_OF_A_CALL = 4
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _short_calls():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seeds, "MOST_RECORDS_OF_A_CALL", RECORDS_OF_A_CALL)
+        yield
+
+
 @pytest.fixture(scope="module")
-def calls(program):
+def calls(program, _short_calls):
     """All that a chunk yields."""
     return list(seeds.compute(*program))
 
@@ -132,32 +142,78 @@ def test_test_nodes_choose_nothing(program, calls):
     assert any((found != wanted).any() for found, wanted in scores)
 
 
+def test_the_distribution_of_entropy_is_that_of_the_state_that_is_kept(inputs):
+    """It is there whether measures are recorded or not."""
+    name, options = "entropy_histogram", {"record_every": 1, "num_steps": 12}
+    *_, (history, outcome) = seeds.compute(*program_of(inputs, measures=(name,), **options))
+    assert outcome.kept_entropy_histogram.shape == (len(RUNS), 1, 2, 50)
+    found, differ = outcome.kept_entropy_histogram, []
+    for run, kept in enumerate(outcome.kept_step):
+        np.testing.assert_allclose(found[run], history.measures[name][run, kept], atol=0.05)
+        differ.append(np.abs(found[run] - history.measures[name][run, [0, -1]]).max(axis=(1, 2, 3)))
+    assert np.max(differ, axis=0).min() > 0.05  # neither the start nor the end
+
+
 def test_a_chunk_ends_once_its_runs_have_stopped_and_goes_on_anywhere(program, calls):
     """Also one that goes on when they all have: what it would record is not what ends it."""
     *progress, expected = calls
     history, outcome = expected
     assert history.loss.shape == (len(RUNS), 21)
-    assert outcome.num_steps.max() < 2 * len(progress) < 30
+    num_made = progress[-1].history().step.shape[1]
+    assert num_made == -(-outcome.num_steps.max() // 2)  # of two steps each
+    assert num_made < progress[-1].num_begun < 20
     np.testing.assert_array_equal(history.step[:, -1], outcome.num_steps)
     for before in progress:
         assert bits(list(seeds.compute(*program, before))[-1]) == bits(expected)
 
 
+def test_no_bit_depends_on_how_many_records_a_call_makes(program, calls):
+    """A chunk goes on from any record, and its calls then begin at other ones."""
+    start = Progress(seeds._start(program[1], program=program[0]), (), np.int32(0))
+    for number in (1, 3):
+        given = np.int32(number)
+        options = {"program": program[0], "most": RECORDS_OF_A_CALL}
+        state, records, num_made, _ = seeds._advance(start.state, program[1], given, **options)
+        assert num_made == number
+        records = jax.tree.map(lambda x, n=number: x[:, :n], records)
+        *_, found = seeds.compute(*program, Progress(state, (records,), num_made))
+        assert bits(found) == bits(calls[-1])
+
+
+@pytest.mark.parametrize(
+    ("num_runs", "num_nodes", "record_every", "number"),
+    [(8, 5, 10, 10), (8, 5, 240, 3), (80, 5, 240, 1), (1, 10**6, 1, 1)],
+)
+def test_a_call_makes_fewer_records_of_larger_work(
+    program, monkeypatch, num_runs, num_nodes, record_every, number
+):
+    monkeypatch.setattr(seeds, "MOST_RECORDS_OF_A_CALL", 10)
+    program, chunk = program
+    graph = chunk.data.task.graph._replace(nodes=np.broadcast_to(np.float32(0), (num_nodes, 5)))
+    task = chunk.data.task._replace(graph=graph)
+    chunk = chunk._replace(data=chunk.data._replace(task=task), splits=np.zeros(num_runs, int))
+    config = dataclasses.replace(
+        program.config, num_steps=10 * record_every, record_every=record_every
+    )
+    found = seeds.records_of_a_call(program._replace(config=config), chunk)
+    assert found == number
+
+
 def test_a_run_that_is_no_number_says_so_and_spoils_no_other(program, calls):
-    before, (_, expected) = calls[1], calls[-1]
+    before, (_, expected) = calls[0], calls[-1]
     state = before.state
     params = jax.tree.map(lambda x: x.at[1].set(np.nan), state.params)
     spoilt = before._replace(state=state._replace(params=params))
     *_, (history, outcome) = seeds.compute(*program, spoilt)
-    assert outcome.status.tolist() == [-1, 4, -1]
-    assert np.isnan(history.loss[1, 2:]).all()
-    assert np.isfinite(history.loss[1, :2]).all()
+    assert outcome.status.tolist() == [-1, 2 * RECORDS_OF_A_CALL, -1]
+    assert np.isnan(history.loss[1, RECORDS_OF_A_CALL:]).all()
+    assert np.isfinite(history.loss[1, :RECORDS_OF_A_CALL]).all()
     others = [0, 2]
     for found, wanted in zip(outcome, expected, strict=True):
         np.testing.assert_array_equal(found[others], wanted[others])
 
 
-def test_shapes_are_those_of_a_chunk_after_one_record(program, calls):
+def test_shapes_are_those_of_a_chunk_after_one_call(program, calls):
     shapes, first = seeds.shapes_of(*program), calls[0]
     assert isinstance(first, Progress)
     found, expected = (
@@ -196,7 +252,7 @@ def test_contested_are_twins_with_a_twin_of_another_label(tmp_path):
         **dict.fromkeys(("train_masks", "val_masks", "test_masks")),
     )
     task = load_task(tmp_path / "g.npz")
-    data = seeds.prepare_data(task, load_recipe("tutorial"), is_watched=False)
+    data = seeds.prepare_data(task, load_recipe("tutorial"))
     assert np.flatnonzero(data.is_contested).tolist() == [0, 2, 4, 5, 6, 12]
     for mask in (data.train, data.validation, data.test):  # of a graph without splits
         np.testing.assert_array_equal(mask, is_known[None])
@@ -204,11 +260,10 @@ def test_contested_are_twins_with_a_twin_of_another_label(tmp_path):
 
 def test_data_are_laid_out_as_the_recipe_says(inputs):
     task, recipe = load_task(inputs["data"]), load_recipe(inputs["recipe"])
-    data = seeds.prepare_data(task, recipe, is_watched=False)
-    assert data.task.watched is None
+    data = seeds.prepare_data(task, recipe)
     assert data.task.layout.name == "bucketed"  # what auto chooses on a CPU
     as_list = dataclasses.replace(recipe, layout="segment")
-    found = seeds.prepare_data(task, as_list, is_watched=False)
+    found = seeds.prepare_data(task, as_list)
     assert found.task.layout.name == "segment"
     nodes = np.asarray(data.task.graph.nodes)
     np.testing.assert_allclose(nodes.mean(axis=0), 0, atol=1e-6)
@@ -225,6 +280,6 @@ def test_features_stay_dense_beside_a_list_of_edges(inputs, layout, is_sparse):
     few[:, 3] = 1
     task = task._replace(graph=task.graph._replace(nodes=few))
     recipe = dataclasses.replace(recipe, layout=layout)
-    data = seeds.prepare_data(task, recipe, is_watched=False)
+    data = seeds.prepare_data(task, recipe)
     assert isinstance(data.task.graph.nodes, SparseFeatures) == is_sparse
     np.testing.assert_array_equal(np.asarray(data.task.graph.nodes), few)

@@ -41,6 +41,7 @@ def arrays_of(run: int, heads: int) -> dict[str, np.ndarray]:
         "validation_score": np.float32(1 / heads - run / 8),  # the first setting has the best
         "contested_accuracy": np.float32(np.nan),
         "other_accuracy": np.float32(run / 4),
+        "kept_entropy_histogram": np.full((1, heads, 50), run, np.float32),
         "kept_step": np.int32(4),
         "num_steps": np.int32(made),
         "status": np.int32(8 if (run, heads) == (1, 2) else -1),
@@ -71,6 +72,9 @@ def test_everything_has_its_dimensions_and_coordinates(dataset):
     assert dataset.grad_norm.dims == (*recorded, "layer", "gradient")
     assert dataset.entropy_mean.dims == (*recorded, "layer", "head")
     assert dataset.twin_equal_share.dims == (*recorded, "layer")
+    of_kept = ("setting", "seed", "layer", "head", "entropy_bin")
+    assert dataset.kept_entropy_histogram.dims == of_kept
+    assert len(dataset.entropy_bin) == 50
     for name in ("test_score", "validation_score", "num_steps", "status", "kept_step"):
         assert dataset[name].dims == ("setting", "seed")
     assert dataset.setting.values.tolist() == ["heads=1", "heads=2"]
@@ -86,6 +90,7 @@ def test_measures_say_their_unit_and_what_they_are(dataset):
     for name in ("entropy_mean", "twin_equal_share"):
         measure = MEASURES[name]
         assert dataset[name].attrs == {"units": measure.unit, "long_name": measure.description}
+    assert dataset.kept_entropy_histogram.attrs["units"] == "share of receivers"
 
 
 def test_what_is_not_there_is_no_number(dataset):

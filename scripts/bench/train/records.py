@@ -73,7 +73,7 @@ def make_run(case: Case, task: NodeTask, system: str) -> Run:
         recipe.config, num_steps=case.num_steps, record_every=record_every, measures=measures
     )
     recipe = dataclasses.replace(recipe, config=config)
-    data = seeds.prepare_data(task, recipe, is_watched=bool(measures))
+    data = seeds.prepare_data(task, recipe)
     assert task.labels is not None
     chunk = seeds.Chunk(
         jax.device_put(data),

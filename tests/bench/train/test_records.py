@@ -30,7 +30,6 @@ def test_runs_differ_in_what_is_recorded_alone(tmp_path):
     assert [config.measures for config in configs] == [(), (), DEFAULT_MEASURES]
     assert {config.num_steps for config in configs} == {1000}
     assert len({run.program.configs for run in runs.values()}) == 1
-    assert [run.chunk.data.task.watched is None for run in runs.values()] == [True, True, False]
     assert all(len(run.chunk.keys) == len(run.chunk.splits) == 8 for run in runs.values())
 
 
