@@ -181,19 +181,19 @@ def from_pyg(
 def from_flax(
     module: Any,
     variables: Any,
-    graph: jraph.GraphsTuple,
+    graph: Any,
     *args: Any,
     labels: ArrayLike | None = None,
     num_fresh: int = NUM_FRESH,
     **inputs: Any,
 ) -> Diagnosis:
-    """Diagnose a live model of Flax that is built of our layers.
+    """Diagnose a live model of Flax that is built of our layers, or of jraphx's.
 
     Args:
       module: of Linen, or of NNX.
       variables: of a Linen module; None for one of NNX.
-      graph: that it is applied to.
-      *args: what the module is called with after the graph.
+      graph: that it is applied to; or the features [N, F], before an `edge_index` [2, E].
+      *args: what the module is called with after that.
       labels: as `from_observed`.
       num_fresh: as `from_observed`.
       **inputs: what the module is called with by name.

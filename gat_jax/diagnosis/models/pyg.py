@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
+from gat_jax.diagnosis.models.calls import Ends
 from gat_jax.diagnosis.models.observed import ObservedLayer, ObservedModel, numbered
 from gat_jax.diagnosis.models.pyg_layers import (
     KINDS,
@@ -28,8 +29,6 @@ from gat_jax.diagnosis.models.pyg_layers import (
 )
 from gat_jax.graphs import from_edges
 from gat_jax.runtime.arrays import check_features, check_range
-
-Ends = tuple[Int[np.ndarray, " edges"], Int[np.ndarray, " edges"]]  # senders and receivers
 
 _CACHES = ("_cached_edge_index", "_cached_adj_t")  # of a GCNConv with cached=True
 
