@@ -160,8 +160,8 @@ def from_pyg(
     """Diagnose a live model of PyTorch Geometric.
 
     Args:
-      model: a `torch.nn.Module` that calls `GATConv`, `GATv2Conv` or `GCNConv`; it is run once, in
-        evaluation mode, and left as it was.
+      model: a `torch.nn.Module` that calls `GATConv`, `GATv2Conv` or `GCNConv`; it is run in
+        evaluation mode, twice, to see whether it is random then, and left as it was.
       x: [N, F] features, or a `Data`; see `models.pyg.observe_pyg`.
       edge_index: [2, E].
       labels: as `from_observed`.
