@@ -52,16 +52,8 @@ def table_of(found):
 
 def test_the_summary_has_what_was_predicted_and_what_happened():
     header, fresh, changed, *_ = table_of(wording.summary_of(findings(report(1.0, TRIED))))
-    assert header == [
-        "remedy",
-        "separates",
-        "95%",
-        "interval",
-        "after",
-        "training",
-        "known",
-        "cost",
-    ]
+    words = "remedy separates at the start 95% interval after training known cost"
+    assert header == words.split()
     assert fresh == ["as", "it", "is", "0%", "0%", "to", "10%", "predicted", "nothing"]
     assert changed == ["a", "change", "100%", "50%", "somehow", "much"]
     header, *_ = table_of(wording.summary_of(findings(report(1.0))))
