@@ -242,6 +242,7 @@ def write_hostile() -> None:
     np.save("x.npy", np.ones((5, 2)))
     np.save("nan.npy", np.full((5, 2), np.nan))
     np.save("short.npy", np.zeros(3, int))
+    Path("none.csv").write_text("id,label\nann,\nbob,-1\n")
     np.savez("nan.npz", **weights(bias=np.array([np.nan, 0])))
     np.savez("nothing.npz", x=np.ones(3))
     Path("folder").mkdir()
@@ -269,6 +270,7 @@ def write_hostile() -> None:
         ({"edges": "bomb.graphml"}, "bomb.graphml: expected a graph as .graphml, got <!DOCTYPE"),
         ({"edges": "unknown.csv"}, "unknown.csv: line 2: expected an id that x.csv has, got '<scr"),
         ({"edges": "folder"}, "folder: expected edges.csv or edge.csv.gz, got neither"),
+        ({"labels": "none.csv"}, "labels: expected at least one label >= 0, got none"),
         ({"labels": "short.npy"}, "short.npy: expected 5 rows, one for each node of e.csv, got 3"),
         ({"json": "folder"}, "json: expected a file to write, got the folder folder"),
         ({"json": "w.npz"}, "json: expected a file of its own, got w.npz once more"),

@@ -67,6 +67,17 @@ def test_a_single_node_is_spoken_of_in_the_singular():
     assert checks["conv1.over_smoothing"].status == "pass"
 
 
+def test_heads_are_spoken_of_in_their_number():
+    facts = make_layer(FINAL).head_facts._replace(same_as=np.array([0, 0]))
+    layer = make_layer(FINAL, head_facts=facts, num_near_misses=1)
+    found = make_findings(EDGES, FINAL, COLOURS, layers=(layer,))
+    checks = {check.name: check.text for check in checks_of(found)}
+    same = "Of conv1, head 1 has the same attention as an earlier one."
+    assert checks["conv1.duplicate_heads"] == same
+    near = "1 pair of nodes differs by less than 1e-5 of the spread of conv1's outputs."
+    assert checks["conv1.near_misses"] == near
+
+
 def test_outputs_of_zeros_have_no_directions():
     layer = make_layer(FINAL, effective_rank=np.nan, distance_to_mean=0.0)
     found = make_findings(EDGES, FINAL, COLOURS, layers=(layer,))
