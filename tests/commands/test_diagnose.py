@@ -18,6 +18,7 @@ import pytest
 from sweep_runs import one_line
 
 from gat_jax.commands import diagnose
+from gat_jax.diagnosis.models.observed import ObservedModel
 from gat_jax.diagnosis.results import Check
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "diagnose.py"
@@ -135,6 +136,24 @@ def test_the_graph_and_all_options_reach_the_diagnosis(found, capsys):
     assert run("--no-self-loops") == 0
     assert len(found.asked["model"].layers[0].graph.senders) == 6
     assert found.asked["before"] is None
+
+
+@pytest.mark.parametrize(("activation", "least"), [("relu", 0.0), ("none", -9.0)])
+def test_the_activation_stands_between_layers(found, activation, least):
+    layers = {"conv1": weights(bias=np.array([-10.0, 0.0])), "conv2": weights()}
+    arrays = [(k.replace("conv", name), x) for name in layers for k, x in layers[name].items()]
+    np.savez("two.npz", **dict(arrays))
+    assert run("--activation", activation, weights="two.npz") == 0
+    _, last = found.asked["model"].layers
+    assert np.min(last.graph.nodes) == pytest.approx(least)
+
+
+def test_options_of_trials_reach_them(found, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(diagnose, "try_remedies", lambda *_, **given: asked.update(given) or ())
+    options = diagnose.Options(Path("e.csv"), Path("w.npz"), try_runs=3, seed=7)
+    diagnose._try_remedies(found, Mock(spec=ObservedModel), options)
+    assert (asked["num_runs"], asked["seed"]) == (3, 7)
 
 
 @pytest.mark.slow
@@ -280,6 +299,7 @@ def write_hostile() -> None:
         ({"try": -1}, "try: expected at least 0, got -1"),
         ({"seed": -1}, "seed: expected a number in [0, 2^32), got -1"),
         ({"layers": "conv2"}, "w.npz: layers: expected names among "),
+        ({"heads": 2}, "w.npz: heads: expected 1, as conv has them, got 2"),
         ({"activation": "selu"}, "activation"),
         ({"fail-on": "all"}, "fail-on"),
         ({"wieghts": "w.npz"}, "--wieghts"),
