@@ -212,6 +212,9 @@ def test_archives_are_data_files_or_plain_arrays(write, tmp_path):
     found = inputs.read_graph(path)
     assert edge_rows(found.graph).tolist() == [[0, 3, 3], [2, 0, 1], [2, 1, 2]]
     assert found.labels.tolist() == [1, 0, -1, 2]
+    found = inputs.read_graph(write("called.npz", {**ends, "features": X, "labels": [1, 0, 0, 2]}))
+    np.testing.assert_array_equal(found.graph.nodes, X)
+    assert found.labels.tolist() == [1, 0, 0, 2]
     found = inputs.read_graph(write("p.npz", {"senders": [0, 1], "receivers": [1, 1]}))
     assert (len(found.graph.nodes), len(found.notes)) == (2, 1)
     for arrays, message in (

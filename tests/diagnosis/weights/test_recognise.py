@@ -213,6 +213,9 @@ def test_a_bias_shows_how_heads_are_merged():
     assert merged(pyg("conv.", 3, 2, 4, bias="concat")) == [True]
     assert merged(pyg("conv.", 3, 2, 4, bias=None)) == [True]
     assert merged(pyg("conv.", 3, 2, 4, bias=None), concat=False) == [False]
+    # What a bias shows is not asked of the option either.
+    assert merged(pyg("conv.", 3, 2, 4, bias="mean"), concat=True) == [False]
+    assert merged(pyg("conv.", 3, 2, 4, bias="concat"), concat=False) == [True]
 
 
 def test_heads_that_are_averaged_count_in_the_search_for_an_order():
