@@ -218,6 +218,12 @@ def test_a_bias_shows_how_heads_are_merged():
     assert merged(pyg("conv.", 3, 2, 4, bias="concat"), concat=False) == [True]
 
 
+@pytest.mark.parametrize("concat", [True, False])
+def test_where_our_arrays_show_nothing_the_option_says_how_heads_are_merged(concat):
+    params = random_params(0, LayerConfig(layer="gat", heads=2, channels=4), 3)
+    assert merged(fields(params), concat=concat) == [concat]
+
+
 def test_heads_that_are_averaged_count_in_the_search_for_an_order():
     arrays = dgl("a_out.", 4, 1, 2) | dgl("b_in.", 3, 2, 4)
     assert names_of(arrays) == ["b_in", "a_out"]
