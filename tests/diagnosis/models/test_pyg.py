@@ -205,6 +205,17 @@ def test_weights_of_a_gcn_are_those_of_pyg(add_self_loops, improved):
     assert_reproduced(observe_pyg(conv, x, ids), "GCNConv")
 
 
+def test_what_a_node_without_incoming_weights_sends_to_a_gcn_counts_nothing():
+    import torch
+    from torch_geometric.nn import GCNConv
+
+    x, ids = torch.rand(3, 3) + 1, torch.tensor([[0, 1, 2], [1, 2, 1]])
+    conv = randomised(GCNConv(3, 2, add_self_loops=False))
+    model = observe_pyg(conv, x, ids, edge_weight=torch.tensor([1.0, 2.0, 3.0]))
+    assert_reproduced(model, "GCNConv")
+    assert model.layers[0].edge_weight[0] == 0
+
+
 def test_a_gcn_without_weights_has_no_multiplier_and_a_cache_is_not_read():
     from torch_geometric.nn import GCNConv
 
