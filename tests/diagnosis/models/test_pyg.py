@@ -363,6 +363,8 @@ def test_a_model_that_is_not_random_is_not_said_to_be(change):
 def test_rounding_is_not_random():
     one = np.array([1.0, 0.001], np.float32)
     assert are_same([one], [one + np.float32(5e-6)])
+    undefined = np.array([1.0, np.nan], np.float32)
+    assert are_same([undefined], [undefined + np.float32(5e-6)])
     assert not are_same([one], [one + np.float32(5e-5)])
     assert not are_same([one], [one[:1]])
     assert not are_same([one], [one, one])
