@@ -71,7 +71,7 @@ def assert_reproduced(model, *names):
     [
         {"heads": 2, "residual": True, "negative_slope": 0.4, "dropout": 0.6},
         {"heads": 3, "concat": False, "residual": True},
-        {"concat": False, "bias": False},
+        {"heads": 2, "concat": False, "bias": False},
         {"heads": 2, "add_self_loops": False},
     ],
 )
