@@ -127,7 +127,8 @@ def cause_of(parts, senders, i, k, head, extra=None):
     by_channel = []
     for d in range(n.shape[1]):
         held = set()
-        if c[i, head, d] == c[k, head, d]:
+        # Rows that an earlier layer made equal differ by float64's rounding, as sums are ordered.
+        if np.isclose(c[i, head, d], c[k, head, d], rtol=1e-12, atol=1e-15):
             held.add("equal_query")
         logits = np.concatenate([c[i, head, d] + n[:, d], c[k, head, d] + n[:, d]])
         if (logits >= 0).all():

@@ -97,6 +97,7 @@ def _run(arguments: list[str]) -> int:
     model_file = read_weights(options.weights, options)
     before_file = None if options.before is None else read_weights(options.before, options)
     named = read_graph(options.edges, options.features, options.labels)
+    diagnose.check_labels(named.labels, len(named.graph.nodes))
     cli.note(compile_cache.use_compile_cache(options.compile_cache))
     devices.check_backend()
     model = observe(model_file, named, options)

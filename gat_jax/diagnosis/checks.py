@@ -63,8 +63,9 @@ def _twins(layer: LayerDiagnosis) -> Check:
 def _near(layer: LayerDiagnosis) -> Check:
     if not layer.num_near_misses:
         return _check(layer, "near_misses", "pass", f"{layer.name} leaves no pair nearly equal.")
-    text = f"{count(layer.num_near_misses, 'pair')} of nodes differ by less than 1e-5 of the spread"
-    return _check(layer, "near_misses", "warn", f"{text} of {layer.name}'s outputs.")
+    verb = "differs" if layer.num_near_misses == 1 else "differ"
+    text = f"{count(layer.num_near_misses, 'pair')} of nodes {verb} by less than 1e-5"
+    return _check(layer, "near_misses", "warn", f"{text} of the spread of {layer.name}'s outputs.")
 
 
 def _entropy(layer: LayerDiagnosis) -> Check:
@@ -97,7 +98,8 @@ def _duplicates(layer: LayerDiagnosis) -> Check:
     heads = [h for h in range(len(same_as)) if same_as[h] != h]
     if layer.kind == "gcn":
         heads = []
-    return _head_check(layer, "duplicate_heads", heads, "with the same attention as an earlier one")
+    what = "the same attention as an earlier one"
+    return _head_check(layer, "duplicate_heads", heads, what, verbs=("has", "have"))
 
 
 def _smoothing(layer: LayerDiagnosis) -> Check:
@@ -130,19 +132,24 @@ def _check(layer: LayerDiagnosis, name: str, status, text: str) -> Check:
 
 
 def _head_check(
-    layer: LayerDiagnosis, name: str, heads: list[int], what: str, status="warn"
+    layer: LayerDiagnosis,
+    name: str,
+    heads: list[int],
+    what: str,
+    status="warn",
+    verbs: tuple[str, str] = ("is", "are"),
 ) -> Check:
     if heads:
-        return _check(layer, name, status, f"{_heads(layer, heads)} {what}.")
+        return _check(layer, name, status, f"{_heads(layer, heads, verbs)} {what}.")
     plain = name.replace("_", " ")
     return _check(layer, name, "pass", f"{layer.name} has no {plain}.")
 
 
-def _heads(layer: LayerDiagnosis, heads: list[int]) -> str:
+def _heads(layer: LayerDiagnosis, heads: list[int], verbs: tuple[str, str] = ("is", "are")) -> str:
     if len(heads) == layer.heads and layer.heads > 1:
-        return f"All {layer.heads} heads of {layer.name} are"
+        return f"All {layer.heads} heads of {layer.name} {verbs[1]}"
     names = ", ".join(map(str, heads))
-    verb, noun = ("is", "head") if len(heads) == 1 else ("are", "heads")
+    verb, noun = (verbs[0], "head") if len(heads) == 1 else (verbs[1], "heads")
     return f"Of {layer.name}, {noun} {names} {verb}"
 
 

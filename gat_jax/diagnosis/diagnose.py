@@ -102,7 +102,7 @@ def from_observed(
     if not model.layers:
         raise ValueError("model: expected at least one attention layer, got none")
     num_nodes = len(model.graph.nodes)
-    checked = _check_labels(labels, num_nodes)
+    checked = check_labels(labels, num_nodes)
     if node_names is not None and len(node_names) != num_nodes:
         raise ValueError(f"node_names: expected {num_nodes} names, got {len(node_names)}")
     analysed, stages = _analyse(model, num_fresh)
@@ -160,8 +160,8 @@ def from_pyg(
     """Diagnose a live model of PyTorch Geometric.
 
     Args:
-      model: a `torch.nn.Module` that calls `GATConv`, `GATv2Conv` or `GCNConv`; it is run once, in
-        evaluation mode, and left as it was.
+      model: a `torch.nn.Module` that calls `GATConv`, `GATv2Conv` or `GCNConv`; it is run in
+        evaluation mode, twice, to see whether it is random then, and left as it was.
       x: [N, F] features, or a `Data`; see `models.pyg.observe_pyg`.
       edge_index: [2, E].
       labels: as `from_observed`.
@@ -173,6 +173,7 @@ def from_pyg(
     """
     from gat_jax.diagnosis.models.pyg import observe_pyg  # here, as it needs torch
 
+    check_labels(labels)
     return from_observed(
         observe_pyg(model, x, edge_index, **inputs), labels=labels, num_fresh=num_fresh
     )
@@ -181,19 +182,19 @@ def from_pyg(
 def from_flax(
     module: Any,
     variables: Any,
-    graph: jraph.GraphsTuple,
+    graph: Any,
     *args: Any,
     labels: ArrayLike | None = None,
     num_fresh: int = NUM_FRESH,
     **inputs: Any,
 ) -> Diagnosis:
-    """Diagnose a live model of Flax that is built of our layers.
+    """Diagnose a live model of Flax that is built of our layers, or of jraphx's.
 
     Args:
       module: of Linen, or of NNX.
       variables: of a Linen module; None for one of NNX.
-      graph: that it is applied to.
-      *args: what the module is called with after the graph.
+      graph: that it is applied to; or the features [N, F], before an `edge_index` [2, E].
+      *args: what the module is called with after that.
       labels: as `from_observed`.
       num_fresh: as `from_observed`.
       **inputs: what the module is called with by name.
@@ -203,6 +204,7 @@ def from_flax(
     """
     from gat_jax.diagnosis.models.flax import observe_flax  # here, as importing NNX takes long
 
+    check_labels(labels)
     observed = observe_flax(module, variables, graph, *args, **inputs)
     return from_observed(observed, labels=labels, num_fresh=num_fresh)
 
@@ -229,6 +231,7 @@ def from_network(
     Raises:
       ValueError: if parameters, configuration and graph do not fit each other.
     """
+    check_labels(labels)
     observed = observe_network(params, config, graph, settings=settings)
     return from_observed(observed, labels=labels, num_fresh=num_fresh)
 
@@ -255,6 +258,7 @@ def from_weights(
     Raises:
       ValueError: lists what was found and what was expected, or says what does not fit.
     """
+    check_labels(labels)
     layers = read_layers(read_arrays(path))
     observed = observe_weights(layers, graph, activation=activation, self_loops=self_loops)
     return from_observed(observed, labels=labels, num_fresh=num_fresh)
@@ -295,11 +299,16 @@ def _twins_by_loops(
     return plain, looped
 
 
-def _check_labels(labels: Any, num_nodes: int) -> Int[np.ndarray, " nodes"] | None:
+def check_labels(labels: Any, num_nodes: int | None = None) -> Int[np.ndarray, " nodes"] | None:
+    """Return labels as int32; without a number of nodes, what can be refused before a model runs.
+
+    Raises:
+      ValueError: if they are no class ids of so many nodes, or no node has one.
+    """
     if labels is None:
         return None
     array = check_whole_numbers("labels", labels)
-    if array.shape != (num_nodes,):
+    if num_nodes is not None and array.shape != (num_nodes,):
         raise ValueError(f"labels: expected shape [{num_nodes}], got {list(array.shape)}")
     check_range("labels", array[array >= 0], np.iinfo(np.int32).max, "class ids")
     if not (array >= 0).any():

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from gat_jax.diagnosis.analysis import Analysed, causes_of
 from gat_jax.diagnosis.results import Merged
+from gat_jax.diagnosis.rounding import follow_rounding
 from gat_jax.graphs import equal_rows
 from gat_jax.graphs.supports import group
 from gat_jax.symmetry import CAUSES
@@ -25,6 +26,7 @@ REASONS = {
     "no_query": "the layer has no attention: it treats receivers of the same senders alike",
     "zero": "they receive nothing but zeros",
     "counts": "they differ only in how many equal senders they have, which its weights cancel",
+    "rounding": "their values, or those that they receive, agree to the precision of float32",
     "depth": "they differ only farther away than the layers reach",
     "between": "what lies between the layers makes their values equal",
 }
@@ -47,18 +49,29 @@ def explain(
     Returns:
       The nodes, and the last layer whose inputs of the node and its partner differ while its
       outputs agree, if no layer after it has separated them. Of nodes that are equal from the
-      features on, it is the first layer at which they receive different values.
+      features on, it is the first layer at which they receive different values; of nodes that
+      rounding made equal, the layer after which it did.
     """
     nodes, partners = _partners(final, colours)
     blamed = np.full(len(nodes), -1)
+    is_rounded = np.zeros(len(nodes), bool)
     is_always_equal = features[nodes] == features[partners]
-    for k, layer in enumerate(layers):
+
+    def differ(classes: Int[np.ndarray, " nodes"]) -> Bool[np.ndarray, " merged"]:
+        return classes[nodes] != classes[partners]
+
+    unrounded = follow_rounding(layers, final)
+    for k, (layer, exact) in enumerate(zip(layers, unrounded, strict=True)):
         found = layer.diagnosis
-        is_equal = found.outputs[nodes] == found.outputs[partners]
-        differs = found.inputs[nodes] != found.inputs[partners]
+        is_equal = ~differ(found.outputs)
+        is_merged = is_equal & differ(found.inputs)
         blamed[~is_equal] = -1
-        blamed[is_equal & differs] = k
-        is_always_equal &= is_equal & ~differs
+        blamed[is_merged] = k
+        is_rounded[is_merged] = differ(exact.candidates)[is_merged]
+        is_always_equal &= is_equal & ~is_merged
+        after = layers[k + 1].diagnosis.inputs if k + 1 < len(layers) else final
+        is_rounded[~is_equal] = (~differ(after) & differ(exact.after))[~is_equal]
+        blamed[~is_equal & is_rounded] = k
     for k, layer in enumerate(layers if is_always_equal.any() else ()):
         received = _received(layer)
         is_here = is_always_equal & (blamed < 0) & (received[nodes] != received[partners])
@@ -70,7 +83,8 @@ def explain(
             names = np.array(_reasons(layer, nodes[here], partners[here]))
             # Of nodes that were equal before, "equal scores" would be no reason.
             is_other = is_always_equal[here] & ~np.isin(names, ["trivial", "zero"])
-            reasons[here] = np.where(is_other, "counts", names)
+            names = np.where(is_other, "counts", names)
+            reasons[here] = np.where(is_rounded[here], "rounding", names)
     return Merged(nodes, partners, blamed, tuple(reasons.tolist()))
 
 

@@ -143,7 +143,8 @@ class RemedyReport:
     separated: float | None  # predicted share of the merged pairs that are separated at the start
     interval: tuple[float, float] | None  # 95%
     cost: str  # in words, with numbers
-    evidence: str  # how it is known: exact, predicted, or tried
+    # How `separated` is known, exact or predicted, and after it how often `tried` was tried.
+    evidence: str
     tried: dict[str, Any] | None = None  # what short runs found
     layer: str = ""  # that is changed, as `remedy` takes it
 

@@ -37,13 +37,13 @@ def carry(
     """
     found = equal_rows(rows)
     wide = np.asarray(rows, np.float64)
-    tolerance = TOLERANCE * max(np.ptp(wide), np.abs(wide).max()) if wide.size else 0.0
+    tolerance = tolerance_of(wide)
     places = along_a_line(wide)
     for classes in stages:
         order = np.lexsort((places, classes))
         first, second = order[:-1], order[1:]
         is_link = classes[first] == classes[second]
-        is_link[is_link] = _are_close(wide, first[is_link], second[is_link], tolerance)
+        is_link[is_link] = are_close(wide, first[is_link], second[is_link], tolerance)
         run = np.cumsum(np.concatenate([[True], ~is_link]))[: len(order)]
         groups = np.empty_like(order)
         groups[order] = run
@@ -57,7 +57,12 @@ def along_a_line(rows: Float[np.ndarray, "nodes features"]) -> Float[np.ndarray,
     return rows.astype(np.float64, copy=False) @ direction
 
 
-def _are_close(
+def tolerance_of(rows: Float[np.ndarray, "nodes features"]) -> float:
+    """Return by how much rows may differ that are equal but for rounding."""
+    return TOLERANCE * float(max(np.ptp(rows), np.abs(rows).max())) if rows.size else 0.0
+
+
+def are_close(
     rows: Float[np.ndarray, "nodes features"],
     first: Int[np.ndarray, " pairs"],
     second: Int[np.ndarray, " pairs"],

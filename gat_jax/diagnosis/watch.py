@@ -157,7 +157,8 @@ class Watch:
             weights = model.parameters()
             if not all(bool(weight.detach().isfinite().all()) for weight in weights):
                 return None
-            return observe_pyg(model, x, edge_index, **inputs)
+            # Whether the model is random would double the cost of each look.
+            return observe_pyg(model, x, edge_index, is_run_twice=False, **inputs)
 
         options = {"warn_share": warn_share, "patience": patience}
         return cls(observe, every=every, max_share=max_share, **options)

@@ -138,8 +138,10 @@ def mean_share(values: np.ndarray) -> str:
 
 def _remedy_rows(found: Findings) -> list[list[str]]:
     was_tried = any(remedy.tried for remedy in found.remedies)
-    after = ["after training"] if was_tried else []
-    rows = [["remedy", "separates", "95% interval", *after, "known", "cost"]]
+    shares = ["separates", "95% interval"]
+    if was_tried:
+        shares = ["separates at the start", "95% interval", "after training"]
+    rows = [["remedy", *shares, "known", "cost"]]
     for remedy in found.remedies:
         share = "" if remedy.separated is None else percent(remedy.separated)
         ends = "" if remedy.interval is None else " to ".join(percent(x) for x in remedy.interval)

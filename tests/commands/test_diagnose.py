@@ -18,6 +18,7 @@ import pytest
 from sweep_runs import one_line
 
 from gat_jax.commands import diagnose
+from gat_jax.diagnosis.models.observed import ObservedModel
 from gat_jax.diagnosis.results import Check
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "diagnose.py"
@@ -137,6 +138,24 @@ def test_the_graph_and_all_options_reach_the_diagnosis(found, capsys):
     assert found.asked["before"] is None
 
 
+@pytest.mark.parametrize(("activation", "least"), [("relu", 0.0), ("none", -9.0)])
+def test_the_activation_stands_between_layers(found, activation, least):
+    layers = {"conv1": weights(bias=np.array([-10.0, 0.0])), "conv2": weights()}
+    arrays = [(k.replace("conv", name), x) for name in layers for k, x in layers[name].items()]
+    np.savez("two.npz", **dict(arrays))
+    assert run("--activation", activation, weights="two.npz") == 0
+    _, last = found.asked["model"].layers
+    assert np.min(last.graph.nodes) == pytest.approx(least)
+
+
+def test_options_of_trials_reach_them(found, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(diagnose, "try_remedies", lambda *_, **given: asked.update(given) or ())
+    options = diagnose.Options(Path("e.csv"), Path("w.npz"), try_runs=3, seed=7)
+    diagnose._try_remedies(found, Mock(spec=ObservedModel), options)
+    assert (asked["num_runs"], asked["seed"]) == (3, 7)
+
+
 @pytest.mark.slow
 def test_remedies_are_tried(inputs, capsys):
     options = ("--no-self-loops", "--num-fresh", 0, "--try", 2, "--json", "d.json")
@@ -242,6 +261,7 @@ def write_hostile() -> None:
     np.save("x.npy", np.ones((5, 2)))
     np.save("nan.npy", np.full((5, 2), np.nan))
     np.save("short.npy", np.zeros(3, int))
+    Path("none.csv").write_text("id,label\nann,\nbob,-1\n")
     np.savez("nan.npz", **weights(bias=np.array([np.nan, 0])))
     np.savez("nothing.npz", x=np.ones(3))
     Path("folder").mkdir()
@@ -269,6 +289,7 @@ def write_hostile() -> None:
         ({"edges": "bomb.graphml"}, "bomb.graphml: expected a graph as .graphml, got <!DOCTYPE"),
         ({"edges": "unknown.csv"}, "unknown.csv: line 2: expected an id that x.csv has, got '<scr"),
         ({"edges": "folder"}, "folder: expected edges.csv or edge.csv.gz, got neither"),
+        ({"labels": "none.csv"}, "labels: expected at least one label >= 0, got none"),
         ({"labels": "short.npy"}, "short.npy: expected 5 rows, one for each node of e.csv, got 3"),
         ({"json": "folder"}, "json: expected a file to write, got the folder folder"),
         ({"json": "w.npz"}, "json: expected a file of its own, got w.npz once more"),
@@ -278,6 +299,7 @@ def write_hostile() -> None:
         ({"try": -1}, "try: expected at least 0, got -1"),
         ({"seed": -1}, "seed: expected a number in [0, 2^32), got -1"),
         ({"layers": "conv2"}, "w.npz: layers: expected names among "),
+        ({"heads": 2}, "w.npz: heads: expected 1, as conv has them, got 2"),
         ({"activation": "selu"}, "activation"),
         ({"fail-on": "all"}, "fail-on"),
         ({"wieghts": "w.npz"}, "--wieghts"),

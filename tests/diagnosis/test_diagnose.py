@@ -1,5 +1,6 @@
 """Diagnoses against comparing all pairs in float64, and what is said of them."""
 
+import inspect
 import json
 
 import jax
@@ -8,6 +9,7 @@ import oracle_diagnosis as oracle
 import pytest
 
 from gat_jax import graphs
+from gat_jax.diagnosis import diagnose
 from gat_jax.diagnosis.diagnose import from_observed
 from gat_jax.diagnosis.models.from_weights import observe_weights
 from gat_jax.diagnosis.models.observed import ImportedLayer
@@ -274,6 +276,16 @@ def test_from_observed_refuses(options, message):
     observed = observe_weights(draw_layers("gat", 0, depth=1), draw_graph(0))
     with pytest.raises(ValueError, match=message):
         from_observed(observed, num_fresh=0, **options)
+
+
+@pytest.mark.parametrize(
+    "diagnosed",
+    [diagnose.from_pyg, diagnose.from_flax, diagnose.from_network, diagnose.from_weights],
+)
+def test_labels_are_refused_before_the_model_runs(diagnosed):
+    required = [None] * (3 if diagnosed in (diagnose.from_flax, diagnose.from_network) else 2)
+    with pytest.raises(ValueError, match="labels: expected at least one label >= 0, got none"):
+        inspect.unwrap(diagnosed)(*required, labels=[-1, -1])
 
 
 def test_fresh_chances_are_those_of_the_sampler():

@@ -13,7 +13,7 @@ from gat_jax.diagnosis.diagnose import from_observed
 from gat_jax.diagnosis.explain import REASONS, reason_of_pair
 from gat_jax.diagnosis.models.from_weights import observe_weights
 from gat_jax.diagnosis.models.observed import ImportedLayer
-from gat_jax.layers import GATParams, LayerConfig, init_layer
+from gat_jax.layers import GATParams, GCNParams, LayerConfig, init_layer
 from gat_jax.symmetry import CAUSES
 
 
@@ -70,6 +70,45 @@ def test_a_layer_is_not_to_blame_for_nodes_that_a_later_one_separated():
     # The second layer reads the features again, and what follows it makes all equal.
     both = first._replace(layers=first.layers + second.layers, outputs=np.zeros((3, 1), np.float32))
     assert set(explained(both).values()) == {(-1, "between")}
+
+
+def shifting(name, features, ends):
+    """A layer that adds 8 to what each node receives, where float32 has no digits for 1e-7."""
+    config = LayerConfig(
+        layer="gcn", channels=1, use_bias=False, use_output_bias=True, gcn_normalization="mean"
+    )
+    params = GCNParams(kernel=jnp.ones((1, 1, 1)), output_bias=8 * jnp.ones(1))
+    graph = graphs.from_edges(*ends, nodes=np.array(features, np.float32)[:, None])
+    return observe_weights([ImportedLayer(name, "a system", config, params)], graph)
+
+
+def test_what_rounding_makes_equal_is_no_fault_of_what_lies_between():
+    ends = [0, 1, 2, 0, 1], [0, 1, 2, 3, 4]
+    first = shifting("first", [0.0, 1e-7, 5.0, 6.0, 7.0], ends)
+    assert explained(first) == dict.fromkeys([0, 1, 3, 4], (0, "trivial"))
+    # What follows sees 0 and 1 with the same numbers, and 3 and 4, which receive from them.
+    second = shifting("second", first.layers[0].outputs[:, 0], (list(range(5)), list(range(5))))
+    both = first._replace(layers=first.layers + second.layers, outputs=second.outputs)
+    found = explained(both)
+    by_rounding = dict.fromkeys([0, 1, 4], (0, "rounding"))
+    assert found == by_rounding | {3: (0, "trivial")}  # 0 sends to it, which it is equal to
+
+
+def test_nodes_that_receive_from_such_nodes_are_equal_by_rounding_too():
+    alone = list(range(5)), list(range(5))
+    first = shifting("first", [0.0, 1e-7, 5.0, 6.0, 7.0], alone)
+    sent = [0, 1, 2, 0, 1], [0, 1, 2, 3, 4]
+    second = shifting("second", first.layers[0].outputs[:, 0], sent)
+    third = shifting("third", second.layers[0].outputs[:, 0], alone)
+    model = first._replace(layers=first.layers + second.layers + third.layers, outputs=None)
+    model = model._replace(graph=graphs.from_edges(*sent, nodes=first.graph.nodes))
+    found = explained(model)
+    assert found[0] == found[1] == (0, "rounding")
+    assert found[3] == (1, "trivial")
+    assert found[4] == (1, "rounding")
+    diagnosis = from_observed(model, num_fresh=5)
+    assert "agree to the precision of float32" in diagnosis.answer
+    assert diagnosis.remedies[0].separated <= 1 / 4  # of 3, but not of the others
 
 
 @pytest.mark.parametrize(

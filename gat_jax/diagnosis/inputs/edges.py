@@ -22,6 +22,7 @@ from gat_jax.graphs.csv_lines import (
     suffix_of,
 )
 from gat_jax.graphs.tables import ENDS, NAME_BYTES
+from gat_jax.report.numbers import count
 from gat_jax.runtime.arrays import memory_limit, shown
 from gat_jax.runtime.named_files import check_regular, reason_of
 
@@ -142,7 +143,8 @@ def _source(
     if not index:
         raise ValueError(f"{path}: expected at least one edge, got none")
     names = shown(", ".join(header[k] for k in others))
-    note = f"Edges have {len(others)} features, the columns {names} of the edge list."
+    columns = "column" if len(others) == 1 else "columns"
+    note = f"Edges have {count(len(others), 'feature')}, the {columns} {names} of the edge list."
     return Source(
         senders=pairs[0::2],
         receivers=pairs[1::2],

@@ -99,7 +99,8 @@ def _source(path: Path, found: Any) -> Source:
     for what, columns in (("edge", of_edges), ("node", of_nodes)):
         if columns:
             attributes = shown(", ".join(columns))
-            notes.append(f"The file's attributes {attributes} are read as {what} features.")
+            noun, verb = ("attribute", "is") if len(columns) == 1 else ("attributes", "are")
+            notes.append(f"The file's {noun} {attributes} {verb} read as {what} features.")
     return Source(
         senders=np.asarray(graph.senders, np.int64),
         receivers=np.asarray(graph.receivers, np.int64),

@@ -1,9 +1,9 @@
-"""Models as modules of Flax, Linen or NNX, that are made of our layers: what each layer saw.
+"""Models as modules of Flax, Linen or NNX, made of our layers or jraphx's: what each layer saw.
 
 The model's own forward runs once, in evaluation. Each attention layer that it calls is recorded
 with the inputs that it was given, so that what lies between the layers need not be understood.
 
-Not read: layers of other packages for Flax, and the function of `layers.jraph_gat`, whose
+Not read: other layers for Flax, and `jraph.GAT` with its drop-in `layers.jraph_gat`, whose
 parameters stand in functions of the user.
 """
 
@@ -15,8 +15,11 @@ import jax
 import jax.core
 import jraph
 import numpy as np
+from jaxtyping import Float
 
 from gat_jax import graphs
+from gat_jax.diagnosis.models import jraphx_layers
+from gat_jax.diagnosis.models.calls import Ends, ends_of_ids
 from gat_jax.diagnosis.models.networks import (
     Call,
     num_real_of,
@@ -25,22 +28,28 @@ from gat_jax.diagnosis.models.networks import (
     real_part,
 )
 from gat_jax.diagnosis.models.observed import ObservedLayer, ObservedModel, numbered
-from gat_jax.runtime.arrays import shown
+from gat_jax.runtime.arrays import check_features, check_graph, check_range, shown
 
 _PATCHING = threading.RLock()  # one call at a time replaces the methods of the NNX modules
 _METHOD = "__call__"
+UNSEEN = (
+    "parameters of functions, such as those of jraph.GAT and of its drop-in layers.jraph_gat, "
+    "cannot be seen: write them with a layer of gat_jax.layers"
+)
 
 
 def observe_flax(
-    module: Any, variables: Any, graph: jraph.GraphsTuple, *args: Any, **kwargs: Any
+    module: Any, variables: Any, graph: Any, *args: Any, **kwargs: Any
 ) -> ObservedModel:
     """Run a module of Flax in evaluation, and return what each attention layer in it saw.
 
     Args:
       module: of Linen or NNX; itself, or somewhere in it, a layer or network of
-        `layers.flax_linen` or `layers.flax_nnx`.
+        `layers.flax_linen` or `layers.flax_nnx`, or a GATConv, GATv2Conv or GCNConv of jraphx.
       variables: of Linen, as `module.init` returns them. None for NNX, whose modules hold theirs.
-      graph: what the module is called with first; padding is left out of what is returned.
+      graph: what the module is called with first: a `jraph.GraphsTuple`, whose padding is left out
+        of what is returned, or features [N, F] before an `edge_index` [2, E], which says who sends
+        and who receives.
       *args: further arguments of the call: in Linen those of evaluation. A module of NNX is
         copied, and the copy is in evaluation.
       **kwargs: likewise.
@@ -55,10 +64,10 @@ def observe_flax(
     """
     from flax import linen, nnx  # here, as the import takes long
 
-    graphs.validate(graph)
-    num_real = num_real_of(graph)
-    recorder = _Recorder(len(graph.nodes), num_real)
     arguments = (graph, *args)
+    graph, ends = _graph_of(*arguments, **kwargs)
+    num_real = num_real_of(graph)
+    recorder = _Recorder(len(graph.nodes), num_real, ends)
     if isinstance(module, linen.Module):
         if variables is None:
             raise ValueError("variables: expected those of a Linen module, got None")
@@ -70,28 +79,44 @@ def observe_flax(
         result, notes = _run_nnx(module, arguments, kwargs, recorder)
     else:
         raise ValueError(
-            f"module: expected one of Flax Linen or NNX, got {type(module).__name__}; the "
-            "parameters of a function, such as that of jraph's GAT, cannot be seen: write it with "
-            "a layer of gat_jax.layers"
+            f"module: expected one of Flax Linen or NNX, got {type(module).__name__}; {UNSEEN}"
         )
     if not recorder.layers:
         others = ", ".join(sorted(recorder.others)) or "none"
         raise ValueError(
-            "module: expected a call of a layer of gat_jax.layers, outside of transformations such "
-            f"as jit, got a model of {others}"
+            "module: expected a call of a layer of gat_jax.layers or jraphx, outside of "
+            f"transformations such as jit, got a model of {others}; {UNSEEN}"
         )
+    if recorder.features is not None and ends is not None:
+        graph = graphs.from_edges(*ends, nodes=graph.nodes, edges=recorder.features)
     given = real_part(Call(graph), num_real).graph
     outputs = _matrix_of(result, len(graph.nodes), num_real)
     return ObservedModel(given, numbered(recorder.layers), outputs, notes)
 
 
+def _graph_of(
+    first: Any, *args: Any, edge_index: Any = None, **_: Any
+) -> tuple[jraph.GraphsTuple, Ends | None]:
+    """Return the graph that a module is called with; and its edges, if these were given apart."""
+    edge_index = args[0] if args else edge_index
+    if hasattr(first, "nodes") or edge_index is None:
+        check_graph(first)
+        graphs.validate(first)
+        return first, None
+    nodes, ends = check_features("x", first), ends_of_ids(edge_index)
+    check_range("edge_index", np.stack(ends), len(nodes), "ids")
+    return graphs.from_edges(*ends, nodes=nodes), ends
+
+
 class _Recorder:
     """Collects the calls of one run of a model, in their order."""
 
-    def __init__(self, num_given: int, num_real: int):
-        self.num_given, self.num_real = num_given, num_real
+    def __init__(self, num_given: int, num_real: int, ends: Ends | None):
+        self.num_given, self.num_real, self.ends = num_given, num_real, ends
         self.layers: list[ObservedLayer] = []
         self.others: set[str] = set()  # classes of modules that are none of ours
+        # [E, D] of the edges that were given, as the first layer of jraphx reads them that does.
+        self.features: Float[np.ndarray, "edges features"] | None = None
 
     def check(self, name: str, params: Any, call: Call) -> None:
         """Refuse a call of which nothing can be recorded, before it runs."""
@@ -99,7 +124,11 @@ class _Recorder:
             raise ValueError(
                 f"{name}: expected is_training=False, as a model is read in evaluation, got True"
             )
-        if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((params, call.graph))):
+        self.check_is_seen(name, (params, call.graph))
+
+    def check_is_seen(self, name: str, values: Any) -> None:
+        """Refuse a call inside of a transformation, before it runs."""
+        if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(values)):
             raise ValueError(
                 f"{name}: expected a call with numbers, got one inside of a transformation such as "
                 "jit, vmap or remat; call the module without it"
@@ -129,6 +158,17 @@ class _Recorder:
         self.layers.append(
             observed_call(name, params, held.config, held.settings, real, inputs, outputs)
         )
+
+    def record_jraphx(self, name: str, held: Any, given: dict[str, Any], result: Any) -> None:
+        """Record a call of a layer of jraphx, given its arguments by name."""
+        name = name or type(held).__name__
+        call = jraphx_layers.observed_call(name, held, given, result, self.num_real)
+        self.layers.append(call)
+        if self.ends is None or self.features is not None:
+            return
+        reads = call.layer.config.num_edge_features > 0 or call.edge_weight is not None
+        if reads and all(map(np.array_equal, ends_of_ids(given["edge_index"]), self.ends)):
+            self.features = jraphx_layers.features_of(given)
 
 
 def _run_linen(
@@ -169,34 +209,39 @@ def _run_nnx(
     from gat_jax.layers import flax_nnx
 
     ours = flax_nnx.GraphLayer, flax_nnx.GraphNetwork
+    theirs = jraphx_layers.classes()
     copy = nnx.clone(module)  # random streams, statistics and flags of the user's stay untouched
     copy.eval()
-    names = {}
-    for path, held in nnx.iter_modules(copy):
-        if isinstance(held, ours):
-            names[id(held)] = ".".join(map(str, path))
-            _check_forward(names[id(held)], held, ours)
-        else:
-            recorder.others.add(type(held).__name__)
+    names, unread = _modules_of(copy, recorder)
     called = set()
+
+    def run(forward: Callable, held: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Call a layer, and record it."""
+        name = names[id(held)]
+        if isinstance(held, theirs.read):
+            recorder.check_is_seen(name or type(held).__name__, (nnx.state(held), args, kwargs))
+            result = forward(held, *args, **kwargs)
+            given = jraphx_layers.arguments_of(forward, held, args, kwargs)
+            recorder.record_jraphx(name, held, given, result)
+            return result
+        call, params = Call(*args, **kwargs), nnx.as_pure(held.params)
+        recorder.check(name or type(held).__name__, params, call)
+        result = forward(held, *args, **kwargs)
+        recorder.record(name, held, params, call, result)
+        return result
 
     def recording(forward: Callable) -> Callable:
         def call_and_record(held: Any, *args: Any, **kwargs: Any) -> Any:
             if id(held) not in names:  # another model's, or inside of a transformation
                 return forward(held, *args, **kwargs)
-            name, call = names[id(held)], Call(*args, **kwargs)
-            params = nnx.as_pure(held.params)
-            recorder.check(name or type(held).__name__, params, call)
-            result = forward(held, *args, **kwargs)
             called.add(id(held))
-            recorder.record(name, held, params, call, result)
-            return result
+            return run(forward, held, args, kwargs)
 
         return call_and_record
 
     # Python looks up the method of a call in the class, so that is where it is replaced.
     with _PATCHING:
-        forwards = {cls: cls.__call__ for cls in ours}
+        forwards = {cls: cls.__call__ for cls in (*ours, *theirs.read)}
         try:
             for cls, forward in forwards.items():
                 setattr(cls, _METHOD, recording(forward))
@@ -204,12 +249,37 @@ def _run_nnx(
         finally:
             for cls, forward in forwards.items():
                 setattr(cls, _METHOD, forward)
-    uncalled = [name for key, name in names.items() if key not in called]
-    notes = tuple(
+    notes = [
         f"{shown(name)} was not read: the model does not call it, or inside of a transformation."
-        for name in uncalled
-    )
-    return result, notes
+        for key, name in names.items()
+        if key not in called
+    ]
+    return result, (*notes, *unread)
+
+
+def _modules_of(module: Any, recorder: _Recorder) -> tuple[dict[int, str], list[str]]:
+    """Return the names of the layers in a module of NNX that are read, by id, and notes."""
+    from flax import nnx
+
+    from gat_jax.layers import flax_nnx
+
+    theirs = jraphx_layers.classes()
+    names, notes = {}, []
+    for path, held in nnx.iter_modules(module):
+        name, kind = ".".join(map(str, path)), type(held).__name__
+        if isinstance(held, flax_nnx.GraphLayer | flax_nnx.GraphNetwork):
+            _check_forward(name, held, (flax_nnx.GraphLayer, flax_nnx.GraphNetwork))
+            names[id(held)] = name
+        elif isinstance(held, theirs.read):
+            jraphx_layers.check_is_plain(name or kind, held)
+            names[id(held)] = name
+        else:
+            recorder.others.add(kind)
+            if isinstance(held, theirs.messages):
+                notes.append(
+                    f"{shown(name)} is a {kind}, which passes messages too; it is not diagnosed."
+                )
+    return names, notes
 
 
 def _check_forward(name: str, held: Any, ours: tuple[type, ...]) -> None:

@@ -10,6 +10,7 @@ from gat_jax.diagnosis.models.loops import attended_graph
 from gat_jax.diagnosis.models.observed import ImportedLayer, ObservedLayer, ObservedModel
 from gat_jax.diagnosis.programs import compiled
 from gat_jax.layers import apply_layer
+from gat_jax.report.numbers import count
 from gat_jax.runtime.arrays import check_features, check_graph
 from gat_jax.runtime.text import visible
 
@@ -78,12 +79,14 @@ def _observed(layer: ImportedLayer, graph: jraph.GraphsTuple, before: str | None
     width, wanted = graph.nodes.shape[1], kernel.shape[0]
     if width != wanted:
         origin = "the graph" if before is None else visible(before)
-        raise ValueError(f"{name}: expected {wanted} features of a node, got {width} of {origin}")
+        raise ValueError(
+            f"{name}: expected {count(wanted, 'feature')} of a node, got {width} of {origin}"
+        )
     width_recv = layer.config.num_receiver_features
     if width_recv not in (0, width):
         raise ValueError(
-            f"{name}: expected one set of nodes, got a layer with {wanted} features of senders and "
-            f"{width_recv} of receivers"
+            f"{name}: expected one set of nodes, got a layer with {count(wanted, 'feature')} of "
+            f"senders and {width_recv} of receivers"
         )
     attended = attended_graph(layer, graph)
     # The program of `analysis`, called as it is there, so that a diagnosis compiles it once.

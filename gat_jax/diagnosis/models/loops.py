@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 
 from gat_jax.diagnosis.models.observed import ImportedLayer, LoopFeatures
 from gat_jax.graphs import from_edges
+from gat_jax.report.numbers import count
 from gat_jax.runtime.arrays import check_features
 
 # What a reduction gives a node that receives nothing is what PyTorch Geometric gives it.
@@ -89,7 +90,9 @@ def _read_edges(
     if wanted == 0:
         return None
     if graph.edges is None:
-        raise ValueError(f"edges: expected {wanted} features, as {layer.name} reads them, got none")
+        raise ValueError(
+            f"edges: expected {count(wanted, 'feature')}, as {layer.name} reads them, got none"
+        )
     edges = check_features("edges", graph.edges)
     if edges.shape != (len(graph.senders), wanted):
         expected = f"[{len(graph.senders)}, {wanted}]"

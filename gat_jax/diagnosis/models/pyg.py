@@ -1,7 +1,7 @@
 """Live models of PyTorch Geometric: what each attention layer in them saw on one graph.
 
-The model's own forward runs once, in evaluation, and a forward hook on every layer records what the
-layer was given. So what lies between the layers (norms, activations, skips) need not be understood.
+The model's own forward runs in evaluation, and a forward hook on every layer records what the layer
+was given. So what lies between the layers (norms, activations, skips) need not be understood.
 """
 
 import contextlib
@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
+from gat_jax.diagnosis.models import pyg_reruns
+from gat_jax.diagnosis.models.calls import Ends
 from gat_jax.diagnosis.models.observed import ObservedLayer, ObservedModel, numbered
 from gat_jax.diagnosis.models.pyg_layers import (
     KINDS,
@@ -29,8 +31,6 @@ from gat_jax.diagnosis.models.pyg_layers import (
 from gat_jax.graphs import from_edges
 from gat_jax.runtime.arrays import check_features, check_range
 
-Ends = tuple[Int[np.ndarray, " edges"], Int[np.ndarray, " edges"]]  # senders and receivers
-
 _CACHES = ("_cached_edge_index", "_cached_adj_t")  # of a GCNConv with cached=True
 
 
@@ -40,13 +40,14 @@ def observe_pyg(
     edge_index: Any = None,
     *,
     forward_args: tuple | None = None,
+    is_run_twice: bool = True,
     **inputs: Any,
 ) -> ObservedModel:
     """Run a model once in evaluation, and return what each of its attention layers saw.
 
     The model is called as `model(x, edge_index, **inputs)`, with the numbers of this call alone:
-    training flags, weights, running means, caches and the state of random numbers are afterwards
-    what they were.
+    training flags, weights, running means, caches and the state of torch's random numbers are
+    afterwards what they were.
 
     Args:
       model: a `torch.nn.Module` with GATConv, GATv2Conv or GCNConv layers, or itself one of them.
@@ -54,6 +55,8 @@ def observe_pyg(
       edge_index: [2, E] node ids, of senders and of receivers; None beside a `Data`.
       forward_args: what the model is called with in place of `x` and `edge_index`, which still say
         what its graph is.
+      is_run_twice: whether the model is run once more, on copies of its inputs, so that a note can
+        say if it is random in evaluation.
       **inputs: of the model's forward, such as `edge_attr`.
 
     Returns:
@@ -71,8 +74,19 @@ def observe_pyg(
     nodes, ends, arguments = _arguments(x, edge_index)
     given = from_edges(*ends, nodes=nodes)
     recorder = _Recorder(layers, len(nodes), ends)
-    with _evaluation(model), recorder.hooks():
-        result = model(*(arguments if forward_args is None else forward_args), **inputs)
+    arguments = arguments if forward_args is None else forward_args
+    again, inputs_again = pyg_reruns.copied((arguments, inputs)) if is_run_twice else ((), {})
+    is_random = False
+    with _evaluation(model):
+        with recorder.hooks():
+            result = model(*arguments, **inputs)
+        outputs = _outputs(result, len(nodes))
+        if is_run_twice:
+            seen = [call.outputs for call in recorder.calls if call.outputs is not None]
+            first = seen + pyg_reruns.numbers_of(result)
+            modules = [layer.module for layer in layers.values()]
+            second = pyg_reruns.numbers_of_run(lambda: model(*again, **inputs_again), modules)
+            is_random = not pyg_reruns.are_same(first, second)
     if not recorder.calls:
         raise ValueError(f"model: expected to call {', '.join(layers)}, got no call of them")
     if all(is_against(layer) for layer in layers.values()):
@@ -80,7 +94,9 @@ def observe_pyg(
     if recorder.features is not None or ends is not recorder.ends:
         given = from_edges(*ends, nodes=nodes, edges=recorder.features)
     notes = _notes(model, layers, recorder.calls)
-    return ObservedModel(given, numbered(recorder.calls), _outputs(result, len(nodes)), notes)
+    if is_random:
+        notes += (pyg_reruns.IS_RANDOM,)
+    return ObservedModel(given, numbered(recorder.calls), outputs, notes)
 
 
 # --- what is given --------------------------------------------------------------------------------

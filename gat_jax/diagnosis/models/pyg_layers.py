@@ -4,18 +4,25 @@ The layer is read from its attributes and not from its state dict, so that param
 (`torch.nn.utils.parametrizations`) are what the layer computes with.
 """
 
-import dataclasses
 import inspect
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
+from gat_jax.diagnosis.models.calls import (
+    TWO_SETS,
+    Ends,
+    attended,
+    convolved,
+    ends_of_ids,
+    features_read,
+    nodes_of_model,
+)
 from gat_jax.diagnosis.models.loops import REDUCTIONS, EdgeList, with_loops
 from gat_jax.diagnosis.models.observed import ImportedLayer, LoopFeatures, ObservedLayer
 from gat_jax.diagnosis.weights.forms import FormOptions
 from gat_jax.diagnosis.weights.pyg import FORMS
-from gat_jax.graphs import from_edges
 from gat_jax.runtime.arrays import check_features, shown
 
 KINDS = ("GATConv", "GATv2Conv", "GCNConv")
@@ -138,9 +145,9 @@ def observed_call(
     """
     try:
         nodes = _nodes(given["x"], num_nodes)
-        senders, receivers = ends_of(given["edge_index"])
+        ends = EdgeList(*ends_of(given["edge_index"]), edge_features_of(given))
         observed = _convolved if layer.kind == "GCNConv" else _attended
-        call = observed(layer, nodes, senders, receivers, edge_features_of(given))
+        call = observed(layer, nodes, ends)
         outputs = array_of("outputs", output[0] if isinstance(output, tuple) else output)
         return call._replace(outputs=check_features("outputs", outputs))
     except ValueError as error:
@@ -154,106 +161,39 @@ def _nodes(x: Any, num_nodes: int) -> Float[np.ndarray, "nodes features"]:
     if isinstance(x, tuple | list):
         sent, received = x
         if received is None or (received is not sent and not torch.equal(received, sent)):
-            raise ValueError(
-                "x: expected one set of nodes, got features of senders and of receivers; graphs of "
-                "two sets are not diagnosed"
-            )
+            raise ValueError(TWO_SETS)
         x = sent
-    nodes = check_features("x", array_of("x", x))
-    if len(nodes) != num_nodes:
-        raise ValueError(
-            f"x: expected {num_nodes} rows, one for each node of the model's graph, got "
-            f"{len(nodes)}; layers on other nodes are not diagnosed"
-        )
-    return nodes
+    return nodes_of_model(array_of("x", x), num_nodes)
 
 
 def _attended(
-    layer: PyGLayer,
-    nodes: Float[np.ndarray, "nodes features"],
-    senders: Int[np.ndarray, " edges"],
-    receivers: Int[np.ndarray, " edges"],
-    features: Float[np.ndarray, "edges edge_features"] | None,
+    layer: PyGLayer, nodes: Float[np.ndarray, "nodes features"], ends: EdgeList
 ) -> ObservedLayer:
     """Return the call of a GATConv or GATv2Conv."""
-    imported = layer.imported
-    if imported.config.num_edge_features == 0:
-        features = None
-    elif features is None:  # then the layer does not use what it has for them
-        imported = _without_edge_features(imported)
+    imported, features = features_read(layer.imported, ends.edges)
+    ends = ends._replace(edges=features)
     if imported.replaces_self_loops:
-        if features is not None:
-            features = check_features("edge_attr", features)
         # The layer looks at `edge_index[1]` here, whatever its flow is.
-        ends = EdgeList(senders, receivers, features)
-        senders, receivers, features = with_loops(ends, len(nodes), imported.loop_features)
-    if is_against(layer):
-        senders, receivers = receivers, senders
-    graph = from_edges(senders, receivers, nodes=nodes, edges=features)
-    return ObservedLayer(imported, graph)
+        ends = with_loops(ends, len(nodes), imported.loop_features)
+    return attended(imported, nodes, ends, is_against=is_against(layer))
 
 
-def _without_edge_features(imported: ImportedLayer) -> ImportedLayer:
-    parts = {key: None for key in ("edge_kernel", "a_edge") if hasattr(imported.params, key)}
-    config = dataclasses.replace(imported.config, num_edge_features=0)
-    return imported._replace(config=config, params=imported.params._replace(**parts))
+def _convolved(
+    layer: PyGLayer, nodes: Float[np.ndarray, "nodes features"], ends: EdgeList
+) -> ObservedLayer:
+    """Return the call of a GCNConv; of the loops that there are, those with a weight keep it."""
+    loop_weight = None
+    if layer.module.add_self_loops:
+        # Without weights of edges `improved` has no effect in PyG.
+        loop_weight = 1.0 if ends.edges is None or not layer.module.improved else 2.0
+    return convolved(
+        layer.imported, nodes, ends, loop_weight=loop_weight, is_against=is_against(layer)
+    )
 
 
 def is_against(layer: PyGLayer) -> bool:
     """Return whether a layer sends messages from `edge_index[1]` to `edge_index[0]`."""
     return layer.module.flow == "target_to_source"
-
-
-def _convolved(
-    layer: PyGLayer,
-    nodes: Float[np.ndarray, "nodes features"],
-    senders: Int[np.ndarray, " edges"],
-    receivers: Int[np.ndarray, " edges"],
-    weights: Float[np.ndarray, "edges 1"] | None,
-) -> ObservedLayer:
-    """Return the call of a GCNConv; of the loops that there are, those with a weight keep it."""
-    # Without weights of edges `improved` has no effect in PyG.
-    loop_weight = 1.0 if weights is None or not layer.module.improved else 2.0
-    if weights is None:
-        weights = np.ones((len(senders), 1), np.float32)
-    if layer.module.add_self_loops:
-        stays = senders != receivers
-        looped = np.full((len(nodes), 1), loop_weight, weights.dtype)
-        looped[senders[~stays]] = weights[~stays]
-        loops = np.arange(len(nodes))
-        weights = np.concatenate([weights[stays], looped])
-        senders, receivers = np.append(senders[stays], loops), np.append(receivers[stays], loops)
-    if is_against(layer):
-        senders, receivers = receivers, senders
-    if weights.shape != (len(senders), 1):
-        raise ValueError(f"edge_weight: expected one number an edge, got {list(weights.shape)}")
-    # Edges are sorted by their weights too, so that twins have theirs in the same order.
-    graph = from_edges(senders, receivers, nodes=nodes, edges=weights)
-    multiplier = _multiplier(graph.senders, graph.receivers, np.asarray(graph.edges)[:, 0], nodes)
-    return ObservedLayer(layer.imported, graph._replace(edges=None), edge_weight=multiplier)
-
-
-def _multiplier(
-    senders: Int[np.ndarray, " edges"],
-    receivers: Int[np.ndarray, " edges"],
-    weights: Float[np.ndarray, " edges"],
-    nodes: Float[np.ndarray, "nodes features"],
-) -> Float[np.ndarray, " edges"] | None:
-    """Return what makes our symmetric weights PyG's, None if they are equal.
-
-    Ours are 1 / sqrt(d_i d_j) with the numbers d of edges that nodes receive, at least 1. PyG's are
-    w_ij / sqrt(D_i D_j) with the sums D of their weights, and 0 for a node where D is 0.
-    """
-    sums = np.bincount(receivers, weights.astype(np.float64), minlength=len(nodes))
-    if sums.size and sums.min() < 0:
-        raise ValueError(
-            "edge_weight: expected weights whose sum at each node is at least 0, got "
-            f"{sums.min():.6g} at node {np.argmin(sums)}"
-        )
-    counts = np.bincount(receivers, minlength=len(nodes))
-    ratio = np.divide(np.maximum(counts, 1), sums, out=np.zeros(len(nodes)), where=sums > 0)
-    multiplier = weights * np.sqrt(ratio[senders] * ratio[receivers])
-    return None if np.all(multiplier == 1.0) else multiplier
 
 
 # --- tensors --------------------------------------------------------------------------------------
@@ -281,7 +221,7 @@ def array_of(field: str, tensor: Any) -> np.ndarray:
     return np.array(tensor.cpu().resolve_neg().numpy())
 
 
-def ends_of(edge_index: Any) -> tuple[Int[np.ndarray, " edges"], Int[np.ndarray, " edges"]]:
+def ends_of(edge_index: Any) -> Ends:
     """Return the two rows of an `edge_index`.
 
     Raises:
@@ -296,12 +236,7 @@ def ends_of(edge_index: Any) -> tuple[Int[np.ndarray, " edges"], Int[np.ndarray,
             f"edge_index: expected a tensor [2, E], got {type(edge_index).__name__}{layout}; "
             "torch_geometric.utils.to_edge_index makes one of the transposed sparse matrix"
         )
-    ids = array_of("edge_index", edge_index)
-    if ids.ndim != 2 or len(ids) != 2:
-        raise ValueError(f"edge_index: expected shape [2, E], got {list(ids.shape)}")
-    if ids.dtype.kind not in "iu":
-        raise ValueError(f"edge_index: expected an integer dtype, got {ids.dtype}")
-    return ids[0], ids[1]
+    return ends_of_ids(array_of("edge_index", edge_index))
 
 
 def edge_features_of(given: dict[str, Any]) -> Float[np.ndarray, "edges features"] | None:

@@ -171,7 +171,7 @@ def _remedy(report: RemedyReport) -> dict[str, Any]:
 
 def _tried(tried: dict[str, Any]) -> str:
     loss = tried.get("final_loss")
-    failed = f"{tried['failed']:,} runs failed" if tried.get("failed") else ""
+    failed = f"{count(tried['failed'], 'run')} failed" if tried.get("failed") else ""
     return ", ".join(x for x in ("" if loss is None else f"loss {loss:.3g}", failed) if x)
 
 

@@ -75,11 +75,13 @@ def predict_remedies(
 def question_of(findings: Findings, layers: Sequence[ObservedLayer]) -> Question | None:
     """Return what is asked of the layer that merges most nodes; None if no layer merges any."""
     merged = findings.merged
-    blamed = merged.layers[merged.layers >= 0]
+    # What only rounding makes equal, other parameters of one layer do not separate.
+    by_layer = np.where(np.array(merged.reasons) == "rounding", -1, merged.layers)
+    blamed = by_layer[by_layer >= 0]
     if len(blamed) == 0:
         return None
     depth = int(np.argmax(np.bincount(blamed)))
-    here = np.flatnonzero(merged.layers == depth)
+    here = np.flatnonzero(by_layer == depth)
     kept = np.unique(np.linspace(0, len(here) - 1, min(len(here), fresh.MAX_PAIRS)).astype(int))
     ends = np.stack([merged.nodes[here[kept]], merged.partners[here[kept]]])
     # A pair of a class is there twice where each of two nodes is the other's partner.
@@ -87,10 +89,8 @@ def question_of(findings: Findings, layers: Sequence[ObservedLayer]) -> Question
     num = len(merged.nodes)
     differs = np.zeros(num, bool)
     for k, layer in enumerate(findings.layers):
-        differs |= (merged.layers == k) & (
-            layer.inputs[merged.nodes] != layer.inputs[merged.partners]
-        )
-    share_later = float(np.sum(differs & (merged.layers >= depth))) / num
+        differs |= (by_layer == k) & (layer.inputs[merged.nodes] != layer.inputs[merged.partners])
+    share_later = float(np.sum(differs & (by_layer >= depth))) / num
     return Question(depth, layers[depth], first, second, len(here) / num, share_later)
 
 

@@ -117,6 +117,8 @@ def try_remedies(
         tried = _found(trial, params, status < 0, classes, findings)
         tried = {"runs": num_runs, "steps": num_steps, "labels": words} | tried
         evidence = f"tried ({count(num_runs, 'run')} of {count(num_steps, 'step')})"
+        if report.separated is not None:  # what is known of that stays beside what was found
+            evidence = f"{report.evidence} at the start, {evidence}"
         reports.append(dataclasses.replace(report, tried=tried, evidence=evidence))
     if progress is not None:
         progress("done", len(names), len(names))

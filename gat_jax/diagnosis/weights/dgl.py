@@ -13,6 +13,7 @@ from gat_jax.diagnosis.models.observed import ImportedLayer
 from gat_jax.diagnosis.weights.forms import Form, FormOptions, check_heads
 from gat_jax.diagnosis.weights.shapes import merged, shaped, torch_kernel
 from gat_jax.layers import GATParams, GATv2Params, LayerConfig, LayerSettings
+from gat_jax.report.numbers import count
 from gat_jax.runtime.jax_arrays import to_jax
 
 Arrays = Mapping[str, np.ndarray]
@@ -126,7 +127,8 @@ def _merged_parts(
         residual = torch_kernel(name, arrays, "res_fc.weight", heads, channels)
         if len(residual) != width:
             raise ValueError(
-                f"{name}.res_fc.weight: expected {width} input features, got {len(residual)}"
+                f"{name}.res_fc.weight: expected {count(width, 'input feature')}, got "
+                f"{len(residual)}"
             )
     elif "res_fc.bias" in arrays:
         raise ValueError(f"{name}: expected res_fc.weight beside res_fc.bias, got none")

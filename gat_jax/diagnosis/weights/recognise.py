@@ -11,6 +11,7 @@ from gat_jax.diagnosis.models.observed import ImportedLayer
 from gat_jax.diagnosis.weights import dgl, ours, pyg, uva
 from gat_jax.diagnosis.weights.files import checked_arrays
 from gat_jax.diagnosis.weights.forms import Form, FormOptions
+from gat_jax.report.numbers import count
 from gat_jax.runtime.text import visible
 
 FORMS: tuple[Form, ...] = (*pyg.FORMS, *dgl.FORMS, *uva.FORMS, *ours.FORMS)
@@ -107,17 +108,17 @@ def describe(layers: Sequence[ImportedLayer]) -> list[str]:
     for layer in layers:
         config = layer.config
         heads = "1 head" if config.heads == 1 else f"{config.heads} heads"
-        facts = [f"{heads} x {config.channels} channels"]
+        facts = [f"{heads} x {count(config.channels, 'channel')}"]
         if config.heads > 1:
             facts.append("concatenated" if config.concat else "averaged")
         if config.layer == "gcn":
-            facts = [f"{config.channels} channels", f"{config.gcn_normalization} normalisation"]
+            facts = [count(config.channels, "channel"), f"{config.gcn_normalization} normalisation"]
         else:
             facts.append(f"slope {float(layer.settings.slope):g}")
         if config.use_residual:
             facts.append("residual path")
         if config.num_edge_features:
-            facts.append(f"{config.num_edge_features} edge features")
+            facts.append(count(config.num_edge_features, "edge feature"))
         loops = "adds self-loops" if layer.replaces_self_loops else "keeps edges as they are"
         lines.append(f"{visible(layer.name)}: {layer.system}, {', '.join([*facts, loops])}")
     return lines

@@ -96,7 +96,9 @@ def test_columns_of_numbers_are_edge_features(write):
     for name, content in (("e.csv", text), ("e.edges", "0 1 0.5 1\n1 0 2 0\n")):
         found = inputs.read_graph(write(name, content))
         assert edge_rows(found.graph).tolist() == [[0, 1, 2, 0], [1, 0, 0.5, 1]]
-        assert "2 features" in found.notes[0]
+        assert "2 features, the columns " in found.notes[0]
+    found = inputs.read_graph(write("e.csv", "sender,receiver,w\n0,1,2\n1,0,1\n"))
+    assert found.notes[0] == "Edges have 1 feature, the column 'w' of the edge list."
 
 
 def test_parquet_is_read(write, tmp_path):
@@ -152,7 +154,10 @@ def test_formats_of_networkx_keep_names_and_attributes(tmp_path, kind):
     assert found.node_names == ("ann", "bob")
     assert edge_rows(found.graph).tolist() == [[0, 1, 0.5]]
     np.testing.assert_array_equal(found.graph.nodes, [[3.5], [4.5]])
-    assert ["weight" in found.notes[0], "age" in found.notes[1]] == [True, True]
+    assert found.notes == (
+        "The file's attribute 'weight' is read as edge features.",
+        "The file's attribute 'age' is read as node features.",
+    )
     labels = tmp_path / "y.csv"
     labels.write_text("bob,1\n")
     assert inputs.read_graph(path, None, labels).labels.tolist() == [-1, 1]
@@ -207,6 +212,9 @@ def test_archives_are_data_files_or_plain_arrays(write, tmp_path):
     found = inputs.read_graph(path)
     assert edge_rows(found.graph).tolist() == [[0, 3, 3], [2, 0, 1], [2, 1, 2]]
     assert found.labels.tolist() == [1, 0, -1, 2]
+    found = inputs.read_graph(write("called.npz", {**ends, "features": X, "labels": [1, 0, 0, 2]}))
+    np.testing.assert_array_equal(found.graph.nodes, X)
+    assert found.labels.tolist() == [1, 0, 0, 2]
     found = inputs.read_graph(write("p.npz", {"senders": [0, 1], "receivers": [1, 1]}))
     assert (len(found.graph.nodes), len(found.notes)) == (2, 1)
     for arrays, message in (

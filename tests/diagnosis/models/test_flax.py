@@ -166,7 +166,9 @@ def test_what_cannot_be_read_is_refused_in_one_line():
     with pytest.raises(ValueError, match=r"expected a call of a layer .* a model of Dense, Seq"):
         observe_flax(inner, variables, graph)
     query = jraph_gat.gat(lambda x: x[:, None], lambda s, r, e: (s + r).sum(-1, keepdims=True))
-    with pytest.raises(ValueError, match=r"module: expected one of Flax .* got function; .*jraph"):
+    with pytest.raises(
+        ValueError, match=r"one of Flax .* got function; .*drop-in layers.jraph_gat"
+    ):
         observe_flax(query, None, graph)
     training = Linen(is_training=True)
     graph_with_edges = messy_graph(7, num_edge_features=1)

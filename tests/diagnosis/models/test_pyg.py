@@ -7,6 +7,7 @@ import pytest
 from helpers import fields, messy_graph, oracle_layer
 
 from gat_jax.diagnosis.models.pyg import observe_pyg
+from gat_jax.diagnosis.models.pyg_reruns import IS_RANDOM, are_same
 from gat_jax.layers import apply_layer
 
 pytestmark = pytest.mark.torch
@@ -100,6 +101,7 @@ def test_all_layers_of_a_model_are_recorded():
     assert model.notes == (
         "unused was not called: it is not diagnosed.",
         "inner.0 is a SAGEConv, which passes messages too; it is not diagnosed.",
+        IS_RANDOM,  # by the last dropout
     )
     assert len(model.graph.senders) == ids.shape[1]
     assert model.graph.edges is None
@@ -203,6 +205,17 @@ def test_weights_of_a_gcn_are_those_of_pyg(add_self_loops, improved):
     assert_reproduced(observe_pyg(conv, x, ids), "GCNConv")
 
 
+def test_what_a_node_without_incoming_weights_sends_to_a_gcn_counts_nothing():
+    import torch
+    from torch_geometric.nn import GCNConv
+
+    x, ids = torch.rand(3, 3) + 1, torch.tensor([[0, 1, 2], [1, 2, 1]])
+    conv = randomised(GCNConv(3, 2, add_self_loops=False))
+    model = observe_pyg(conv, x, ids, edge_weight=torch.tensor([1.0, 2.0, 3.0]))
+    assert_reproduced(model, "GCNConv")
+    assert model.layers[0].edge_weight[0] == 0
+
+
 def test_a_gcn_without_weights_has_no_multiplier_and_a_cache_is_not_read():
     from torch_geometric.nn import GCNConv
 
@@ -286,6 +299,75 @@ def test_half_and_double_precision_and_parametrised_weights_are_read():
     conv = conv.float()
     torch.nn.utils.parametrizations.weight_norm(conv.lin)
     assert_reproduced(observe_pyg(conv, x, ids), "GATConv")
+
+
+# --- randomness -----------------------------------------------------------------------------------
+
+
+def model_with(change):
+    """A layer, and something that is done with its outputs."""
+    import torch
+    from torch_geometric.nn import GATConv
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.drop = GATConv(3, 2, dropout=0.6), torch.nn.Dropout()
+            self.noise = np.random.default_rng(0)
+
+        def forward(self, x, edge_index):
+            return change(self, x, edge_index)
+
+    return randomised(Model())
+
+
+def dropped(self, x, edge_index):
+    from torch.nn import functional
+
+    return self.conv(functional.dropout(x), edge_index)
+
+
+def with_noise(self, x, edge_index):
+    """Noise that torch knows nothing of, and a result of one number in a dictionary."""
+    out = self.conv(x, edge_index)
+    return {"loss": [out.sum() + self.noise.normal()]}
+
+
+def with_votes(self, x, edge_index):
+    """Only the layer's inputs are random, and what is returned are whole numbers."""
+    return dropped(self, x, edge_index).argmax(dim=1) * 0
+
+
+@pytest.mark.parametrize("change", [dropped, with_noise, with_votes])
+def test_a_model_that_is_random_in_evaluation_is_said_to_be(change):
+    x, ids, _ = tensors()
+    model = model_with(change)
+    assert observe_pyg(model, x, ids).notes == (IS_RANDOM,)
+    assert observe_pyg(model, x, ids, is_run_twice=False).notes == ()
+
+
+def in_evaluation(self, x, edge_index):
+    return self.drop(self.conv(self.drop(x), edge_index)), float("nan") * x
+
+
+def in_place(self, x, edge_index):
+    return self.conv(x.add_(1.0), edge_index)
+
+
+@pytest.mark.parametrize("change", [in_evaluation, in_place])
+def test_a_model_that_is_not_random_is_not_said_to_be(change):
+    x, ids, _ = tensors()
+    assert observe_pyg(model_with(change), x, ids).notes == ()
+
+
+def test_rounding_is_not_random():
+    one = np.array([1.0, 0.001], np.float32)
+    assert are_same([one], [one + np.float32(5e-6)])
+    undefined = np.array([1.0, np.nan], np.float32)
+    assert are_same([undefined], [undefined + np.float32(5e-6)])
+    assert not are_same([one], [one + np.float32(5e-5)])
+    assert not are_same([one], [one[:1]])
+    assert not are_same([one], [one, one])
 
 
 # --- what is refused ------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Short trainings with remedies: what they separate, their loss, their order."""
 
+import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from gat_jax.diagnosis.models.from_weights import observe_weights
 from gat_jax.diagnosis.models.observed import ImportedLayer
 from gat_jax.diagnosis.remedies import predictions as remedies
 from gat_jax.diagnosis.remedies import trials
+from gat_jax.diagnosis.results import RemedyReport
 from gat_jax.layers import GCNParams, LayerConfig
 
 try_remedies: Any = trials.try_remedies
@@ -61,6 +63,15 @@ def test_a_residual_path_learns_what_twins_cannot(found, model):
     title = "a residual path in conv1"
     assert [call[:2] for call in calls] == [(title, 0), (first.title, 1), ("done", 2)]
     assert {call[2] for call in calls} == {2}
+
+
+def test_what_is_known_of_a_prediction_stays_beside_a_trial(found, model):
+    known = RemedyReport("fresh", "as it is", 1.0, (1.0, 1.0), "nothing", "exact")
+    predicted = dataclasses.replace(found, remedies=(known,))
+    (report,) = try_remedies(predicted, model, num_runs=1, num_steps=1, names=("fresh",))
+    assert report.separated == 1.0
+    assert report.tried["separated"] == 0.0
+    assert report.evidence == "exact at the start, tried (1 run of 1 step)"
 
 
 def test_made_up_classes_differ_in_every_merged_pair(found):

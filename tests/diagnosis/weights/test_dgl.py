@@ -91,6 +91,7 @@ def assert_same_layer(form, state, *, options=OPTIONS, is_identity=False):
         {"bias": (6,)},
         {"res_fc.weight": (6, WIDTH), "res_fc.bias": (6,)},
         {"res_fc.weight": (6, WIDTH), "bias": (6,)},  # as before 2.0
+        {"res_fc.weight": (6, WIDTH), "res_fc.bias": (6,), "bias": (6,)},
         {"res_fc.weight": (6, WIDTH)},
     ],
     ids=str,

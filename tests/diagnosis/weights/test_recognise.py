@@ -213,6 +213,15 @@ def test_a_bias_shows_how_heads_are_merged():
     assert merged(pyg("conv.", 3, 2, 4, bias="concat")) == [True]
     assert merged(pyg("conv.", 3, 2, 4, bias=None)) == [True]
     assert merged(pyg("conv.", 3, 2, 4, bias=None), concat=False) == [False]
+    # What a bias shows is not asked of the option either.
+    assert merged(pyg("conv.", 3, 2, 4, bias="mean"), concat=True) == [False]
+    assert merged(pyg("conv.", 3, 2, 4, bias="concat"), concat=False) == [True]
+
+
+@pytest.mark.parametrize("concat", [True, False])
+def test_where_our_arrays_show_nothing_the_option_says_how_heads_are_merged(concat):
+    params = random_params(0, LayerConfig(layer="gat", heads=2, channels=4), 3)
+    assert merged(fields(params), concat=concat) == [concat]
 
 
 def test_heads_that_are_averaged_count_in_the_search_for_an_order():

@@ -1,0 +1,79 @@
+"""Is a model of torch random in evaluation? It is run once more, and what it computed compared.
+
+`F.dropout(x)` draws in evaluation too, as its flag is on by default; so do layers that sample. What
+is said of one run of such a model holds for that run.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gat_jax.diagnosis.models.pyg_layers import array_of
+
+# Of the largest number: what sums in another order make, as on a GPU.
+ROUNDING = 1e-5
+IS_RANDOM = (
+    "The model is random in evaluation mode: run twice on the same inputs, it computed different "
+    "numbers. This diagnosis is of the first run. F.dropout(x) does so where it is not told "
+    "training=self.training."
+)
+
+
+def copied(value: Any) -> Any:
+    """Return what a model is called with, its tensors copied: a model may change them in place."""
+    import torch
+    from torch_geometric.data import Data
+
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, Data):
+        return value.clone()
+    if isinstance(value, dict):
+        return {key: copied(entry) for key, entry in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(copied(entry) for entry in value)
+    return value
+
+
+def numbers_of(value: Any) -> list[np.ndarray]:
+    """Return copies of the tensors of fractions in what a model returned, in their order."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return [array_of("outputs", value)] if value.is_floating_point() else []
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, tuple | list):
+        return []
+    return [array for entry in value for array in numbers_of(entry)]
+
+
+def numbers_of_run(run: Callable[[], Any], modules: Iterable[Any]) -> list[np.ndarray]:
+    """Run a model, and return the outputs of some of its modules, and then its own."""
+    found: list[np.ndarray] = []
+
+    def record(_: Any, __: Any, output: Any) -> None:
+        found.extend(numbers_of(output)[:1])  # attention may come after
+
+    handles = [module.register_forward_hook(record) for module in modules]
+    try:
+        result = run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found + numbers_of(result)
+
+
+def are_same(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> bool:
+    """Whether two runs computed the same numbers, to the rounding of float32."""
+    return len(first) == len(second) and all(
+        a.shape == b.shape and _is_close(a, b) for a, b in zip(first, second, strict=True)
+    )
+
+
+def _is_close(first: np.ndarray, second: np.ndarray) -> bool:
+    if np.array_equal(first, second, equal_nan=True):
+        return True
+    size = np.max(np.abs(first), initial=0.0, where=np.isfinite(first))
+    return np.allclose(first, second, rtol=0.0, atol=ROUNDING * size, equal_nan=True)
