@@ -8,8 +8,8 @@ from bench_inputs import write_cora
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "benchmark: expected one of sweep, layer, train, reproduce, got nothing"),
-        (["layers"], "benchmark: expected one of sweep, layer, train, reproduce, got layers"),
+        ([], "benchmark: expected one of sweep, layer, train, kernels, reproduce, got nothing"),
+        (["layers"], "one of sweep, layer, train, kernels, reproduce, got layers"),
         (["layer", "--repeats", "0"], "repeats: expected at least 1, got 0"),
         (["layer", "--only", "Cora, GAT 9x9"], "only: expected part of one of arxiv-like"),
         (["layer", "--json", "layer.png"], "json: expected a file that ends in .json"),

@@ -127,7 +127,7 @@ def test_test_nodes_choose_nothing(program, calls):
             for name in outcome._fields
             if name.startswith(("train", "validation", "kept", "num", "status"))
         ]
-        assert len(kept) == 5
+        assert len(kept) == 6
         before, expected = calls[-1]
         for run in runs:
             made = int(expected.num_steps[run]) // 2 + 1  # later records depend on the chunk's end
