@@ -134,6 +134,20 @@ def test_no_gradient_reaches_receivers_whose_logits_have_one_sign(shift, slope):
     assert np.abs(gradients["n"]).max() > 0.1
 
 
+def test_a_row_whose_largest_logit_is_zero_lies_on_the_negative_side(x64):
+    arrays = draw(Options())
+    arrays["n"] = np.round(arrays["n"])
+    largest = np.full((NUM_NODES, HEADS), -np.inf)
+    np.maximum.at(largest, FUSED.receivers, arrays["n"][FUSED.senders])
+    arrays["c"] = -np.where(np.isfinite(largest), largest, 0.0)
+    out, gradients = evaluate(FUSED, arrays, Options())
+    expected, wanted = evaluate(EDGE_LIST, arrays, Options())
+    assert_close(out, expected, 1e-12)
+    np.testing.assert_array_equal(gradients["c"], 0.0)
+    for name in "nz":
+        assert_close(gradients[name], wanted[name], 1e-11)
+
+
 def test_twins_in_a_regime_come_out_with_equal_bits():
     receivers = np.repeat(np.arange(4), 5).astype(np.int32)
     senders = np.tile(np.arange(4, 9), 4).astype(np.int32)
