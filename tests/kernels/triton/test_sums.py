@@ -61,6 +61,10 @@ def compute(table, w, d, n, o, e, a, slope):
     return {
         "sum": sums.edge_reduce(term, table, **at),
         "largest": sums.edge_reduce(term, table, **at, reduce="max"),
+        # No 0 of a slot without an edge, or of a place without a partial result, is among these.
+        "largest below 0": sums.edge_reduce(
+            lambda edges, *_: -1.0 - abs(edges[0]), table, at_edges=[w], reduce="max"
+        ),
         "sum at the node": sums.edge_reduce(lambda _, rows, __: rows[0], table, at_rows=[n[:, 0]]),
         "weighted_sum": sums.weighted_sum([w, d], table, o),
         "slope_sum": sums.slope_sum(w, table, **ends, **without),
@@ -84,11 +88,16 @@ def expected(w, d, n, o, e, a, slope):
         return np.stack([terms[i == OWN].sum(0) for i in range(NUM_NODES)])
 
     inner, of_edges = n[OWN] + o[OTHERS], n[OWN] + o[OTHERS] + e
+
+    def largest(terms):
+        return np.stack([terms[i == OWN].max(0, initial=-np.inf) for i in range(NUM_NODES)])
+
     terms = term([w], [n[OWN, 0]], [o[OTHERS, 0]])
     dots = (n[OWN] * o[OTHERS]).sum(1)
     return {
         "sum": add_up(terms),
-        "largest": np.stack([terms[i == OWN].max(0, initial=-np.inf) for i in range(NUM_NODES)]),
+        "largest": largest(terms),
+        "largest below 0": largest(-1.0 - np.abs(w)),
         "sum at the node": np.array(DEGREES)[:, None] * n[:, 0],
         "weighted_sum": add_up((w * d)[:, None] * o[OTHERS]),
         "slope_sum": add_up(w[:, None] * np.where(inner >= 0, 1.0, slope)),
@@ -119,7 +128,7 @@ def check(arrays, relative):
             np.where(np.isinf(value), 0.0, found), np.where(np.isinf(value), 0.0, value), relative
         )
         if len(value) == NUM_NODES:
-            np.testing.assert_array_equal(found[~IS_ROW], -np.inf if name == "largest" else 0.0)
+            np.testing.assert_array_equal(found[~IS_ROW], -np.inf if "largest" in name else 0.0)
     return actual
 
 
@@ -150,7 +159,7 @@ def test_kernels_lower_for_cuda(monkeypatch):
     monkeypatch.undo()  # the tiles of users
     text = cuda_export(compute, TABLE, **draw(5, 6, jnp.float32))
     names = re.findall(r' name = "(\w+)_kernel"', text)
-    assert names.count("combine") == 6  # a sum each, or the largest
+    assert names.count("combine") == 7  # a sum each, or the largest
     assert set(names) == {"reduce", "combine", "weighted", "slope", "dots", "activations"}
     assert "stablehlo.while" not in text  # nothing is interpreted
     assert "scatter" not in text
