@@ -76,17 +76,18 @@ def observe_pyg(
     recorder = _Recorder(layers, len(nodes), ends)
     arguments = arguments if forward_args is None else forward_args
     again, inputs_again = pyg_reruns.copied((arguments, inputs)) if is_run_twice else ((), {})
-    is_random = False
+    doubt = None
     with _evaluation(model):
         with recorder.hooks():
             result = model(*arguments, **inputs)
         outputs = _outputs(result, len(nodes))
         if is_run_twice:
             seen = [call.outputs for call in recorder.calls if call.outputs is not None]
-            first = seen + pyg_reruns.numbers_of(result)
-            modules = [layer.module for layer in layers.values()]
-            second = pyg_reruns.numbers_of_run(lambda: model(*again, **inputs_again), modules)
-            is_random = not pyg_reruns.are_same(first, second)
+            doubt = pyg_reruns.note_on(
+                seen + pyg_reruns.numbers_of(result),
+                lambda: model(*again, **inputs_again),
+                [layer.module for layer in layers.values()],
+            )
     if not recorder.calls:
         raise ValueError(f"model: expected to call {', '.join(layers)}, got no call of them")
     if all(is_against(layer) for layer in layers.values()):
@@ -94,8 +95,8 @@ def observe_pyg(
     if recorder.features is not None or ends is not recorder.ends:
         given = from_edges(*ends, nodes=nodes, edges=recorder.features)
     notes = _notes(model, layers, recorder.calls)
-    if is_random:
-        notes += (pyg_reruns.IS_RANDOM,)
+    if doubt is not None:
+        notes += (doubt,)
     return ObservedModel(given, numbered(recorder.calls), outputs, notes)
 
 

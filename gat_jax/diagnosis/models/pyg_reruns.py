@@ -1,7 +1,8 @@
 """Is a model of torch random in evaluation? It is run once more, and what it computed compared.
 
 `F.dropout(x)` draws in evaluation too, as its flag is on by default; so do layers that sample. What
-is said of one run of such a model holds for that run.
+is said of one run of such a model holds for that run. A model that cannot be run twice, as one that
+reads an iterator to its end, is diagnosed all the same.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +18,10 @@ IS_RANDOM = (
     "The model is random in evaluation mode: run twice on the same inputs, it computed different "
     "numbers. This diagnosis is of the first run. F.dropout(x) does so where it is not told "
     "training=self.training."
+)
+NOT_KNOWN = (
+    "The model could not be run twice, so whether it is random is not known: the second run raised "
+    "{error}."
 )
 
 
@@ -49,7 +54,24 @@ def numbers_of(value: Any) -> list[np.ndarray]:
     return [array for entry in value for array in numbers_of(entry)]
 
 
-def numbers_of_run(run: Callable[[], Any], modules: Iterable[Any]) -> list[np.ndarray]:
+def note_on(
+    seen: Sequence[np.ndarray], rerun: Callable[[], Any], modules: Iterable[Any]
+) -> str | None:
+    """Run a model for the second time; return what is to be said of it, None for nothing.
+
+    Args:
+      seen: the outputs of some of its modules in the first run, and then its own.
+      rerun: runs it again, on copies of the same inputs.
+      modules: those whose outputs are in `seen`.
+    """
+    try:
+        again = _numbers_of_run(rerun, modules)
+    except Exception as error:  # of any kind: the first run went through, and is what is diagnosed
+        return NOT_KNOWN.format(error=type(error).__name__)
+    return None if are_same(seen, again) else IS_RANDOM
+
+
+def _numbers_of_run(run: Callable[[], Any], modules: Iterable[Any]) -> list[np.ndarray]:
     """Run a model, and return the outputs of some of its modules, and then its own."""
     found: list[np.ndarray] = []
 

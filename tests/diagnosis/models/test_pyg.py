@@ -7,7 +7,7 @@ import pytest
 from helpers import fields, messy_graph, oracle_layer
 
 from gat_jax.diagnosis.models.pyg import observe_pyg
-from gat_jax.diagnosis.models.pyg_reruns import IS_RANDOM, are_same
+from gat_jax.diagnosis.models.pyg_reruns import IS_RANDOM, NOT_KNOWN, are_same
 from gat_jax.layers import apply_layer
 
 pytestmark = pytest.mark.torch
@@ -358,6 +358,27 @@ def in_place(self, x, edge_index):
 def test_a_model_that_is_not_random_is_not_said_to_be(change):
     x, ids, _ = tensors()
     assert observe_pyg(model_with(change), x, ids).notes == ()
+
+
+def only_once(self, x, edge_index):
+    if hasattr(self, "has_run"):
+        raise RuntimeError("only once")
+    self.has_run = True
+    return self.conv(x, edge_index)
+
+
+def of_an_iterator(self, x, edge_indices):
+    return self.conv(x, next(edge_indices))
+
+
+@pytest.mark.parametrize("is_of_iterator", [False, True])
+def test_a_model_that_cannot_be_run_twice_is_diagnosed_and_said_to_be_one(is_of_iterator):
+    x, ids, _ = tensors()
+    model = model_with(of_an_iterator if is_of_iterator else only_once)
+    observed = observe_pyg(model, x, ids, forward_args=(x, iter([ids]) if is_of_iterator else ids))
+    assert_reproduced(observed, "conv")
+    kind = "StopIteration" if is_of_iterator else "RuntimeError"
+    assert observed.notes == (NOT_KNOWN.format(error=kind),)
 
 
 def test_rounding_is_not_random():
