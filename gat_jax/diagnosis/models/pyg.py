@@ -77,14 +77,16 @@ def observe_pyg(
     arguments = arguments if forward_args is None else forward_args
     again, inputs_again = pyg_reruns.copied((arguments, inputs)) if is_run_twice else ((), {})
     doubt = None
-    with _evaluation(model):
+    with _evaluation(model) as buffers:
         with recorder.hooks():
             result = model(*arguments, **inputs)
         outputs = _outputs(result, len(nodes))
         if is_run_twice:
             seen = [call.outputs for call in recorder.calls if call.outputs is not None]
+            seen += pyg_reruns.numbers_of(result)  # before the buffers, which may be among it
+            buffers.restore()
             doubt = pyg_reruns.note_on(
-                seen + pyg_reruns.numbers_of(result),
+                seen,
                 lambda: model(*again, **inputs_again),
                 [layer.module for layer in layers.values()],
             )
@@ -123,8 +125,8 @@ def _check_model(model: Any) -> None:
             raise ValueError(f"model: expected one that is not compiled, got {place}")
         if isinstance(module, torch_geometric.nn.HeteroConv):
             raise ValueError(f"model: expected one for one kind of nodes, got {place}")
-    for name, parameter in model.named_parameters():
-        if torch.nn.parameter.is_lazy(parameter):
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if torch.nn.parameter.is_lazy(value):
             raise ValueError(
                 f"model: expected weights, got none yet in {name}; call it once before"
             )
@@ -166,8 +168,12 @@ def _arguments(x: Any, edge_index: Any) -> tuple[np.ndarray, Ends, tuple]:
 
 
 @contextlib.contextmanager
-def _evaluation(model: Any) -> Iterator[None]:
-    """Have a model in evaluation, without gradients, and leave it and torch as they were."""
+def _evaluation(model: Any) -> Iterator[pyg_reruns.Buffers]:
+    """Have a model in evaluation, without gradients, and leave it and torch as they were.
+
+    Yields:
+      Its buffers as they were before.
+    """
     import torch
 
     modules = list(model.modules())
@@ -178,14 +184,16 @@ def _evaluation(model: Any) -> Iterator[None]:
         for name in _CACHES
         if (value := getattr(module, name, None)) is not None
     ]
+    buffers = pyg_reruns.Buffers(model)
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
     try:
         for module in modules:
             module.training = False
             _drop_caches(module)
         with torch.random.fork_rng(devices=list(devices)), torch.no_grad():
-            yield
+            yield buffers
     finally:
+        buffers.restore()
         for module, flag in zip(modules, flags, strict=True):
             module.training = flag
             _drop_caches(module)

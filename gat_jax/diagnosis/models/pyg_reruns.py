@@ -14,10 +14,10 @@ from gat_jax.diagnosis.models.pyg_layers import array_of
 
 # Of the largest number: what sums in another order make, as on a GPU.
 ROUNDING = 1e-5
-IS_RANDOM = (
-    "The model is random in evaluation mode: run twice on the same inputs, it computed different "
-    "numbers. This diagnosis is of the first run. F.dropout(x) does so where it is not told "
-    "training=self.training."
+DIFFERS = (
+    "The model computed different numbers when it ran again: it is random, or it keeps something "
+    "from call to call. This diagnosis is of the first run. F.dropout(x) is random in evaluation "
+    "mode too, where it is not told training=self.training."
 )
 NOT_KNOWN = (
     "The model could not be run twice, so whether it is random is not known: the second run raised "
@@ -36,9 +36,39 @@ def copied(value: Any) -> Any:
         return value.clone()
     if isinstance(value, dict):
         return {key: copied(entry) for key, entry in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named tuple
+        return type(value)(*(copied(entry) for entry in value))
     if type(value) in (tuple, list):
         return type(value)(copied(entry) for entry in value)
     return value
+
+
+class Buffers:
+    """The buffers of a model as they are now, such as running means and counters of calls.
+
+    Of sparse ones the numbers are not kept: PyTorch does not compare them, and nobody counts there.
+    """
+
+    def __init__(self, model: Any):
+        import torch
+
+        self._kept = [
+            (module, name, buffer, buffer.detach().clone() if is_dense else None)
+            for module in model.modules()
+            for name, buffer in module.named_buffers(recurse=False)
+            for is_dense in [buffer.layout is torch.strided]
+        ]
+
+    def restore(self) -> None:
+        """Put them back where the model has changed them, in place or by other tensors."""
+        import torch
+
+        with torch.no_grad():
+            for module, name, buffer, numbers in self._kept:
+                # Not touched without need, as a backward pass of the user's may wait for it.
+                if numbers is not None and not torch.equal(buffer, numbers):
+                    buffer.copy_(numbers)
+                setattr(module, name, buffer)
 
 
 def numbers_of(value: Any) -> list[np.ndarray]:
@@ -68,7 +98,7 @@ def note_on(
         again = _numbers_of_run(rerun, modules)
     except Exception as error:  # of any kind: the first run went through, and is what is diagnosed
         return NOT_KNOWN.format(error=type(error).__name__)
-    return None if are_same(seen, again) else IS_RANDOM
+    return None if are_same(seen, again) else DIFFERS
 
 
 def _numbers_of_run(run: Callable[[], Any], modules: Iterable[Any]) -> list[np.ndarray]:

@@ -1,13 +1,14 @@
 """Live models of PyTorch Geometric: on what was recorded, our layers return what theirs did."""
 
 import copy
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from helpers import fields, messy_graph, oracle_layer
 
 from gat_jax.diagnosis.models.pyg import observe_pyg
-from gat_jax.diagnosis.models.pyg_reruns import IS_RANDOM, NOT_KNOWN, are_same
+from gat_jax.diagnosis.models.pyg_reruns import DIFFERS, NOT_KNOWN, are_same
 from gat_jax.layers import apply_layer
 
 pytestmark = pytest.mark.torch
@@ -101,7 +102,7 @@ def test_all_layers_of_a_model_are_recorded():
     assert model.notes == (
         "unused was not called: it is not diagnosed.",
         "inner.0 is a SAGEConv, which passes messages too; it is not diagnosed.",
-        IS_RANDOM,  # by the last dropout
+        DIFFERS,  # by the last dropout
     )
     assert len(model.graph.senders) == ids.shape[1]
     assert model.graph.edges is None
@@ -314,6 +315,10 @@ def model_with(change):
             super().__init__()
             self.conv, self.drop = GATConv(3, 2, dropout=0.6), torch.nn.Dropout()
             self.noise = np.random.default_rng(0)
+            self.register_buffer("steps", torch.zeros(()))
+            self.register_buffer("decay", torch.ones(1, 3), persistent=False)
+            self.register_buffer("sparse", torch.eye(2).to_sparse())
+            self.collected = []
 
         def forward(self, x, edge_index):
             return change(self, x, edge_index)
@@ -338,11 +343,17 @@ def with_votes(self, x, edge_index):
     return dropped(self, x, edge_index).argmax(dim=1) * 0
 
 
-@pytest.mark.parametrize("change", [dropped, with_noise, with_votes])
-def test_a_model_that_is_random_in_evaluation_is_said_to_be(change):
+def collecting(self, x, edge_index):
+    """Not random, but each call returns what those before it did too."""
+    self.collected.append(self.conv(x, edge_index))
+    return self.collected
+
+
+@pytest.mark.parametrize("change", [dropped, with_noise, with_votes, collecting])
+def test_a_model_that_computes_other_numbers_again_is_said_to(change):
     x, ids, _ = tensors()
     model = model_with(change)
-    assert observe_pyg(model, x, ids).notes == (IS_RANDOM,)
+    assert observe_pyg(model, x, ids).notes == (DIFFERS,)
     assert observe_pyg(model, x, ids, is_run_twice=False).notes == ()
 
 
@@ -354,10 +365,56 @@ def in_place(self, x, edge_index):
     return self.conv(x.add_(1.0), edge_index)
 
 
-@pytest.mark.parametrize("change", [in_evaluation, in_place])
+def counting(self, x, edge_index):
+    """One buffer is changed in place, the other by another tensor."""
+    self.steps += 1
+    self.decay = 0.5 * self.decay
+    return self.conv((x + self.steps) * self.decay, edge_index), self.steps
+
+
+@pytest.mark.parametrize("change", [in_evaluation, in_place, counting])
 def test_a_model_that_is_not_random_is_not_said_to_be(change):
     x, ids, _ = tensors()
     assert observe_pyg(model_with(change), x, ids).notes == ()
+
+
+class Inputs(NamedTuple):
+    """What some models take in place of features and edges."""
+
+    x: Any
+    edge_index: Any
+
+
+def test_a_named_tuple_that_is_changed_in_place_is_copied():
+    x, ids, _ = tensors()
+    model = model_with(lambda self, given, _: self.conv(given.x.add_(1.0), given.edge_index))
+    observed = observe_pyg(model, x, ids, forward_args=(Inputs(x.clone(), ids), None))
+    assert observed.notes == ()
+
+
+@pytest.mark.parametrize("is_run_twice", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+def test_buffers_are_left_as_they_were(is_run_twice, fails):
+    x, ids, _ = tensors()
+    model = model_with(counting)
+    buffers = dict(model.named_buffers())
+    if fails:
+        model.conv.register_forward_hook(lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            observe_pyg(model, x, ids, is_run_twice=is_run_twice)
+    else:
+        observe_pyg(model, x, ids, is_run_twice=is_run_twice)
+    assert all(buffer is buffers[name] for name, buffer in model.named_buffers())
+    assert model.steps == 0
+    assert (model.decay == 1).all()
+
+
+def test_a_backward_pass_that_waits_for_buffers_is_not_disturbed():
+    x, ids, _ = tensors()
+    model = model_with(lambda self, x, edge_index: self.conv(x * self.decay, edge_index))
+    loss = model(x.requires_grad_(), ids).sum()
+    observe_pyg(model, x, ids)
+    loss.backward()
 
 
 def only_once(self, x, edge_index):
