@@ -161,7 +161,8 @@ def from_pyg(
 
     Args:
       model: a `torch.nn.Module` that calls `GATConv`, `GATv2Conv` or `GCNConv`; it is run in
-        evaluation mode, twice, to see whether it is random then, and left as it was.
+        evaluation mode, twice, to see whether it is random then. Its flags and buffers are left as
+        they were.
       x: [N, F] features, or a `Data`; see `models.pyg.observe_pyg`.
       edge_index: [2, E].
       labels: as `from_observed`.

@@ -43,11 +43,15 @@ def observe_pyg(
     is_run_twice: bool = True,
     **inputs: Any,
 ) -> ObservedModel:
-    """Run a model once in evaluation, and return what each of its attention layers saw.
+    """Run a model in evaluation, and return what each of its attention layers saw.
 
-    The model is called as `model(x, edge_index, **inputs)`, with the numbers of this call alone:
-    training flags, weights, running means, caches and the state of torch's random numbers are
-    afterwards what they were.
+    The model is called as `model(x, edge_index, **inputs)`; by default twice, the second time on
+    copies of its inputs, and only to see whether it computes the same numbers. The layers are those
+    of the first run.
+
+    Training flags, buffers such as running means, caches of a GCNConv and the state of torch's
+    random numbers are afterwards what they were. What the model keeps elsewhere, as in a list of
+    its own, stays there, from both runs; and so does what it changes in `x` and `inputs`.
 
     Args:
       model: a `torch.nn.Module` with GATConv, GATv2Conv or GCNConv layers, or itself one of them.
@@ -55,8 +59,8 @@ def observe_pyg(
       edge_index: [2, E] node ids, of senders and of receivers; None beside a `Data`.
       forward_args: what the model is called with in place of `x` and `edge_index`, which still say
         what its graph is.
-      is_run_twice: whether the model is run once more, on copies of its inputs, so that a note can
-        say if it is random in evaluation.
+      is_run_twice: whether there is a second run. Then a note says if the model computed different
+        numbers in it, or could not be run again.
       **inputs: of the model's forward, such as `edge_attr`.
 
     Returns:
