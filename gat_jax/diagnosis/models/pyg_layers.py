@@ -218,7 +218,7 @@ def array_of(field: str, tensor: Any) -> np.ndarray:
         tensor = tensor.to_dense()
     if tensor.is_floating_point() and tensor.element_size() < 4:
         tensor = tensor.float()
-    return np.array(tensor.cpu().resolve_neg().numpy())
+    return np.array(tensor.cpu().resolve_conj().resolve_neg().numpy())
 
 
 def ends_of(edge_index: Any) -> Ends:

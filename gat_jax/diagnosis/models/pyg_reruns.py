@@ -72,11 +72,11 @@ class Buffers:
 
 
 def numbers_of(value: Any) -> list[np.ndarray]:
-    """Return copies of the tensors of fractions in what a model returned, in their order."""
+    """Return copies of the tensors in what a model returned, in their order."""
     import torch
 
     if isinstance(value, torch.Tensor):
-        return [array_of("outputs", value)] if value.is_floating_point() else []
+        return [array_of("outputs", value)]
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, tuple | list):
@@ -118,7 +118,7 @@ def _numbers_of_run(run: Callable[[], Any], modules: Iterable[Any]) -> list[np.n
 
 
 def are_same(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> bool:
-    """Whether two runs computed the same numbers, to the rounding of float32."""
+    """Whether two runs computed the same numbers; fractions, to the rounding of float32."""
     return len(first) == len(second) and all(
         a.shape == b.shape and _is_close(a, b) for a, b in zip(first, second, strict=True)
     )
@@ -127,5 +127,7 @@ def are_same(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> bool:
 def _is_close(first: np.ndarray, second: np.ndarray) -> bool:
     if np.array_equal(first, second, equal_nan=True):
         return True
+    if not np.issubdtype(first.dtype, np.inexact):  # whole numbers and truth values
+        return False
     size = np.max(np.abs(first), initial=0.0, where=np.isfinite(first))
     return np.allclose(first, second, rtol=0.0, atol=ROUNDING * size, equal_nan=True)

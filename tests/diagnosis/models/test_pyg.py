@@ -343,13 +343,28 @@ def with_votes(self, x, edge_index):
     return dropped(self, x, edge_index).argmax(dim=1) * 0
 
 
+def with_choices(self, x, edge_index):
+    """Only one large whole number among what is returned is random."""
+    import torch
+
+    self.conv(x, edge_index)
+    return torch.tensor([10**9, 10**9 + int(self.noise.integers(1000))])
+
+
+def with_truths(self, x, edge_index):
+    self.conv(x, edge_index)
+    return x > self.noise.normal()
+
+
 def collecting(self, x, edge_index):
     """Not random, but each call returns what those before it did too."""
     self.collected.append(self.conv(x, edge_index))
     return self.collected
 
 
-@pytest.mark.parametrize("change", [dropped, with_noise, with_votes, collecting])
+@pytest.mark.parametrize(
+    "change", [dropped, with_noise, with_votes, with_choices, with_truths, collecting]
+)
 def test_a_model_that_computes_other_numbers_again_is_said_to(change):
     x, ids, _ = tensors()
     model = model_with(change)
@@ -358,7 +373,8 @@ def test_a_model_that_computes_other_numbers_again_is_said_to(change):
 
 
 def in_evaluation(self, x, edge_index):
-    return self.drop(self.conv(self.drop(x), edge_index)), float("nan") * x
+    out = self.drop(self.conv(self.drop(x), edge_index))
+    return out, float("nan") * x, out.argmax(dim=1), out > 0, (out * 1j).conj()
 
 
 def in_place(self, x, edge_index):
@@ -444,6 +460,9 @@ def test_rounding_is_not_random():
     undefined = np.array([1.0, np.nan], np.float32)
     assert are_same([undefined], [undefined + np.float32(5e-6)])
     assert not are_same([one], [one + np.float32(5e-5)])
+    whole = np.array([10**9])
+    assert not are_same([whole], [whole + 1])
+    assert not are_same([whole > 0], [whole < 0])
     assert not are_same([one], [one[:1]])
     assert not are_same([one], [one, one])
 
