@@ -98,7 +98,8 @@ def _graph_of(
     first: Any, *args: Any, edge_index: Any = None, **_: Any
 ) -> tuple[jraph.GraphsTuple, Ends | None]:
     """Return the graph that a module is called with; and its edges, if these were given apart."""
-    edge_index = args[0] if args else edge_index
+    if edge_index is None and args:
+        edge_index = args[0]
     if hasattr(first, "nodes") or edge_index is None:
         check_graph(first)
         graphs.validate(first)

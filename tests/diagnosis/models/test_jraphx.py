@@ -140,6 +140,22 @@ class Paired(nnx.Module):
         return self.conv(self.change(x), edge_index)
 
 
+class Scaled(nnx.Module):
+    """A layer in a model that is given something else between its nodes and its edges."""
+
+    def __init__(self, conv):
+        self.conv = conv
+
+    def __call__(self, x, scale, edge_index):
+        return self.conv(scale * x, edge_index)
+
+
+def test_edges_by_name_are_those_of_the_graph_after_other_arguments():
+    x, ids, _ = arrays()
+    model = observe_flax(Scaled(made("GATConv", 3, 2)), None, x, 2.0, edge_index=ids)
+    assert_reproduced(model, "conv")
+
+
 @pytest.mark.parametrize("improved", [False, True])
 @pytest.mark.parametrize("add_self_loops", [False, True])
 def test_weights_of_a_gcn_are_those_of_jraphx(add_self_loops, improved):
