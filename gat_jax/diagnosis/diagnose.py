@@ -183,7 +183,7 @@ def from_pyg(
 def from_flax(
     module: Any,
     variables: Any,
-    graph: Any,
+    graph: Any = None,
     *args: Any,
     labels: ArrayLike | None = None,
     num_fresh: int = NUM_FRESH,
@@ -194,7 +194,8 @@ def from_flax(
     Args:
       module: of Linen, or of NNX.
       variables: of a Linen module; None for one of NNX.
-      graph: that it is applied to; or the features [N, F], before an `edge_index` [2, E].
+      graph: that it is applied to; or the features [N, F], before an `edge_index` [2, E]. It has a
+        default for the sake of the error alone.
       *args: what the module is called with after that.
       labels: as `from_observed`.
       num_fresh: as `from_observed`.

@@ -174,9 +174,8 @@ def _for_kernels(kernels: Any, inputs: _Inputs, mask_eh):
     """Return what a backend's own kernels make logits of."""
     given_eh = inputs.e_eh
     if mask_eh is not None:
-        given_eh = masked(
-            jnp.zeros((), inputs.n_nh.dtype) if given_eh is None else given_eh, mask_eh
-        )
+        zeros_eh = jnp.zeros(mask_eh.shape, inputs.n_nh.dtype)
+        given_eh = masked(zeros_eh if given_eh is None else given_eh, mask_eh)
     settings = inputs.slope.value, 1.0 / inputs.temperature.value
     of_heads = (1, inputs.c_nh.shape[-1])
     slope_1h, factor_1h = (

@@ -82,7 +82,8 @@ class Blocks:
         # JSON that is damaged, or that is something else.
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"damaged file {file}: {error}") from error
-        if not is_group or set(group) - {"attributes", "zarr_format", "node_type"}:
+        known = {"attributes", "zarr_format", "node_type", "consolidated_metadata"}
+        if not is_group or set(group) - known:
             raise ValueError(f"damaged file {file}: expected the metadata of a group of Zarr 3")
         number = found.pop("schema", None)
         if number != self._schema or isinstance(number, bool):
@@ -111,7 +112,9 @@ class Blocks:
             return sorted(
                 int(x.name)
                 for x in entries
-                if x.name.isascii() and x.name.isdecimal() and os.path.isfile(f"{x.path}/0")
+                if x.name.isdecimal()
+                and x.name == str(int(x.name))
+                and os.path.isfile(f"{x.path}/0")
             )
 
     def attributes(self, cell: str, name: str) -> dict[str, Any]:
@@ -196,8 +199,10 @@ class Blocks:
         mode = "r" if self._is_read_only else "r+"
         try:
             array = zarr.open_array(self.path / cell / name, mode=mode)
+            if not array.attrs.asdict() and name == RECORD:  # which says what its numbers mean
+                return None
         # Zarr says in many ways that metadata are missing, or damaged.
-        except (ValueError, LookupError, TypeError, AttributeError, FileNotFoundError):
+        except (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError):
             return None
         length = array.shape[-1] if array.shape else 0
         is_ours = array.shape == (MAX_BLOCKS, length) and array.chunks == (1, length)
@@ -205,7 +210,7 @@ class Blocks:
 
     def _made(self, cell: str, name: str, form: Form) -> zarr.Array:
         file = self.path / cell / name / METADATA
-        if self._is_read_only:
+        if self._is_read_only or file.is_dir():
             raise DamagedBlockError(f"damaged file {file}: expected the metadata of blocks")
         file.unlink(missing_ok=True)
         with contextlib.suppress(zarr.errors.ContainsArrayError):  # another process was faster

@@ -19,6 +19,8 @@ from gat_jax.runtime import store
 # Dimensions whose entries have a curve each; of any others, such as bins, there are too many.
 CURVES = ("layer", "head", "cause", "gradient", "quantile", "twins")
 NUMBERED = ("layer", "head")  # whose entries have numbers in place of names
+# What the names of our files begin and end with: a folder of this name may hold files of others.
+PREFIX, SUFFIX = "events", ".gat_jax"
 
 
 def check_installed() -> None:
@@ -39,7 +41,8 @@ def write_events(dataset: xr.Dataset, folder: Path) -> None:
 
     Args:
       dataset: summary of a training, by `run_training`.
-      folder: in which those of its settings are replaced, and nothing else.
+      folder: in which event files that this function wrote earlier are replaced, of the same runs,
+        and nothing else.
 
     Curves are named as the variables are, with the entries of their dimensions:
     `entropy_mean/layer_1/head_2`. What is no number, as after a run has stopped, is left out; so is
@@ -47,7 +50,7 @@ def write_events(dataset: xr.Dataset, folder: Path) -> None:
 
     Raises:
       ValueError: if tensorboardX is not installed.
-      OSError: if the disk refuses a file; the folder is then as it was.
+      OSError: if the disk refuses a file; that run has its earlier file then.
     """
     check_installed()
     from tensorboardX.event_file_writer import EventsWriter  # the package is an extra
@@ -56,28 +59,35 @@ def write_events(dataset: xr.Dataset, folder: Path) -> None:
     from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
     from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
+    def write_run(run: xr.Dataset, prefix: Path) -> None:
+        curves = dict(_curves(run))
+        writer = EventsWriter(str(prefix), SUFFIX)
+        for record, step in enumerate(run["step"].values):
+            values = [
+                Summary.Value(tag=tag, simple_value=curve[record])
+                for tag, curve in curves.items()
+                if np.isfinite(curve[record])
+            ]
+            if values:
+                summary = Summary(value=values)
+                writer.write_event(Event(wall_time=now, step=int(step), summary=summary))
+        writer.close()
+
     now = time.time()
     folder.mkdir(parents=True, exist_ok=True)
-    with store.staged(folder) as scratch:
-        for place, name in enumerate(dataset["setting"].values):
-            for seed in dataset["seed"].values:
-                run = dataset.isel(setting=place).sel(seed=seed)
-                if "num_steps" not in run or not np.isfinite(run["num_steps"]):  # is not there
-                    continue
-                of_run = scratch / str(name).replace("/", "_") / f"seed_{seed}"
-                of_run.mkdir(parents=True)
-                curves = dict(_curves(run))
-                writer = EventsWriter(str(of_run / "events"))
-                for record, step in enumerate(dataset["step"].values):
-                    values = [
-                        Summary.Value(tag=tag, simple_value=curve[record])
-                        for tag, curve in curves.items()
-                        if np.isfinite(curve[record])
-                    ]
-                    if values:
-                        summary = Summary(value=values)
-                        writer.write_event(Event(wall_time=now, step=int(step), summary=summary))
-                writer.close()
+    for place, name in enumerate(dataset["setting"].values):
+        for seed in dataset["seed"].values:
+            run = dataset.isel(setting=place).sel(seed=seed)
+            if "num_steps" not in run or not np.isfinite(run["num_steps"]):  # is not there
+                continue
+            of_run = folder / str(name).replace("/", "_") / f"seed_{seed}"
+            of_run.mkdir(parents=True, exist_ok=True)
+            earlier = {path.name for path in of_run.glob(f"{PREFIX}.*{SUFFIX}")}
+            with store.staged(of_run) as scratch:
+                write_run(run, scratch / PREFIX)
+                written = {path.name for path in scratch.iterdir()}
+            for file in earlier - written:
+                (of_run / file).unlink(missing_ok=True)
 
 
 def _curves(run: xr.Dataset) -> Iterator[tuple[str, np.ndarray]]:

@@ -142,3 +142,38 @@ def test_a_block_that_the_disk_refuses_leaves_nothing_behind(tmp_path, monkeypat
     assert blocks.present("cell") == [0]
     assert blocks.read("cell", RECORD, 0, FORM).tolist() == [1, 1]
     assert [x.name for x in blocks.path.glob(f"cell/{RECORD}/c/*/*")] == ["0"]
+
+
+@pytest.mark.parametrize("attributes", [None, [1], {}])
+def test_metadata_that_say_nothing_are_damaged(tmp_path, attributes):
+    made = Blocks(tmp_path, schema=3)
+    form = Form(2, np.float64, {"fields": "a"})
+    made.write("cell", 0, np.ones(2), form.attributes, {"kept": np.ones(3, np.float32)})
+    file = made.path / "cell" / "record" / "zarr.json"
+    text = json.dumps(json.loads(file.read_text()) | {"attributes": attributes})
+    file.write_text(text)
+    reader = Blocks(tmp_path, schema=3, is_read_only=True)
+    with pytest.raises(DamagedBlockError, match=r"^damaged file .*record/zarr\.json"):
+        reader.read("cell", "record", 0, form)
+    assert len(reader.read("cell", "kept", 0, Form(3, np.float32))) == 3
+    writer = Blocks(tmp_path, schema=3)
+    np.testing.assert_array_equal(writer.read("cell", "record", 0, form), np.ones(2))
+    assert reader.attributes("cell", "record") == form.attributes
+
+
+def test_a_folder_in_the_place_of_metadata_is_damage(tmp_path):
+    made = Blocks(tmp_path, schema=3)
+    file = made.path / "cell" / "record" / "zarr.json"
+    file.mkdir(parents=True)
+    with pytest.raises(DamagedBlockError, match=r"^damaged file .*record/zarr\.json"):
+        made.write("cell", 0, np.ones(2), {"fields": "a"}, {})
+
+
+def test_metadata_that_zarr_consolidated_are_taken(tmp_path):
+    made = Blocks(tmp_path, schema=3)
+    made.write("cell", 7, np.ones(2), {"fields": "a"}, {})
+    (made.path / "cell" / "record" / "c" / "08").mkdir()
+    (made.path / "cell" / "record" / "c" / "08" / "0").write_bytes(b"of something else")
+    with pytest.warns(zarr.errors.ZarrUserWarning, match="Consolidated metadata"):
+        zarr.consolidate_metadata(made.path)
+    assert Blocks(tmp_path, schema=3).present("cell") == [7]

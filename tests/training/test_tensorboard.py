@@ -72,8 +72,18 @@ def test_every_run_has_a_folder_and_every_quantity_a_curve(dataset, tmp_path):
 def test_the_same_runs_are_written_anew_and_other_files_stay(dataset, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "events.out.tfevents.1").write_text("of another program")
+    (tmp_path / "a_b" / "seed_0").mkdir(parents=True)
+    others = [tmp_path / "a_b" / "thesis.txt", tmp_path / "a_b" / "seed_0" / "events.out.mine"]
+    for file in others:
+        file.write_text("of the user")
     for _ in range(2):
         tensorboard.write_events(dataset, tmp_path)
+        (earlier,) = (tmp_path / "a_b" / "seed_0").glob("*.gat_jax")
+        earlier.rename(earlier.with_name(f"events.of.an.hour.ago{tensorboard.SUFFIX}"))
+    tensorboard.write_events(dataset, tmp_path)
+    for file in others:
+        assert file.read_text() == "of the user"
+        file.unlink()
     assert len(events_of(tmp_path / "a_b" / "seed_0")) == len(STEPS)  # of one file
     assert (tmp_path / "mine" / "events.out.tfevents.1").is_file()
 

@@ -39,7 +39,7 @@ UNSEEN = (
 
 
 def observe_flax(
-    module: Any, variables: Any, graph: Any, *args: Any, **kwargs: Any
+    module: Any, variables: Any, graph: Any = None, *args: Any, **kwargs: Any
 ) -> ObservedModel:
     """Run a module of Flax in evaluation, and return what each attention layer in it saw.
 
@@ -49,7 +49,7 @@ def observe_flax(
       variables: of Linen, as `module.init` returns them. None for NNX, whose modules hold theirs.
       graph: what the module is called with first: a `jraph.GraphsTuple`, whose padding is left out
         of what is returned, or features [N, F] before an `edge_index` [2, E], which says who sends
-        and who receives.
+        and who receives. It has a default for the sake of the error alone.
       *args: further arguments of the call: in Linen those of evaluation. A module of NNX is
         copied, and the copy is in evaluation.
       **kwargs: likewise.
@@ -59,7 +59,7 @@ def observe_flax(
       layer that is called more than once the calls are `name#1`, `name#2`.
 
     Raises:
-      ValueError: if there is no such layer, one is in training, has a forward of its own, or is
+      ValueError: if there is no graph or no such layer, one is in training, has a forward of its own, or is
         called inside of a transformation such as `jit`; as `graphs.validate`; or as the layers.
     """
     from flax import linen, nnx  # here, as the import takes long
@@ -82,11 +82,7 @@ def observe_flax(
             f"module: expected one of Flax Linen or NNX, got {type(module).__name__}; {UNSEEN}"
         )
     if not recorder.layers:
-        others = ", ".join(sorted(recorder.others)) or "none"
-        raise ValueError(
-            "module: expected a call of a layer of gat_jax.layers or jraphx, outside of "
-            f"transformations such as jit, got a model of {others}; {UNSEEN}"
-        )
+        raise ValueError(f"module: expected {recorder.what_is_missing()}")
     if recorder.features is not None and ends is not None:
         graph = graphs.from_edges(*ends, nodes=graph.nodes, edges=recorder.features)
     given = real_part(Call(graph), num_real).graph
@@ -97,10 +93,19 @@ def observe_flax(
 def _graph_of(
     first: Any, *args: Any, edge_index: Any = None, **_: Any
 ) -> tuple[jraph.GraphsTuple, Ends | None]:
-    """Return the graph that a module is called with; and its edges, if these were given apart."""
+    """Return the graph that a module is called with; and its edges, if these were given apart.
+
+    Raises:
+      ValueError: if there is none, or as `graphs.validate`.
+    """
     if edge_index is None and args:
         edge_index = args[0]
-    if hasattr(first, "nodes") or edge_index is None:
+    wanted = "a jraph.GraphsTuple, or features before an edge_index [2, E]"
+    if first is None:
+        raise ValueError(f"graph: expected {wanted}, as the third argument and not by name")
+    if edge_index is None and not hasattr(first, "nodes"):
+        raise ValueError(f"graph: expected {wanted}, got {type(first).__name__} alone")
+    if hasattr(first, "nodes"):
         check_graph(first)
         graphs.validate(first)
         return first, None
@@ -116,6 +121,8 @@ class _Recorder:
         self.num_given, self.num_real, self.ends = num_given, num_real, ends
         self.layers: list[ObservedLayer] = []
         self.others: set[str] = set()  # classes of modules that are none of ours
+        self.transformed: set[str] = set()  # classes of layers that a transformation has called
+        self.not_called: list[str] = []  # names of layers
         # [E, D] of the edges that were given, as the first layer of jraphx reads them that does.
         self.features: Float[np.ndarray, "edges features"] | None = None
 
@@ -129,11 +136,29 @@ class _Recorder:
 
     def check_is_seen(self, name: str, values: Any) -> None:
         """Refuse a call inside of a transformation, before it runs."""
-        if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(values)):
+        if _is_traced(values):
             raise ValueError(
                 f"{name}: expected a call with numbers, got one inside of a transformation such as "
                 "jit, vmap or remat; call the module without it"
             )
+
+    def what_is_missing(self) -> str:
+        """Say what was expected and what came instead, where no layer was recorded."""
+        if self.transformed:
+            return (
+                f"a call with numbers, got one of {', '.join(sorted(self.transformed))} inside of "
+                "a transformation such as jit, vmap or remat; call the module without it"
+            )
+        if self.not_called:
+            return (
+                f"a call of {', '.join(map(shown, self.not_called))}, got none: the model does not "
+                "call it, or inside of a transformation such as jit"
+            )
+        others = ", ".join(sorted(self.others)) or "none"
+        return (
+            "a call of a layer of gat_jax.layers or jraphx, outside of transformations such as "
+            f"jit, got a model of {others}; {UNSEEN}"
+        )
 
     def record(self, name: str, held: Any, params: Any, call: Call, result: Any) -> None:
         """Record a call of a layer, or of the layers of a network.
@@ -234,6 +259,8 @@ def _run_nnx(
     def recording(forward: Callable) -> Callable:
         def call_and_record(held: Any, *args: Any, **kwargs: Any) -> Any:
             if id(held) not in names:  # another model's, or inside of a transformation
+                if _is_traced((nnx.state(held), args, kwargs)):
+                    recorder.transformed.add(type(held).__name__)
                 return forward(held, *args, **kwargs)
             called.add(id(held))
             return run(forward, held, args, kwargs)
@@ -250,12 +277,17 @@ def _run_nnx(
         finally:
             for cls, forward in forwards.items():
                 setattr(cls, _METHOD, forward)
+    recorder.not_called = [name for key, name in names.items() if key not in called]
     notes = [
         f"{shown(name)} was not read: the model does not call it, or inside of a transformation."
-        for key, name in names.items()
-        if key not in called
+        for name in recorder.not_called
     ]
     return result, (*notes, *unread)
+
+
+def _is_traced(values: Any) -> bool:
+    """Whether there is an array among some values that a transformation traces."""
+    return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(values))
 
 
 def _modules_of(module: Any, recorder: _Recorder) -> tuple[dict[int, str], list[str]]:

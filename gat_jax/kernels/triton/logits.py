@@ -114,14 +114,14 @@ def load_t(tile: Tile, logits: Logits, t, edges_b, mask_b) -> Array:
 def exponents(pieces: Pieces | None, keys: Array, peak: Array) -> Array:
     """Return logits less the row's largest, minus infinity for what is no edge."""
     x = keys - peak if pieces is None else pieces.exponents(keys, peak)
-    return jnp.where(keys > -jnp.inf, x, -jnp.inf)
+    return jnp.where(keys == -jnp.inf, -jnp.inf, x)
 
 
 def zero_unless_real(t: Array, values: Array) -> Array:
     """Put 0 where an edge is masked, its logit minus infinity: values may be anything there."""
-    return jnp.where(t > -jnp.inf, values, 0.0)
+    return jnp.where(t == -jnp.inf, 0.0, values)
 
 
 def finite_peak(peak: Array) -> Array:
     """Return 0 for a row without edges."""
-    return jnp.where(peak > -jnp.inf, peak, 0.0)
+    return jnp.where(peak == -jnp.inf, 0.0, peak)

@@ -161,8 +161,6 @@ def forward(
     _check(layout, logits, z_nch, multiplier_eh)
     dtype = dtype_of(*jax.tree.leaves(logits), z_nch, multiplier_eh)
     shape = layout.num_receivers, *z_nch.shape[1:]
-    # The rows that are gathered may be rounded, what comes out is not.
-    out = jax.ShapeDtypeStruct(shape, z_nch.dtype)
     of_channels = jax.ShapeDtypeStruct(shape, dtype)
     of_node = jax.ShapeDtypeStruct((shape[0], shape[-1]), dtype)
     below = [] if logits.scores is None else [of_channels, of_node]
@@ -171,11 +169,12 @@ def forward(
         layout.receiver_index,
         shape_of(*z_nch.shape[1:]),
         (logits, layout.gathered(z_nch), multiplier_eh),
-        [out, of_node, *below, of_node],
+        [of_channels, of_node, *below, of_node],
         dtype,
         combine_args=[logits.scores],
     )
-    return out_nch, Saved(out_nch, inverse_nh, peak_nh, *below)
+    # What is saved is not rounded: dL/dx is a difference of <G, out> and <G, z>.
+    return out_nch.astype(z_nch.dtype), Saved(out_nch, inverse_nh, peak_nh, *below)
 
 
 def _check(layout: Layout, logits: Logits, z_nch, multiplier_eh) -> None:

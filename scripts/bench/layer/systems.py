@@ -39,8 +39,8 @@ class System(NamedTuple):
     extras: Mapping[Pass, dict[str, float]]  # further numbers for the entry of a pass
 
 
-def make_ours(problem: Problem, name: str) -> System:
-    """Compile one of our systems.
+def make_ours(problem: Problem, name: str, *, values: layouts.ValuesName | None = None) -> System:
+    """Compile one of our systems; `values` is of its layout.
 
     Features that are data are held sparse but for the two systems which show what that gains.
     """
@@ -48,7 +48,7 @@ def make_ours(problem: Problem, name: str) -> System:
     if not problem.has_learned_x and name == OURS:
         nodes = sparse.from_dense(problem.x)
     graph = make_graph(problem)._replace(nodes=nodes)
-    layout = layouts.make_layout(make_graph(problem), LAYOUTS[name])
+    layout = layouts.make_layout(make_graph(problem), LAYOUTS[name], values=values)
     fields = GATParams if problem.layer.layer == "gat" else GATv2Params
 
     def forward(params, nodes, rest):

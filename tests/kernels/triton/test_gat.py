@@ -89,7 +89,7 @@ def attend(layout, arrays, options: Options):
         *(arrays[name] for name in "cnz"),
         edge_scores_eh=arrays["edges"],
         multiplier_eh=arrays["multiplier"],
-        mask_eh=MASK if options.has_mask else None,
+        mask_eh=jnp.asarray(MASK) if options.has_mask else None,
         **settings,
     )
 
@@ -176,3 +176,17 @@ def test_a_step_for_cuda_is_one_kernel_each_way(monkeypatch):
     kernels = re.findall(r' name = "(\w+)_kernel"', text)
     assert kernels.count("softmax") == kernels.count("gradient") == 1
     assert "scatter" not in text
+
+
+@pytest.mark.parametrize("name", ["c", "n", "z", "edges"])
+def test_a_nan_is_no_masked_edge(name):
+    options = Options(has_edges=True)
+    arrays = as_float32(draw(options))
+    arrays[name] = arrays[name].at[0].set(jnp.nan)
+    results = [evaluate(layout, arrays, options) for layout in (FUSED, EDGE_LIST)]
+    (out, gradients), (expected, wanted) = results
+    np.testing.assert_array_equal(np.isnan(out), np.isnan(expected))
+    assert np.isnan(out).any()
+    for of in ("n", "z", "edges"):
+        assert np.all(np.isnan(gradients[of]) >= np.isnan(wanted[of])), of
+    assert np.isnan(gradients["n"]).any()
