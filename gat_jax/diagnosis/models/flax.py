@@ -59,8 +59,9 @@ def observe_flax(
       layer that is called more than once the calls are `name#1`, `name#2`.
 
     Raises:
-      ValueError: if there is no graph or no such layer, one is in training, has a forward of its own, or is
-        called inside of a transformation such as `jit`; as `graphs.validate`; or as the layers.
+      ValueError: if there is no graph or no such layer, one is in training, has a forward of its
+        own, or is called inside of a transformation such as `jit`; as `graphs.validate`; or as the
+        layers.
     """
     from flax import linen, nnx  # here, as the import takes long
 

@@ -217,6 +217,8 @@ def test_models_of_jraphx_are_diagnosed():
     x = jnp.asarray([[1.0, 0.0], [0.0, 1.0], [2.0, 1.0], [-1.0, 3.0]])
     ids = jnp.asarray([[0, 1, 0, 1, 2, 3], [2, 2, 3, 3, 0, 1]])
     conv = made("GATConv", 2, 4, add_self_loops=False, negative_slope=1.0)
+    with pytest.raises(ValueError, match="as the third argument and not by name"):
+        diagnose.from_flax(conv, None, x=x, edge_index=ids)
     found = diagnose.from_flax(conv, None, x, ids, num_fresh=0)
     assert found.merged.nodes.tolist() == [2, 3]
     assert found.merged.reasons == ("linear", "linear")
@@ -248,6 +250,10 @@ def refusals():
         def __call__(self, x, edge_index):
             return nnx.jit(lambda m, *args: m(*args))(self.conv, x, edge_index)
 
+    class Unused(Paired):
+        def __call__(self, x, edge_index):
+            return x
+
     class OnVmap(Paired):
         def __call__(self, x, edge_index):
             return jax.vmap(lambda x: self.conv(x, edge_index))(x[None])[0]
@@ -272,7 +278,18 @@ def refusals():
             "such as jit, got a model of Linear, SAGEConv; parameters of functions, such as those "
             "of jraph.GAT and of its drop-in layers.jraph_gat, cannot be seen",
         ),
-        "jit": (Jitted(conv), {}, "got a model of Dropout, Jitted, Linear; "),
+        "jit": (
+            Jitted(conv),
+            {},
+            "module: expected a call with numbers, got one of GATConv inside of a transformation "
+            "such as jit, vmap or remat; call the module without it",
+        ),
+        "not called": (
+            Unused(conv),
+            {},
+            "module: expected a call of 'conv', got none: the model does not call it, or inside of "
+            "a transformation such as jit",
+        ),
         "vmap": (OnVmap(conv), {}, "conv: expected a call with numbers, got one inside of a trans"),
         "two sets": (Paired(conv, lambda x: (x, x + 1)), {}, "conv: x: expected one set of nodes"),
         "one side": (Paired(conv, lambda x: (x, None)), {}, "conv: x: expected one set of nodes"),
@@ -292,7 +309,18 @@ def refusals():
         "ids": (conv, {"edge_index": ids + 4}, "edge_index: expected ids in [0, 8), got "),
         "floats": (conv, {"edge_index": ids * 1.0}, "edge_index: expected an integer dtype, got "),
         "a list": (conv, {"edge_index": ids.T}, "edge_index: expected shape [2, E], got [16, 2]"),
-        "alone": (conv, {"edge_index": None}, "graph: expected a jraph.GraphsTuple, got ArrayImpl"),
+        "alone": (
+            conv,
+            {"edge_index": None},
+            "graph: expected a jraph.GraphsTuple, or features before an edge_index [2, E], got "
+            "ArrayImpl alone",
+        ),
+        "by name": (
+            conv,
+            {"x": None},
+            "graph: expected a jraph.GraphsTuple, or features before an edge_index [2, E], as the "
+            "third argument and not by name",
+        ),
         "negative": (
             gcn,
             {"edge_weight": -jnp.ones(16)},
@@ -304,7 +332,7 @@ def refusals():
 REFUSALS = (
     *("forward", "norm", "cached", "not normalised", "other layers", "jit", "vmap", "two sets"),
     *("one side", "other nodes", "size", "static", "weights", "inputs", "ids", "floats"),
-    *("a list", "alone", "negative"),
+    *("a list", "alone", "by name", "not called", "negative"),
 )
 
 
