@@ -24,6 +24,7 @@ from bench.layer import cases, systems
 from bench.layer.cases import Problem
 from bench.train.cases import load_task
 from bench.train.measure import make_ours
+from gat_jax.kernels.layouts import ValuesName
 from gat_jax.runtime import cli, store
 from gat_jax.runtime.devices import provenance
 
@@ -83,13 +84,14 @@ def _cases(options: Options) -> Iterator[tuple[str, Callable[[], object], int]]:
             yield f"{case}, {of}", runs[of], 1
     case = f"{cases.ARXIV}, {VARIED}"
     problem = cases.make_case(case, is_small=False, data_dir=options.data_dir)
-    for name, varied, values in (
-        ("nodes by degree", _reordered(problem, _by_degree(problem)), None),
-        ("nodes by reverse Cuthill-McKee", _reordered(problem, _by_bandwidth(problem)), None),
-        ("rows in bfloat16", problem, "bfloat16"),
-        ("for comparison", problem, None),
-    ):
-        runs = systems.make_ours(varied, systems.OURS, values=values).run
+    rounded: dict[str, ValuesName | None] = {"rows in bfloat16": "bfloat16", "for comparison": None}
+    varied = {
+        "nodes by degree": _reordered(problem, _by_degree(problem)),
+        "nodes by reverse Cuthill-McKee": _reordered(problem, _by_bandwidth(problem)),
+        **dict.fromkeys(rounded, problem),
+    }
+    for name, same in varied.items():
+        runs = systems.make_ours(same, systems.OURS, values=rounded.get(name)).run
         yield f"{case}, forward+backward, {name}", runs["forward+backward"], 1
     task = load_task(options.data_dir)
     for number in options.num_seeds:
