@@ -104,12 +104,12 @@ def _graph_of(
     wanted = "a jraph.GraphsTuple, or features before an edge_index [2, E]"
     if first is None:
         raise ValueError(f"graph: expected {wanted}, as the third argument and not by name")
-    if edge_index is None and not hasattr(first, "nodes"):
-        raise ValueError(f"graph: expected {wanted}, got {type(first).__name__} alone")
     if hasattr(first, "nodes"):
         check_graph(first)
         graphs.validate(first)
         return first, None
+    if edge_index is None:
+        raise ValueError(f"graph: expected {wanted}, got {type(first).__name__} alone")
     nodes, ends = check_features("x", first), ends_of_ids(edge_index)
     check_range("edge_index", np.stack(ends), len(nodes), "ids")
     return graphs.from_edges(*ends, nodes=nodes), ends
