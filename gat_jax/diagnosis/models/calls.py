@@ -1,6 +1,7 @@
 """What one call of a layer saw, in packages whose layers are spelled as PyTorch Geometric's are."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -8,14 +9,37 @@ from numpy.typing import ArrayLike
 
 from gat_jax.diagnosis.models.loops import EdgeList
 from gat_jax.diagnosis.models.observed import ImportedLayer, ObservedLayer
+from gat_jax.diagnosis.weights.forms import FormOptions
+from gat_jax.diagnosis.weights.pyg import FORMS
 from gat_jax.graphs import from_edges
 from gat_jax.runtime.arrays import as_array, check_features, check_integers
 
+KINDS = ("GATConv", "GATv2Conv", "GCNConv")  # the layers that are diagnosed
 Ends = tuple[Int[np.ndarray, " edges"], Int[np.ndarray, " edges"]]  # senders and receivers
 TWO_SETS = (
     "x: expected one set of nodes, got features of senders and of receivers; graphs of two sets "
     "are not diagnosed"
 )
+
+
+def read_parameters(name: str, module: Any, arrays: dict[str, np.ndarray]) -> ImportedLayer:
+    """Return a layer of one of `KINDS` in our terms.
+
+    Args:
+      name: its place in its model.
+      module: the layer, which says how many heads it has, and what it does with them.
+      arrays: its parameters, by their names in a state dict of PyTorch Geometric.
+
+    Raises:
+      ValueError: as the form in which they are read.
+    """
+    options = FormOptions(
+        heads=getattr(module, "heads", 1),
+        concat=getattr(module, "concat", None),
+        slope=getattr(module, "negative_slope", 0.2),
+    )
+    [form] = [f for f in FORMS if f.required <= set(arrays) <= f.required | f.optional]
+    return form.read(name, arrays, options)
 
 
 def ends_of_ids(edge_index: ArrayLike) -> Ends:

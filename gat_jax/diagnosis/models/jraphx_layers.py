@@ -13,20 +13,19 @@ import numpy as np
 from jaxtyping import Float
 
 from gat_jax.diagnosis.models.calls import (
+    KINDS,
     TWO_SETS,
     attended,
     convolved,
     ends_of_ids,
     features_read,
     nodes_of_model,
+    read_parameters,
 )
 from gat_jax.diagnosis.models.loops import EdgeList, loop_features, without_loops
 from gat_jax.diagnosis.models.observed import ImportedLayer, LoopFeatures, ObservedLayer
-from gat_jax.diagnosis.weights.forms import FormOptions
-from gat_jax.diagnosis.weights.pyg import FORMS
 from gat_jax.runtime.arrays import as_array, check_features, shown
 
-KINDS = ("GATConv", "GATv2Conv", "GCNConv")
 # What decides the outputs of a layer; a subclass may have anything else of its own.
 _METHODS = ("__call__", "gcn_norm")
 _HALVES = ("att_src", "att_dst", "att_edge", "att")
@@ -143,14 +142,8 @@ def _imported(name: str, module: Any, *, is_pair: bool) -> ImportedLayer:
     arrays = _arrays(module)
     if not is_pair and "lin_dst.weight" in arrays:  # then this map is the one of both ends
         del arrays["lin_src.weight"]
-    options = FormOptions(
-        heads=getattr(module, "heads", 1),
-        concat=getattr(module, "concat", None),
-        slope=getattr(module, "negative_slope", 0.2),
-    )
-    [form] = [f for f in FORMS if f.required <= set(arrays) <= f.required | f.optional]
     (kind,) = (cls.__name__ for cls in classes().read if isinstance(module, cls))
-    return form.read(name, arrays, options)._replace(
+    return read_parameters(name, module, arrays)._replace(
         system=f"jraphx {kind}",
         replaces_self_loops=bool(module._add_self_loops),
         loop_features=_loop_features(getattr(module, "fill_value", "mean")),

@@ -14,10 +14,9 @@ import numpy as np
 from jaxtyping import Float
 
 from gat_jax.diagnosis.models import pyg_reruns
-from gat_jax.diagnosis.models.calls import Ends
+from gat_jax.diagnosis.models.calls import KINDS, Ends
 from gat_jax.diagnosis.models.observed import ObservedLayer, ObservedModel, numbered
 from gat_jax.diagnosis.models.pyg_layers import (
-    KINDS,
     PyGLayer,
     arguments_of,
     array_of,

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gat_jax.diagnosis.models.calls import (
+    KINDS,
     TWO_SETS,
     Ends,
     attended,
@@ -18,14 +19,12 @@ from gat_jax.diagnosis.models.calls import (
     ends_of_ids,
     features_read,
     nodes_of_model,
+    read_parameters,
 )
 from gat_jax.diagnosis.models.loops import REDUCTIONS, EdgeList, with_loops
 from gat_jax.diagnosis.models.observed import ImportedLayer, LoopFeatures, ObservedLayer
-from gat_jax.diagnosis.weights.forms import FormOptions
-from gat_jax.diagnosis.weights.pyg import FORMS
 from gat_jax.runtime.arrays import check_features, shown
 
-KINDS = ("GATConv", "GATv2Conv", "GCNConv")
 # What decides the outputs of a layer; a subclass may have anything else of its own.
 _METHODS = ("forward", "message", "edge_update", "aggregate", "update", "message_and_aggregate")
 _KEYS = {
@@ -65,15 +64,9 @@ def pyg_layer(name: str, module: Any) -> PyGLayer:
     """
     kind: Any = kind_of_module(module)
     _check_is_plain(name, module, kind)
-    options = FormOptions(
-        heads=getattr(module, "heads", 1),
-        concat=getattr(module, "concat", None),
-        slope=getattr(module, "negative_slope", 0.2),
-    )
     found = {key: value for key in _KEYS if (value := _attribute(module, key)) is not None}
     arrays = {key: array_of(f"{name}.{key}", value) for key, value in found.items()}
-    [form] = [f for f in FORMS if f.required <= set(arrays) <= f.required | f.optional]
-    imported = form.read(name, arrays, options)._replace(
+    imported = read_parameters(name, module, arrays)._replace(
         system=f"PyG {kind}",
         replaces_self_loops=bool(module.add_self_loops),
         loop_features=_loop_features(name, module),
