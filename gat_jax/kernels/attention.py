@@ -29,7 +29,7 @@ from jaxtyping import Array, Bool, Float
 from gat_jax.kernels import contract
 from gat_jax.kernels.gradients import with_gradient
 from gat_jax.kernels.layouts import Layout
-from gat_jax.kernels.xla.loops import node_dots
+from gat_jax.kernels.xla.loops import node_dots, repeat_by_head
 
 EdgeArray = Float[Array, "edges heads"]
 NodeArray = Float[Array, "nodes heads"]
@@ -184,7 +184,7 @@ def mask_by_head(
     """Repeat a mask [E] for every head."""
     if edge_mask is None:
         return None
-    return jnp.broadcast_to(jnp.asarray(edge_mask)[:, None], (len(edge_mask), heads))
+    return repeat_by_head(jnp.asarray(edge_mask), heads)
 
 
 # --- given weights --------------------------------------------------------------------------------

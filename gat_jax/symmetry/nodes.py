@@ -16,6 +16,7 @@ from gat_jax.graphs import TwinPairs, twins
 from gat_jax.kernels import Layout, Scalar, contract, ids, layouts
 from gat_jax.kernels.attention import mask_by_head
 from gat_jax.kernels.gradients import without_gradient
+from gat_jax.kernels.xla.loops import repeat_by_head
 from gat_jax.layers import (
     AttentionInfo,
     EdgeMask,
@@ -206,7 +207,7 @@ def causes_of_rows(
       slope: of the LeakyReLU; a number, or one for each head.
     """
     causes = exact_causes(first, second, slope=slope, all_parts=_all_last)
-    causes["trivial"] = jnp.broadcast_to(is_trivial[:, None], causes["uniform"].shape)
+    causes["trivial"] = repeat_by_head(is_trivial, causes["uniform"].shape[1])
     causes["channelwise"] &= ~causes["trivial"]
     is_equal = functools.reduce(jnp.logical_or, causes.values())
 

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from gat_jax.kernels.tables import Ids
 
@@ -61,6 +61,20 @@ def rows_of(values: Float[Array, " rows *rest"], index: Ids) -> Float[Array, "..
     mode = jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS
     index = jnp.asarray(index)[:, None]
     return jax.lax.gather(values, index, numbers, (1, *values.shape[1:]), mode=mode)
+
+
+def repeat_by_head(is_held: Bool[Array, " rows"], heads: int) -> Bool[Array, "rows heads"]:
+    """Repeat truth values for every head, in a loop of its own.
+
+    On some CPUs with AVX-512, LLVM (of jaxlib 0.10) ends the process where it compiles a loop in
+    which truth values are repeated eight times and combined.
+    """
+
+    @one_loop
+    def loop(is_held):
+        return jnp.broadcast_to(is_held[:, None], (len(is_held), heads))
+
+    return loop(is_held)
 
 
 # --- lanes ----------------------------------------------------------------------------------------
