@@ -327,6 +327,8 @@ def _multiplier_gradient(
       g_nch: G.
     """
     x_eh, z_nch, multiplier_eh = inputs
+    if multiplier_eh is None:
+        return None
     alpha_eh = normalise(layout, exponentials(less_peak(layout, x_eh, mask_eh), mask_eh))
     saved = NormalisedSum(alpha_eh, out_nch)
     d_eh = SumGradient.of(saved, z_nch, multiplier_eh, g_nch).of_multiplier(layout)

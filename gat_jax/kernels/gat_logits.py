@@ -266,9 +266,12 @@ def _sum_backward(layout: Layout, inputs: _Inputs, mask_eh, saved, g_nch):
     kernels = contract.softmax_kernels(layout.by_receiver)
     if kernels is None:
         return _gradients_of_sum(layout, inputs, mask_eh, saved, g_nch)
-    # What kernels do not know of is computed as elsewhere, and left out of a program without use.
-    _, of_loops = _sum_of_loops(layout, inputs, mask_eh)
-    others = _gradients_of_sum(layout, inputs, mask_eh, of_loops, g_nch)
+    # What kernels do not know of is computed as elsewhere, where there is any of it.
+    others = inputs._replace(multiplier_eh=None)
+    settings = inputs.slope.number, inputs.temperature.number
+    if inputs.multiplier_eh is not None or None in settings:
+        _, of_loops = _sum_of_loops(layout, inputs, mask_eh)
+        others = _gradients_of_sum(layout, inputs, mask_eh, of_loops, g_nch)
     logits, is_wanted = _for_kernels(kernels, inputs, mask_eh), inputs.e_eh is not None
     arrays = logits, inputs.z_nch, inputs.multiplier_eh, saved, g_nch
     found = kernels.backward(layout, *arrays, is_x_wanted=is_wanted)
