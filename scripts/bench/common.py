@@ -17,6 +17,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 import jax
 import numpy as np
 
+from gat_jax.runtime import store
 from gat_jax.runtime.devices import num_cores
 
 # How PyG can hold the edges, see `pyg.make_edges`: names for the results, known without torch.
@@ -39,6 +40,22 @@ def check_has_torch() -> None:
     for package in ("torch", "torch_geometric"):
         if importlib.util.find_spec(package) is None:
             raise ValueError(f"{package}: expected to be installed: pip install -e '.[bench]'")
+
+
+def check_options(file: Path, **numbers: int) -> None:
+    """Check what all benchmarks are asked for, before anything is run.
+
+    Args:
+      file: that will be written.
+      numbers: that have to be 1 at least, by the names of their options.
+
+    Raises:
+      ValueError: names the option, or the folder that cannot be written.
+    """
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name}: expected at least 1, got {number}")
+    store.check_writable(file.parent)
 
 
 def reason(error: Exception) -> str:

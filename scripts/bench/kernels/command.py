@@ -25,7 +25,7 @@ from bench.layer.cases import Problem
 from bench.train.cases import load_task
 from bench.train.measure import make_ours
 from gat_jax.kernels.layouts import ValuesName
-from gat_jax.runtime import cli, store
+from gat_jax.runtime import cli
 from gat_jax.runtime.devices import provenance
 
 LAYERS = ("GAT 8x16", "GAT 1x128", "GATv2 8x16")
@@ -55,13 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     sizes = {"calls": options.calls, "num_steps": options.num_steps}
     sizes |= {"num_seeds": min(options.num_seeds, default=1)}
     try:
-        for name, number in sizes.items():
-            if number < 1:
-                raise ValueError(f"{name}: expected at least 1, got {number}")
+        common.check_options(options.json, **sizes)
         if not common.is_on_gpu():
             raise ValueError("device: expected a GPU, whose kernels the profiler sees, got a CPU")
         load_task(options.data_dir)
-        store.check_writable(options.json.parent)
     except ValueError as error:
         cli.fail(error)
     document: dict[str, Any] = {"machine": provenance(), "entries": []}

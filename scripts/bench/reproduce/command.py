@@ -18,7 +18,7 @@ from typing import Any
 import tyro
 
 from bench import common
-from gat_jax.runtime import cli, compile_cache, store
+from gat_jax.runtime import cli, compile_cache
 from gat_jax.runtime.devices import provenance
 from gat_jax.studies import StudyConfig
 
@@ -41,9 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit code."""
     options = cli.parse(Options, argv)
     try:
-        if options.repeats < 1:
-            raise ValueError(f"repeats: expected at least 1, got {options.repeats}")
-        store.check_writable(options.json.parent)
+        common.check_options(options.json, repeats=options.repeats)
     except ValueError as error:
         cli.fail(error)
     sizes = dataclasses.asdict(options.config)

@@ -25,7 +25,7 @@ from bench.sweep.at_once import Case, throughput_at_once, tiles_at_once
 from gat_jax import sampling
 from gat_jax.graphs import karate_club, les_miserables, random_graph, twins
 from gat_jax.layers import LayerConfig
-from gat_jax.runtime import cli, store
+from gat_jax.runtime import cli
 from gat_jax.runtime.devices import default_devices, jit_tiles, provenance, use_cores
 from gat_jax.runtime.engine import add_up
 from gat_jax.sampling import Cell, Counts
@@ -80,9 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit code."""
     options = cli.parse(Options, argv)
     try:
-        if options.repeats < 1:
-            raise ValueError(f"repeats: expected at least 1, got {options.repeats}")
-        store.check_writable(options.json.parent)
+        common.check_options(options.json, repeats=options.repeats)
     except ValueError as error:
         cli.fail(error)
     use_cores(None)

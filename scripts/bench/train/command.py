@@ -11,7 +11,7 @@ from rich.table import Table
 
 from bench import common
 from bench.train import cases, measure, records
-from gat_jax.runtime import cli, store
+from gat_jax.runtime import cli
 from gat_jax.runtime.devices import provenance
 
 
@@ -38,13 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = cli.parse(Options, argv)
     sizes = {name: getattr(options, name) for name in ("num_seeds", "num_steps", "repeats")}
     try:
-        for name, number in sizes.items():
-            if number < 1:
-                raise ValueError(f"{name}: expected at least 1, got {number}")
+        common.check_options(options.json, **sizes)
         if not options.records:
             common.check_has_torch()
         cases.load_task(options.data_dir)
-        store.check_writable(options.json.parent)
     except ValueError as error:
         cli.fail(error)
     if options.records:
