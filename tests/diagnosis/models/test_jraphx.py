@@ -1,17 +1,15 @@
 """Live models of jraphx: on what was recorded, our layers return what theirs did."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import fields, messy_graph, oracle_layer
+from helpers import messy_graph
+from recorded_layers import assert_reproduced
 
 from gat_jax.diagnosis import diagnose
 from gat_jax.diagnosis.models.flax import observe_flax
-from gat_jax.layers import apply_layer
 
 pytestmark = pytest.mark.torch  # which is for all of the extra `interop`
 
@@ -45,24 +43,6 @@ def made(name, *args, **options):
     import jraphx.nn
 
     return randomised(getattr(jraphx.nn, name)(*args, rngs=nnx.Rngs(0), **options))
-
-
-def recomputed(call):
-    """What our layer returns on what was recorded."""
-    layer = call.layer
-    params = {key: np.asarray(x, np.float64) for key, x in fields(layer.params).items()}
-    is_gat = layer.config.layer == "gat"
-    if call.edge_weight is None and not (is_gat and "kernel_recv" in params):
-        options = {"config": layer.config, "slope": float(layer.settings.slope)}
-        return oracle_layer(type(layer.params), params, call.graph, **options)["nodes"]
-    options: Any = {"config": layer.config, "settings": layer.settings}
-    return apply_layer(layer.params, call.graph, edge_weight=call.edge_weight, **options)[0]
-
-
-def assert_reproduced(model, *names):
-    assert [call.layer.name for call in model.layers] == list(names)
-    for call in model.layers:
-        np.testing.assert_allclose(recomputed(call), call.outputs, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["GATConv", "GATv2Conv"])
