@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from gat_jax.runtime import devices
+from gat_jax.runtime import programs
 
 STATIC = {"config", "configs", "num_features"}  # names of arguments that are no arrays
 
@@ -18,4 +18,4 @@ STATIC = {"config", "configs", "num_features"}  # names of arguments that are no
 def compiled(function: Callable) -> Any:
     """Return a function of a module as one program, compiled once for each kind of arguments."""
     static = sorted(STATIC & inspect.signature(function).parameters.keys())
-    return devices.jit_briefly(function, static_argnames=static)
+    return programs.jit_briefly(function, static_argnames=static)

@@ -34,9 +34,9 @@ from gat_jax.kernels.tables import (
     make_chunked_rows,
     make_degree_buckets,
 )
-from gat_jax.kernels.xla.loops import platform
 from gat_jax.runtime.arrays import check_count, check_graph
 from gat_jax.runtime.devices import has_triton
+from gat_jax.runtime.programs import platform
 
 LayoutName = Literal["auto", "segment", "bucketed", "fused"]
 ValuesName = Literal["bfloat16"]

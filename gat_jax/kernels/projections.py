@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 
 from gat_jax.kernels import sparse
 from gat_jax.kernels.sparse import SparseFeatures
-from gat_jax.kernels.xla.loops import platform
 from gat_jax.runtime.jax_arrays import to_jax
+from gat_jax.runtime.programs import platform
 
 # Nodes from which scores are made by a product of matrices.
 MIN_PRODUCT_NODES = 1024

@@ -1,4 +1,4 @@
-"""The machine: how programs are compiled for it, its cores, and where numbers come from."""
+"""The machine: its devices, cores and memory, and where numbers come from."""
 
 import configparser
 import contextlib
@@ -8,7 +8,6 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,41 +18,6 @@ UNKNOWN = "unknown"  # what provenance says where it does not know
 # The folder that holds the package: the root of a checkout, or `site-packages`.
 ROOT = Path(__file__).resolve().parents[2]
 
-
-def jit_briefly(function: Callable, *, static_argnames: Sequence[str] = ()) -> Any:
-    """Return `jax.jit` of a program that takes longer to compile than to run.
-
-    On a CPU LLVM optimises at level 1: a training then compiles in half the time and runs as
-    fast, for XLA itself has already fused its loops. Other devices compile as ever.
-    """
-    options = None
-    if jax.default_backend() == "cpu":
-        # A program is compiled as one piece: with pieces, two threads that compile at once on two
-        # cores can wait for each other in XLA's own pool for ever.
-        options = {
-            "xla_backend_optimization_level": 1,
-            "xla_cpu_parallel_codegen_split_count": 1,
-        }
-    return jax.jit(function, static_argnames=static_argnames, compiler_options=options)
-
-
-def jit_tiles(function: Callable) -> Any:
-    """Return `jax.jit` of a program of which every core runs a copy of its own.
-
-    On a CPU one copy then keeps to one core: its loops are neither split nor run side by side,
-    which would cost two copies on two cores 40% of their speed.
-    """
-    options = None
-    if jax.default_backend() == "cpu":
-        options = {
-            "xla_backend_optimization_level": 1,
-            "xla_cpu_enable_concurrency_optimized_scheduler": False,
-            "xla_cpu_multi_thread_eigen": False,
-        }
-    return jax.jit(function, compiler_options=options)
-
-
-# --- what there is to compute on ----------------------------------------------------------------
 
 Devices = tuple[Any, ...]  # of jax.Device, which is no type to a type checker
 # Where the system does not say how much memory it has: less than any machine of today.

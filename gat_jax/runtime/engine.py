@@ -33,7 +33,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from gat_jax.runtime.devices import Devices, jit_tiles
+from gat_jax.runtime.devices import Devices
+from gat_jax.runtime.programs import jit_tiles
 
 MAX_CALLS_UNDER_WAY = 16  # more of them hide no more of the host's work
 MAX_PROGRAMS = 64  # kept compiled, the least recently used one going first; some MiB each

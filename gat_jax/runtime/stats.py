@@ -1,7 +1,7 @@
 """Confidence intervals of what was counted."""
 
 import numpy as np
-import scipy.stats
+import scipy.special
 from jaxtyping import Array, Float
 
 # Whole numbers of events; an array has one interval for every entry.
@@ -39,13 +39,16 @@ def binomial_interval(
             f"got {successes.tolist()} of {trials.tolist()}"
         )
     tail = (1.0 - level) / 2.0
+
+    def beta_quantile(probability: float, a: Count, b: Count) -> Count | float:
+        # As `scipy.stats.beta.ppf`, whose import takes a second.
+        return scipy.special.betaincinv(a, b, probability)
+
     # The beta quantiles are undefined at the ends, where the interval ends at 0 or 1 itself.
     inner = np.maximum(successes, 1)
-    low = np.where(successes > 0, scipy.stats.beta.ppf(tail, inner, trials - inner + 1), 0.0)
+    low = np.where(successes > 0, beta_quantile(tail, inner, trials - inner + 1), 0.0)
     inner = np.minimum(successes, trials - 1)
-    high = np.where(
-        successes < trials, scipy.stats.beta.ppf(1.0 - tail, inner + 1, trials - inner), 1.0
-    )
+    high = np.where(successes < trials, beta_quantile(1.0 - tail, inner + 1, trials - inner), 1.0)
     return low, high
 
 

@@ -90,7 +90,8 @@ def _by_scatter(joint: FlaggedBins, others: Mapping[str, Bins], is_counted: Arra
         for start, part in zip(starts, parts, strict=False)
     ]
     counts = jnp.zeros(not_counted + 1, jnp.int32)
-    counts = counts.at[jnp.concatenate(index)].add(1, mode="promise_in_bounds")
+    for numbers in jax.lax.optimization_barrier(index):
+        counts = counts.at[numbers].add(1, mode="promise_in_bounds")
     by_flag, *counted = jnp.split(counts[:not_counted], starts[1:-1])
     # One axis for each flag, the last one first, and then the number.
     by_flag = by_flag.reshape(*[2] * len(joint.flags), joint.num_bins)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gat_jax.kernels import Scalar
 from gat_jax.layers import LayerConfig, LayerParams
+from gat_jax.runtime.programs import apart
 from gat_jax.sampling.class_facts import ClassFacts, measure_classes
 from gat_jax.sampling.row_forms import RowForm, choose_form
 from gat_jax.sampling.twin_layout import TwinLayout
@@ -61,18 +62,20 @@ def measure_pairs(
     if nodes.shape[-1] > 1:
         nodes = jnp.tile(nodes, config.heads)
     form = choose_form(layout, nodes.shape[1], config.channels)
-    rows = measure_rows(
-        params,
-        nodes,
-        layout,
-        config,
-        form,
-        slope=slope,
-        is_monotone=is_monotone,
-        only_signs=only_signs,
-    )
+
+    # Else a row would be computed anew for each of its pairs, and a pair for each of its counts.
+    @apart
+    def measure(params, nodes, slope):
+        flags = {"is_monotone": is_monotone, "only_signs": only_signs}
+        return measure_rows(params, nodes, layout, config, form, slope=slope, **flags)
+
+    @apart
+    def compare(first, second, slope):
+        return compare_rows(first, second, config, form, slope=slope)
+
+    rows = measure(params, nodes, slope)
     facts = [
-        compare_rows(pick_rows(form, rows, i), pick_rows(form, rows, k), config, form, slope=slope)
+        compare(pick_rows(form, rows, i), pick_rows(form, rows, k), slope)
         for i, k in form.pairs(layout)
     ]
     fields = [None if x[0] is None else form.join_pairs(x) for x in zip(*facts, strict=True)]

@@ -22,6 +22,7 @@ from gat_jax.graphs import TwinClasses, TwinPairs
 from gat_jax.layers import SCHEMES, assemble, check_drawable, draw_scales, num_draws
 from gat_jax.runtime import engine
 from gat_jax.runtime.devices import Devices, default_devices, has_triton
+from gat_jax.runtime.programs import apart
 from gat_jax.sampling import fused_tile
 from gat_jax.sampling.cells import BATCHES_PER_TILE, DRAWN_FEATURES, Cell, Shape, batch_size
 from gat_jax.sampling.counts import (
@@ -171,8 +172,13 @@ def run_tile(shape: Shape, inputs: Inputs, tile: Tile) -> tuple[Tally, DeviceVal
     size = shape.batch_size
     first_batch = jnp.asarray(tile.first_batch, jnp.uint32)
 
+    # What is known of a batch is counted in many ways, and computed once.
+    @apart
+    def measure(inputs: Inputs, batch: Array) -> PairFacts:
+        return _measure_batch(inputs, batch, shape)
+
     def step(total: Tally, k: Array) -> tuple[Tally, DeviceValues | None]:
-        facts = _measure_batch(inputs, first_batch + k.astype(jnp.uint32), shape)
+        facts = measure(inputs, first_batch + k.astype(jnp.uint32))
         is_counted = jnp.arange(size) < tile.num_inits - k * size
         added = tally(facts, is_counted, shape)
         kept = keep_values(facts) if shape.keep_values else None

@@ -12,6 +12,8 @@ How nodes lie in the program is the affair of `row_forms`, and of `wide_rows` wh
 large.
 """
 
+import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -44,7 +46,13 @@ class RowFacts(NamedTuple):
     residual: list[Array]  # what the residual path adds; empty without one
 
 
-class TwinRows(NamedTuple):
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("leaves", "deficit"),
+    meta_fields=("structure",),
+)
+@dataclasses.dataclass(frozen=True)
+class TwinRows:
     """The `RowFacts` of all twins."""
 
     leaves: list[ByNode]  # by receiver

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gat_jax.graphs import datasets, twins
 from gat_jax.layers import LayerConfig, LayerParams, init_network
-from gat_jax.runtime.devices import jit_briefly
+from gat_jax.runtime.programs import jit_briefly
 from gat_jax.sampling import named_key
 from gat_jax.studies import claim_ids
 from gat_jax.studies.claims import Measurement, deterministic, share

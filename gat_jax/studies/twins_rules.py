@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy.special
 from jaxtyping import Float
 
 from gat_jax.layers import LayerName
@@ -324,7 +324,7 @@ def mean_over_seeds(values: Sequence[Float[np.ndarray, " seeds"]], explanation: 
     sums = np.where(is_known, values_ps, 0.0).sum(axis=0)[has_any]
     by_seed = sums / is_known.sum(axis=0)[has_any]
     mean = float(by_seed.mean())
-    half = float(scipy.stats.t.ppf(0.975, number - 1) * by_seed.std(ddof=1) / np.sqrt(number))
+    half = float(scipy.special.stdtrit(number - 1, 0.975) * by_seed.std(ddof=1) / np.sqrt(number))
     return Measurement(mean, mean - half, mean + half, number, explanation)
 
 

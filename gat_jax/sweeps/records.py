@@ -4,7 +4,8 @@ A record is one row of float64 numbers, so that it is one chunk of the store, wh
 numbers are which count stands in the attributes of the array of records, as a list of fields.
 
 What is counted is decided in `sampling.counts`; what users see of it in `summary`. Whoever changes
-what a record holds changes `SCHEMA` too: stores of another number are refused.
+what a record holds changes `SCHEMA` too, and whoever changes how a tile is computed, for then a
+logit next to 0 may round to the other side: stores of another number are refused.
 """
 
 import functools
@@ -19,7 +20,7 @@ from gat_jax.runtime.stats import mean_share_interval
 from gat_jax.sampling import COUNT_FIELDS, Counts, InitValues, dim_sizes
 from gat_jax.sweeps.grid import Entry
 
-SCHEMA = 3
+SCHEMA = 4
 
 # What `keep="raw"` stores of every initialisation.
 INIT_VALUES = dict.fromkeys(InitValues._fields, np.float32) | {"collided_pairs": np.int64}

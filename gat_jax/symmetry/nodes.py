@@ -30,7 +30,7 @@ from gat_jax.layers import (
     check_number,
     kind_of,
 )
-from gat_jax.runtime import arrays, devices
+from gat_jax.runtime import arrays, programs
 from gat_jax.runtime.jax_arrays import check_array
 from gat_jax.symmetry.criterion import (
     CAUSES,
@@ -343,7 +343,7 @@ def propagate_equality(
 @functools.cache
 def _compiled_signs() -> Any:
     """Return `row_signs` as one program: step by step it takes longer, and more compiling."""
-    return devices.jit_briefly(row_signs)
+    return programs.jit_briefly(row_signs)
 
 
 def _checked_classes(field: str, classes: ArrayLike, num_nodes: int) -> Int[np.ndarray, " nodes"]:

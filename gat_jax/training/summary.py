@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.stats
+import scipy.special
 import xarray as xr
 from numpy.typing import ArrayLike
 
@@ -140,7 +140,7 @@ def mean_and_interval(values: ArrayLike) -> dict[str, Any]:
     if number == 1:
         return {"mean": mean, "sd": None, "interval": [None, None], "values": values.tolist()}
     deviation = float(values.std(ddof=1))
-    half = float(scipy.stats.t.ppf(0.975, number - 1)) * deviation / np.sqrt(number)
+    half = float(scipy.special.stdtrit(number - 1, 0.975)) * deviation / np.sqrt(number)
     interval = [max(mean - half, 0.0), min(mean + half, 1.0)]
     return {"mean": mean, "sd": deviation, "interval": interval, "values": values.tolist()}
 

@@ -8,7 +8,6 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
@@ -91,6 +90,8 @@ def kaplan_meier(exits: FirstExit) -> Survival | None:
     """
     if len(exits.step) == 0:
         return None
+    import scipy.stats  # here, as the import takes a second
+
     data = scipy.stats.CensoredData.right_censored(exits.step, exits.is_censored)
     curve = scipy.stats.ecdf(data).sf
     with np.errstate(all="ignore"), warnings.catch_warnings():

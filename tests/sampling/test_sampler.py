@@ -1,4 +1,6 @@
 import dataclasses
+import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ from gat_jax import graphs, sampling
 from gat_jax.graphs import twins
 from gat_jax.layers import LayerConfig, initializers
 from gat_jax.runtime.devices import default_devices
-from gat_jax.sampling import Cell, counts
+from gat_jax.sampling import Cell, counts, sampler
 from gat_jax.sampling.cells import BATCHES_PER_TILE
 from gat_jax.sampling.random_bits import draw_bits, from_bits
 from gat_jax.studies import tutorial_init
@@ -40,6 +42,22 @@ def test_identity_leaves_out_what_only_scales_the_numbers():
 
 
 STABLE_KEY = [2801135065, 3112958809]
+
+
+@pytest.mark.parametrize("graph", [GRAPH, graphs.karate_club()])
+def test_what_is_counted_in_many_ways_is_computed_once(graph):
+    """XLA for CPUs would compute each pair anew for each of its counts, over any barrier."""
+    pairs = graphs.twin_pairs(graphs.twin_classes(graph))
+    cell = Cell("a graph", LayerConfig(heads=4, channels=2))
+    prepared = sampling.prepare_cell(cell, graph, pairs, seed=0)
+    (tile,) = sampling.split_into_tiles(0, 1, prepared.shape)
+    run = jax.jit(functools.partial(sampler.run_tile, prepared.shape))
+    lowered = run.lower(prepared.inputs, tile)
+    traced, compiled = lowered.as_text(), lowered.compile().as_text()
+    for name in ("is-finite", "abs"):  # of rows, and of the differences of pairs
+        number = len(re.findall(f" {name}\\(", compiled))
+        assert number == traced.count(f"stablehlo.{name.replace('-', '_')} ")
+        assert number > 0
 
 
 @pytest.mark.parametrize("heads", [1, 2])

@@ -6,51 +6,24 @@ heads, neighbouring channels stand beside them as further *lanes*.
 
 XLA fuses one output per loop, and only while a sum over slots or channels is spelled out; what it
 can turn into a library call materialises the gathered values [E, C, H], at ten times the cost.
-Hence loops in Python, and `one_loop`, which keeps XLA from merging a loop with its surroundings. A
-select between gathered values ends a loop too: what is masked is multiplied by 0 or 1
-(`tests/kernels/xla/test_sums.py` holds the temporary memory to all this).
+Hence loops in Python, and `programs.apart`, which keeps XLA from merging a loop with its
+surroundings. A select between gathered values ends a loop too: what is masked is multiplied by 0 or
+1 (`tests/kernels/xla/test_sums.py` holds the temporary memory to all this).
 
 Local suffixes, here and in `sums`: k chunks, w slots of a chunk, n nodes, e edges,
 c channels, h heads, g groups of channels, l lanes.
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.xla_metadata import set_xla_metadata
 from jaxtyping import Array, Bool, Float
 
 from gat_jax.kernels.tables import Ids
+from gat_jax.runtime.programs import apart
 
 LANES = 8  # numbers that a loop should have side by side at least
-
-
-def platform() -> str:
-    """Return what JAX computes on if nothing else is said: "cpu", "gpu" or "tpu"."""
-    config: Any = jax.config  # its fields are made at run time
-    device = config.jax_default_device
-    return jax.default_backend() if device is None else getattr(device, "platform", device)
-
-
-def one_loop(function: Callable) -> Callable:
-    """Compile a function of arrays apart from its surroundings, within the same program.
-
-    Where it is traced for a CPU alone: XLA for GPUs fuses nothing in a function that it may not
-    inline. So a program exported for another platform is slower than one traced there.
-    """
-    inner = jax.jit(function)
-
-    @functools.wraps(function)
-    def call(*args):
-        if platform() != "cpu":
-            return function(*args)
-        with set_xla_metadata(inlineable="false"):
-            return inner(*args)
-
-    return call
 
 
 def rows_of(values: Float[Array, " rows *rest"], index: Ids) -> Float[Array, "..."]:
@@ -70,7 +43,7 @@ def repeat_by_head(is_held: Bool[Array, " rows"], heads: int) -> Bool[Array, "ro
     which truth values are repeated eight times and combined.
     """
 
-    @one_loop
+    @apart
     def loop(is_held):
         return jnp.broadcast_to(is_held[:, None], (len(is_held), heads))
 
@@ -112,7 +85,7 @@ def node_dots(
 ) -> Float[Array, "nodes heads"]:
     """Return sum_c first[n, c, h] second[n, c, h]."""
 
-    @one_loop
+    @apart
     def loop(first_ngl, second_ngl):
         products = (first_ngl[:, g] * second_ngl[:, g] for g in range(first_ngl.shape[1]))
         return functools.reduce(jnp.add, products)

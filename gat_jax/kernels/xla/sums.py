@@ -15,7 +15,8 @@ from jaxtyping import Array, Float
 
 from gat_jax.kernels.elementwise import slope_at
 from gat_jax.kernels.tables import Bucket, DegreeBuckets, EdgeTable
-from gat_jax.kernels.xla.loops import one_loop, rows_of, sum_lanes, tile, widen
+from gat_jax.kernels.xla.loops import rows_of, sum_lanes, tile, widen
+from gat_jax.runtime.programs import apart
 
 MAX_GROUPS = 16  # terms of a dot product that are spelled out in one loop
 
@@ -54,7 +55,7 @@ def to_nodes(
 def _combine(values: Float[Array, " chunks *rest"], bucket: Bucket, *, largest: bool):
     combine = jnp.maximum if largest else jnp.add
 
-    @one_loop
+    @apart
     def loop(values, others, sizes):
         total = rows_of(values, others[:, 0])
         for w in range(1, others.shape[1]):
@@ -84,7 +85,7 @@ def edge_reduce(
     is_sum = reduce == "sum"
     combine = jnp.add if is_sum else jnp.maximum
 
-    @one_loop
+    @apart
     def loop(bucket, at_edges, at_rows, at_others):
         total = None
         for w in range(bucket.edges.shape[1]):
@@ -122,7 +123,7 @@ def weighted_sum(
     return to_nodes(chunks, table.index).reshape(-1, *values.shape[1:])
 
 
-@one_loop
+@apart
 def _weighted_sum(weights_kwl, values_ngl, others_kw):
     total = None
     for w in range(others_kw.shape[1]):
@@ -152,7 +153,7 @@ def slope_sum(
     return to_nodes(chunks, table.index).reshape(-1, *rows.shape[1:])
 
 
-@one_loop
+@apart
 def _slope_sum(weights_kwl, nodes_ngl, others_ngl, edges_egl, slope_l, bucket):
     own_kgl = rows_of(nodes_ngl, bucket.nodes)
     total = None
@@ -192,7 +193,7 @@ def edge_map(
 ) -> Float[Array, "edges heads"]:
     """Return a function of what is at every edge and at its ends; see `contract`."""
 
-    @one_loop
+    @apart
     def loop(ids, arrays):
         return function(*_fetch(ids, arrays))
 
@@ -228,7 +229,7 @@ def edge_dots(
     def finish(dot, ids, arrays):
         return function(dot, *_fetch(ids, arrays))
 
-    @one_loop
+    @apart
     def last_loop(total, rows_ngl, others_ngl, ids, arrays):
         return finish(_add_products(total, rows_ngl, others_ngl, ids), ids, arrays)
 
@@ -239,7 +240,7 @@ def edge_dots(
         if start == starts[-1] and others.shape[-1] == heads:
             return last_loop(total, *part, ids, arrays)
         total = _edge_dots(total, *part, ids)
-    return one_loop(lambda total, *rest: finish(sum_lanes(total, heads), *rest))(total, ids, arrays)
+    return apart(lambda total, *rest: finish(sum_lanes(total, heads), *rest))(total, ids, arrays)
 
 
 def _add_products(total, rows_ngl, others_ngl, ids):
@@ -250,7 +251,7 @@ def _add_products(total, rows_ngl, others_ngl, ids):
     return total
 
 
-_edge_dots = one_loop(_add_products)
+_edge_dots = apart(_add_products)
 
 
 def edge_activations(
@@ -280,7 +281,7 @@ def edge_activations(
     return sum_lanes(total, heads)
 
 
-@one_loop
+@apart
 def _edge_activations(a_gl, rows_ngl, others_ngl, edges_egl, slopes_l, ids):
     row_ids, other_ids = ids
     total = None

@@ -26,8 +26,9 @@ from gat_jax import sampling
 from gat_jax.graphs import karate_club, les_miserables, random_graph, twins
 from gat_jax.layers import LayerConfig
 from gat_jax.runtime import cli
-from gat_jax.runtime.devices import default_devices, jit_tiles, provenance, use_cores
+from gat_jax.runtime.devices import default_devices, provenance, use_cores
 from gat_jax.runtime.engine import add_up
+from gat_jax.runtime.programs import jit_tiles
 from gat_jax.sampling import Cell, Counts
 from gat_jax.studies import tutorial_init
 
