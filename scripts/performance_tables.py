@@ -244,12 +244,16 @@ def collisions_table(name: str) -> str:
 
 def whole_sweep_table(name: str) -> str:
     """Return the command from its start to its summary."""
+    entries = {k: v for k, v in _entries(name).items() if k[0].startswith("sweep.py")}
+    others = sorted({system for _, system in entries if system != OURS})
     rows = [
         [case.split(", ")[1], duration(entry["median_seconds"]), _peak(entry)]
-        for (case, _), entry in _entries(name).items()
-        if case.startswith("sweep.py")
+        + [_time_and_ratio(entries.get((case, other))) for other in others]
+        for (case, system), entry in entries.items()
+        if system == OURS
     ]
-    return table(["size", "seconds from start to summary", "peak, MiB"], rows)
+    heading = ["size", "seconds from start to summary", "peak, MiB"]
+    return table([*heading, *(f"`{x.removeprefix('gat_jax of ')}`" for x in others)], rows)
 
 
 def main_job_table(name: str) -> str:

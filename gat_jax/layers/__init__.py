@@ -15,6 +15,7 @@ from gat_jax.layers.base import (
     LayerShape,
     LayerTrace,
     NormalizationName,
+    RowScores,
 )
 from gat_jax.layers.blocks import BlocksConfig, BlocksParams, blocks_config
 from gat_jax.layers.checks import (
@@ -85,6 +86,7 @@ __all__ = [
     "NormalizationName",
     "PlainConfig",
     "PlainParams",
+    "RowScores",
     "apply_layer",
     "apply_network",
     "assemble",

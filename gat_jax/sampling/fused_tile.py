@@ -37,7 +37,7 @@ from gat_jax.sampling.on_chip import DrawnWords, OnChip, spell_params
 from gat_jax.sampling.pair_facts import compare_rows
 from gat_jax.sampling.random_bits import Words, to_features
 from gat_jax.sampling.row_forms import Spelled
-from gat_jax.sampling.twin_rows import measure_rows, pick_rows
+from gat_jax.sampling.twin_rows import measure_rows, pick_rows, project_nodes
 from gat_jax.symmetry import CAUSES, NUM_EXACT_CAUSES
 
 # Measured on an H200.
@@ -207,9 +207,10 @@ def _measure(shape: Shape, drawn: _Drawn, lanes: Array) -> _Facts:
     by_head = []
     for h in range(layer.heads):
         numbers = [words.number(n * layer.heads + h, shape.distribution) for n in range(num)]
+        params = spell_params(numbers, drawn.scales, head, shape.num_features)
         rows = measure_rows(
-            spell_params(numbers, drawn.scales, head, shape.num_features),
-            nodes,
+            params,
+            project_nodes(params, nodes, head, form, only_signs=shape.only_signs),
             layout,
             head,
             form,

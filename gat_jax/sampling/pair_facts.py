@@ -18,7 +18,15 @@ from gat_jax.runtime.programs import apart
 from gat_jax.sampling.class_facts import ClassFacts, measure_classes
 from gat_jax.sampling.row_forms import RowForm, choose_form
 from gat_jax.sampling.twin_layout import TwinLayout
-from gat_jax.sampling.twin_rows import Flags, RowFacts, Values, all_signs, measure_rows, pick_rows
+from gat_jax.sampling.twin_rows import (
+    Flags,
+    RowFacts,
+    Values,
+    all_signs,
+    measure_rows,
+    pick_rows,
+    project_nodes,
+)
 from gat_jax.symmetry import CAUSES, exact_causes, is_within_rounding, primary_of
 
 
@@ -63,7 +71,12 @@ def measure_pairs(
         nodes = jnp.tile(nodes, config.heads)
     form = choose_form(layout, nodes.shape[1], config.channels)
 
-    # Else a row would be computed anew for each of its pairs, and a pair for each of its counts.
+    # Else a node would be projected anew for each of its rows, a row computed anew for each of its
+    # pairs, and a pair for each of its counts.
+    @apart
+    def project(params, nodes):
+        return project_nodes(params, nodes, config, form, only_signs=only_signs)
+
     @apart
     def measure(params, nodes, slope):
         flags = {"is_monotone": is_monotone, "only_signs": only_signs}
@@ -73,7 +86,7 @@ def measure_pairs(
     def compare(first, second, slope):
         return compare_rows(first, second, config, form, slope=slope)
 
-    rows = measure(params, nodes, slope)
+    rows = measure(params, project(params, nodes), slope)
     facts = [
         compare(pick_rows(form, rows, i), pick_rows(form, rows, k), slope)
         for i, k in form.pairs(layout)

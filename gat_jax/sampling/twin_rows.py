@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from gat_jax.kernels import Scalar
-from gat_jax.layers import LAYERS, LayerConfig, LayerParams
+from gat_jax.layers import LAYERS, LayerConfig, LayerParams, RowScores
 from gat_jax.sampling.row_forms import ByNode, EachPlace, Index, Places, RowForm, Spelled
 from gat_jax.sampling.twin_layout import TwinLayout
 from gat_jax.sampling.wide_rows import log_degree, map_rows, max_spelled_degree, wide_groups
@@ -30,6 +30,13 @@ from gat_jax.symmetry import RowSigns, signs_of_rows
 
 Values = Float[Array, "*#rows batch"]
 Flags = Bool[Array, "*#rows batch"]
+
+
+class ProjectedNodes(NamedTuple):
+    """What rows are made of."""
+
+    scores: RowScores
+    residual: list[ByNode]  # by channel; empty without a residual path, or where it is not needed
 
 
 class RowFacts(NamedTuple):
@@ -60,9 +67,24 @@ class TwinRows:
     deficit: ByNode | None  # one of the leaves once more: it is also counted by row
 
 
-def measure_rows(
+def project_nodes(
     params: LayerParams,
     nodes: Float[Array, "nodes features batch_or_1"] | Spelled,
+    config: LayerConfig,
+    form: RowForm,
+    *,
+    only_signs: bool,
+) -> ProjectedNodes:
+    """Project all nodes; arguments as `pair_facts.measure_pairs`."""
+    residual = []
+    if params.residual_kernel is not None and not only_signs:
+        residual = form.project(params.residual_kernel[:, None], None, nodes)
+    return ProjectedNodes(LAYERS[config.layer].rows.scores(params, nodes, form), residual)
+
+
+def measure_rows(
+    params: LayerParams,
+    nodes: ProjectedNodes,
     layout: TwinLayout,
     config: LayerConfig,
     form: RowForm,
@@ -71,12 +93,20 @@ def measure_rows(
     is_monotone: bool,
     only_signs: bool,
 ) -> TwinRows:
-    """Compute the rows of all twins; arguments as `pair_facts.measure_pairs`."""
+    """Compute the rows of all twins.
+
+    Args:
+      params: as `pair_facts.measure_pairs` takes them, and so the rest.
+      nodes: of `project_nodes`, with the same options.
+      layout: of the twins.
+      config: of the layer.
+      form: in which the nodes were projected.
+      slope: of the LeakyReLU.
+      is_monotone: whether it is >= 0.
+      only_signs: leave out what needs attention weights.
+    """
     formula = LAYERS[config.layer].rows
-    scores = formula.scores(params, nodes, form)
-    residual_of_nodes = []
-    if params.residual_kernel is not None and not only_signs:
-        residual_of_nodes = form.project(params.residual_kernel[:, None], None, nodes)
+    scores, residual_of_nodes = nodes
     batch = jax.tree.leaves(params)[0].shape[-1]
     max_degree = max_spelled_degree(layout, config, only_signs=only_signs)
     if layout.is_by_class or max_degree < layout.degrees[-1]:

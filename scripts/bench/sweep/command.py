@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import operator
+import os
 import statistics
 import subprocess
 import sys
@@ -48,6 +49,9 @@ class Options:
     """rounds; every system runs once in each"""
     num_inits: tuple[int, ...] = (1_000_000_000,)
     """of long sweeps, from start to summary; none: they are left out"""
+    against: Path | None = None
+    """another checkout of this project, named by its folder: its long sweeps are timed in turn with
+    ours, in as many rounds"""
 
 
 class Sampler(NamedTuple):
@@ -82,6 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = cli.parse(Options, argv)
     try:
         common.check_options(options.json, repeats=options.repeats)
+        if options.against and not (options.against / "scripts" / "sweep.py").is_file():
+            raise ValueError(f"against: expected a checkout, got {str(options.against)!r}")
     except ValueError as error:
         cli.fail(error)
     use_cores(None)
@@ -100,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep("entries", compare(tutorial, options))
     keep("entries", compare_with_bound(tutorial, options))
     for number in (1_000_000, *options.num_inits) if options.num_inits else ():
-        keep("entries", [time_whole_sweep(number)])
+        keep("entries", compare_whole_sweeps(number, options))
     for case in larger:
         keep("entries", compare(case, options))
     keep("at_once", throughput_at_once(tutorial))
@@ -315,26 +321,54 @@ def _draw_only(draw, batches: int, devices, num_inits: int) -> Callable[[], int]
 # --- from start to summary ----------------------------------------------------------------------
 
 
-def time_whole_sweep(number: int) -> dict[str, Any]:
-    """Time `scripts/sweep.py` as a process."""
+def compare_whole_sweeps(number: int, options: Options) -> list[dict[str, Any]]:
+    """Time sweeps from start to summary: once, or in turn with those of another checkout."""
+    if options.against is None:
+        return [_whole_sweep("gat_jax", number, [time_whole_sweep(number, SCRIPTS.parent)])]
+    checkouts = {
+        "gat_jax": SCRIPTS.parent,
+        f"gat_jax of {options.against.resolve().name}": options.against.resolve(),
+    }
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in checkouts}
+    for _ in range(options.repeats):
+        for name, checkout in checkouts.items():
+            times[name].append(time_whole_sweep(number, checkout))
+    ours = times["gat_jax"]
+    entries = [_whole_sweep(name, number, found) for name, found in times.items()]
+    entries[1]["ratio_to_peer"] = statistics.median(
+        theirs[0] / mine[0] for mine, theirs in zip(ours, times[entries[1]["system"]], strict=True)
+    )
+    return entries
+
+
+def _whole_sweep(name: str, number: int, times: list[tuple[float, float]]) -> dict[str, Any]:
+    seconds = statistics.median(seconds for seconds, _ in times)
+    return {
+        "case": f"sweep.py from start to summary, {number:.0e} initialisations",
+        "system": name,
+        "median_seconds": seconds,
+        "throughput": number / seconds,
+        "ratio_to_peer": None,
+        "max_relative_error": None,
+        "peak_mib": max(peak for _, peak in times),
+    }
+
+
+def time_whole_sweep(number: int, checkout: Path) -> tuple[float, float]:
+    """Run `scripts/sweep.py` of a checkout as a process; return its seconds and its peak in MiB."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, SCRIPTS / "sweep.py", "--num-inits", str(number)]
+        script = checkout / "scripts" / "sweep.py"
+        command = [sys.executable, script, "--num-inits", str(number)]
         command += ["--out", str(Path(folder) / "sweep.zarr")]
         start, peak = time.perf_counter(), 0
         nowhere = subprocess.DEVNULL
-        with subprocess.Popen(command, stdout=nowhere, stderr=nowhere) as process:
+        # The package of the checkout, whichever is installed.
+        environment = os.environ | {"PYTHONPATH": str(checkout)}
+        with subprocess.Popen(command, stdout=nowhere, stderr=nowhere, env=environment) as process:
             while process.poll() is None:
                 peak = max(peak, common.peak_kib(process.pid))
                 time.sleep(0.05)
         seconds = time.perf_counter() - start
     if process.returncode:
-        raise RuntimeError(f"sweep.py: expected exit code 0, got {process.returncode}")
-    return {
-        "case": f"sweep.py from start to summary, {number:.0e} initialisations",
-        "system": "gat_jax",
-        "median_seconds": seconds,
-        "throughput": number / seconds,
-        "ratio_to_peer": None,
-        "max_relative_error": None,
-        "peak_mib": peak / 1024,
-    }
+        raise RuntimeError(f"{script}: expected exit code 0, got {process.returncode}")
+    return seconds, peak / 1024
