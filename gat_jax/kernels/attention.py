@@ -27,6 +27,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from gat_jax.kernels import contract
+from gat_jax.kernels.elementwise import finite_peak
 from gat_jax.kernels.gradients import with_gradient
 from gat_jax.kernels.layouts import Layout
 from gat_jax.kernels.xla.loops import node_dots, repeat_by_head
@@ -159,12 +160,7 @@ def row_peak(layout: Layout, x_eh: EdgeArray, mask_eh: EdgeMask | None) -> NodeA
     peak_nh = contract.edge_reduce(
         lambda edges, *_: edges[0], layout.by_receiver, at_edges=[x_eh], reduce="max"
     )
-    return finite(peak_nh)
-
-
-def finite(peak: Array) -> Array:
-    """Return 0 for a row without edges, whose largest value is minus infinity."""
-    return jnp.where(peak > -jnp.inf, peak, 0.0)
+    return finite_peak(peak_nh)
 
 
 def less_peak(layout: Layout, x_eh: EdgeArray, mask_eh: EdgeMask | None) -> EdgeArray:

@@ -29,6 +29,14 @@ def slope_at(x: Float[Array, "..."], below, above=1.0) -> Float[Array, "..."]:
     return below + (above - below) * step(x)
 
 
+def finite_peak(peak: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return the largest logit of a row, and 0 for a row without edges, which has minus infinity.
+
+    NaN stays NaN: a training that diverges has to show it.
+    """
+    return jnp.where(peak == -jnp.inf, 0.0, peak)
+
+
 @jax.custom_jvp
 def negative_part(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Return min(x, 0), whose derivative at 0 is 0.

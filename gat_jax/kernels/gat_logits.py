@@ -26,13 +26,13 @@ from gat_jax.kernels.attention import (
     NodeArray,
     SumGradient,
     exponentials,
-    finite,
     less_peak,
     masked,
     normalised_sum,
 )
 from gat_jax.kernels.elementwise import (
     Scalar,
+    finite_peak,
     leaky_relu,
     row_pieces,
     shifted_logit,
@@ -238,7 +238,7 @@ def _largest_t(
         at_others=[sign * n_nh],
         reduce="max",
     )
-    return finite(largest_nh)
+    return finite_peak(largest_nh)
 
 
 def _terms_of_t(inputs: _Inputs) -> dict[str, list]:

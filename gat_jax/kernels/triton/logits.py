@@ -120,8 +120,3 @@ def exponents(pieces: Pieces | None, keys: Array, peak: Array) -> Array:
 def zero_unless_real(t: Array, values: Array) -> Array:
     """Put 0 where an edge is masked, its logit minus infinity: values may be anything there."""
     return jnp.where(t == -jnp.inf, 0.0, values)
-
-
-def finite_peak(peak: Array) -> Array:
-    """Return 0 for a row without edges."""
-    return jnp.where(peak == -jnp.inf, 0.0, peak)

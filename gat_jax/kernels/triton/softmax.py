@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jaxtyping import Array, Float
 
+from gat_jax.kernels.elementwise import finite_peak
 from gat_jax.kernels.layouts import Layout
 from gat_jax.kernels.triton.logits import (
     Logits,
@@ -26,7 +27,6 @@ from gat_jax.kernels.triton.logits import (
     Saved,
     Scores,
     exponents,
-    finite_peak,
     load_pieces,
     load_t,
     zero_unless_real,

@@ -21,7 +21,7 @@ from bench import common
 from bench.layer import cases, measure, report, softmax, workers
 from bench.layer.cases import PASSES
 from gat_jax.graphs import datasets
-from gat_jax.runtime import cli, store
+from gat_jax.runtime import cli
 from gat_jax.runtime.devices import num_cores, provenance
 
 HOW = {
@@ -107,8 +107,6 @@ def _check(options: Options) -> None:
     Raises:
       ValueError: says what was expected.
     """
-    if options.repeats < 1:
-        raise ValueError(f"repeats: expected at least 1, got {options.repeats}")
     if options.json.suffix != ".json":
         raise ValueError(f"json: expected a file that ends in .json, got {options.json}")
     common.check_has_torch()
@@ -117,7 +115,7 @@ def _check(options: Options) -> None:
     if not _cases(options):
         names = "; ".join(_all_cases(options))
         raise ValueError(f"only: expected part of one of {names}; got {options.only!r}")
-    store.check_writable(options.json.parent)
+    common.check_options(options.json, repeats=options.repeats)
 
 
 def _has_cora(options: Options) -> bool:
