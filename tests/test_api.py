@@ -98,6 +98,17 @@ def test_import_waits_for_nothing_heavy():
     assert fresh_process(program) == "[]\n[]\n"
 
 
+def test_commands_do_not_wait_for_all_of_scipy():
+    """Its statistics take a second to import; what commands need of them is in scipy.special."""
+    names = ("diagnose", "reproduce", "sweep", "train")
+    program = (
+        f"import importlib, sys\nfor name in {names!r}:\n"
+        "    importlib.import_module(f'gat_jax.commands.{name}')\n"
+        "print('scipy.stats' in sys.modules)\n"
+    )
+    assert fresh_process(program) == "False\n"
+
+
 def test_heavy_names_come_in_a_fresh_process():
     program = (
         "import sys, gat_jax\n"

@@ -110,7 +110,9 @@ class Program:
         tiles = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct((self.tiles_per_call, *x.shape), x.dtype), example
         )
-        self._compiled = jit_tiles(on_every_device).lower(inputs, tiles).compile()
+        # What is traced and how it is compiled depends on the devices, and not on JAX's own choice.
+        with jax.default_device(devices[0]):
+            self._compiled = jit_tiles(on_every_device).lower(inputs, tiles).compile()
         analysis = self._compiled.memory_analysis()
         sizes = analysis.temp_size_in_bytes, analysis.output_size_in_bytes
         self.memory = Memory(*(size * len(devices) for size in sizes))

@@ -190,7 +190,8 @@ def tally(facts: PairFacts, is_counted: Bool[Array, " inits"], shape: Shape) -> 
       is_counted: False for the initialisations that are too many.
       shape: of the cell; static.
     """
-    # Without the barrier XLA computes the pairs anew for each of the reductions below.
+    # For accelerators, where nothing is compiled apart: else XLA may compute the pairs anew for
+    # each of the reductions below.
     facts = jax.lax.optimization_barrier(facts)
     heads = range(shape.layer.heads)
     lowest = over_heads(jnp.minimum, facts.causes)

@@ -192,7 +192,7 @@ def _measure_batch(inputs: Inputs, batch: Array, shape: Shape) -> PairFacts:
     layer, size = shape.layer, shape.batch_size
 
     def draw(key, num: int, distribution: Distribution) -> Array:
-        # The barrier keeps XLA from drawing the numbers anew for each of their consumers.
+        # For accelerators: else XLA may draw the numbers anew for each of their consumers.
         bits = draw_bits(key, batch, num=num, size=size)
         return from_bits(jax.lax.optimization_barrier(bits), distribution)
 

@@ -75,7 +75,10 @@ def project_nodes(
     *,
     only_signs: bool,
 ) -> ProjectedNodes:
-    """Project all nodes; arguments as `pair_facts.measure_pairs`."""
+    """Return what the rows of all twins are made of; arguments as `measure_rows`.
+
+    It is by itself because a node belongs to many rows.
+    """
     residual = []
     if params.residual_kernel is not None and not only_signs:
         residual = form.project(params.residual_kernel[:, None], None, nodes)
@@ -96,7 +99,7 @@ def measure_rows(
     """Compute the rows of all twins.
 
     Args:
-      params: as `pair_facts.measure_pairs` takes them, and so the rest.
+      params: of one head, leaves [..., B], as `pair_facts.measure_pairs` takes them.
       nodes: of `project_nodes`, with the same options.
       layout: of the twins.
       config: of the layer.

@@ -239,7 +239,7 @@ def test_a_store_of_another_schema_is_one_line(tmp_path, capsys):
         with pytest.raises(SystemExit) as stop:
             run(*arguments)
         assert stop.value.code == 2
-        assert "out: expected a store of schema 3, got schema 1 in" in one_line(capsys)
+        assert "out: expected a store of schema 4, got schema 1 in" in one_line(capsys)
 
 
 @pytest.mark.slow

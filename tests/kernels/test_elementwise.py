@@ -32,6 +32,12 @@ def test_leaky_relu_by_hand(slope):
     np.testing.assert_array_equal(elementwise.leaky_relu(x, slope), expected)
 
 
+def test_only_the_peak_of_a_row_without_edges_becomes_0():
+    peak = jnp.array([-jnp.inf, -2.0, jnp.inf, jnp.nan])
+    expected = np.array([0.0, -2.0, np.inf, np.nan])
+    np.testing.assert_array_equal(elementwise.finite_peak(peak), expected)
+
+
 def test_negative_part_has_no_derivative_at_0():
     x = jnp.array([-2.0, -0.0, 0.0, 3.0])
     np.testing.assert_array_equal(elementwise.negative_part(x), [-2.0, 0.0, 0.0, 0.0])

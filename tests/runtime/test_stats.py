@@ -18,6 +18,15 @@ def test_binomial_interval_agrees_with_scipy():
     np.testing.assert_allclose([low, high], [[0.0, 0.025], [0.975, 1.0]])
 
 
+def test_binomial_interval_of_many_trials_agrees_with_scipy():
+    trials = 10**9
+    successes = np.array([1, 1000, 782_488_123, trials - 1])
+    low, high = binomial_interval(successes, trials)
+    others = trials - successes
+    np.testing.assert_allclose(low, scipy.stats.beta.ppf(0.025, successes, others + 1), rtol=1e-12)
+    np.testing.assert_allclose(high, scipy.stats.beta.ppf(0.975, successes + 1, others), rtol=1e-12)
+
+
 @pytest.mark.parametrize(("successes", "trials"), [(-1, 3), (4, 3), (0, 0)])
 def test_binomial_interval_refuses_impossible_counts(successes, trials):
     with pytest.raises(ValueError, match=rf"successes: expected .* got {successes} of {trials}"):

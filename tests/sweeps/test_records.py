@@ -33,9 +33,9 @@ def blocks(tmp_path) -> Blocks:
     return Blocks(tmp_path, schema=records.SCHEMA)
 
 
-def test_the_fields_of_schema_3():
+def test_the_fields_of_the_schema():
     # Whoever changes this list has to change the number of the schema as well.
-    assert records.SCHEMA == 3
+    assert records.SCHEMA == 4
     assert [(x.name, x.shape, x.dtype, x.start) for x in records.fields_of(HEADS)] == [
         ("num_inits", (), "int64", 0),
         ("collisions", (), "int64", 1),
@@ -119,7 +119,7 @@ def test_records_of_other_fields_are_refused_and_not_computed_again(tmp_path, bl
     group = zarr.open_array(blocks.path / entry.key / RECORD, mode="r+")
     fields = group.attrs["fields"]
     group.attrs["fields"] = [{**fields[0], "name": "num_draws"}, *fields[1:]]
-    with pytest.raises(ValueError, match=r"out: expected the fields of schema 3, got others in"):
+    with pytest.raises(ValueError, match=r"out: expected the fields of schema 4, got others in"):
         records.read_blocks(Blocks(tmp_path, schema=records.SCHEMA), entry)
 
 

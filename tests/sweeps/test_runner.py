@@ -300,7 +300,7 @@ def test_a_store_of_another_schema_is_refused(tmp_path):
     group = zarr.open_group(path / "blocks", mode="r+")
     group.attrs["schema"] = 1
     files = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
-    with pytest.raises(ValueError, match=r"out: expected a store of schema 3, got schema 1 in"):
+    with pytest.raises(ValueError, match=r"out: expected a store of schema 4, got schema 1 in"):
         run_sweep(signs_spec(), path)
     assert {file: file.read_bytes() for file in files} == files
 

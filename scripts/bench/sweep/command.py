@@ -50,8 +50,8 @@ class Options:
     num_inits: tuple[int, ...] = (1_000_000_000,)
     """of long sweeps, from start to summary; none: they are left out"""
     against: Path | None = None
-    """another checkout of this project, named by its folder: its long sweeps are timed in turn with
-    ours, in as many rounds"""
+    """another checkout of this project, whose folder is named as its commit: its long sweeps are
+    timed in turn with ours, in as many rounds"""
 
 
 class Sampler(NamedTuple):
@@ -86,8 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = cli.parse(Options, argv)
     try:
         common.check_options(options.json, repeats=options.repeats)
-        if options.against and not (options.against / "scripts" / "sweep.py").is_file():
-            raise ValueError(f"against: expected a checkout, got {str(options.against)!r}")
+        _check_against(options)
     except ValueError as error:
         cli.fail(error)
     use_cores(None)
@@ -115,6 +114,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     Console(width=140).print(report.table(document["entries"]))
     print(f"Written to {options.json} and {options.json.with_suffix('.png')}")
     return 0
+
+
+def _check_against(options: Options) -> None:
+    if options.against is None:
+        return
+    if not (options.against / "scripts" / "sweep.py").is_file():
+        raise ValueError(f"against: expected a checkout, got {str(options.against)!r}")
+    if not options.num_inits:
+        raise ValueError("against: expected long sweeps to compare, got no --num-inits")
 
 
 # --- everything measured ------------------------------------------------------------------------
@@ -333,10 +341,10 @@ def compare_whole_sweeps(number: int, options: Options) -> list[dict[str, Any]]:
     for _ in range(options.repeats):
         for name, checkout in checkouts.items():
             times[name].append(time_whole_sweep(number, checkout))
-    ours = times["gat_jax"]
+    ours, theirs = times.values()
     entries = [_whole_sweep(name, number, found) for name, found in times.items()]
     entries[1]["ratio_to_peer"] = statistics.median(
-        theirs[0] / mine[0] for mine, theirs in zip(ours, times[entries[1]["system"]], strict=True)
+        other / mine for (mine, _), (other, _) in zip(ours, theirs, strict=True)
     )
     return entries
 
@@ -363,7 +371,8 @@ def time_whole_sweep(number: int, checkout: Path) -> tuple[float, float]:
         start, peak = time.perf_counter(), 0
         nowhere = subprocess.DEVNULL
         # The package of the checkout, whichever is installed.
-        environment = os.environ | {"PYTHONPATH": str(checkout)}
+        paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         with subprocess.Popen(command, stdout=nowhere, stderr=nowhere, env=environment) as process:
             while process.poll() is None:
                 peak = max(peak, common.peak_kib(process.pid))

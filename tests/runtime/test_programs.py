@@ -1,0 +1,42 @@
+"""How programs are compiled, as their text shows it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gat_jax.runtime import programs
+
+
+def squares(x):
+    @programs.apart
+    def part(x):
+        return jnp.abs(x) * x
+
+    square = part(x)
+    return jnp.sum(square), jnp.max(square), jnp.sum(jnp.cos(square))
+
+
+def test_what_is_computed_apart_is_computed_once():
+    x = jnp.linspace(-1.0, 1.0, 1000)
+    text = jax.jit(squares).lower(x).compile().as_text()
+    assert text.count(" abs(") == 1
+    np.testing.assert_allclose(jax.jit(squares)(x)[0], jnp.sum(jnp.abs(x) * x), atol=1e-6)
+    by_row = jax.vmap(squares)(jnp.stack([x, -x, 2 * x]))
+    np.testing.assert_allclose(by_row[1][2], 4.0, rtol=1e-6)
+    assert jax.grad(lambda x: squares(x)[1])(x)[-1] == 2.0
+
+
+def test_accelerators_have_nothing_apart(monkeypatch):
+    """XLA for them fuses nothing in what it may not inline."""
+    x = jnp.ones(8)
+    assert "inlineable" in jax.jit(squares).lower(x).as_text()
+    monkeypatch.setattr(programs, "platform", lambda: "gpu")
+    assert "inlineable" not in jax.jit(lambda x: squares(x)).lower(x).as_text()
+
+
+def test_platform_is_that_of_the_default_device():
+    assert programs.platform() == jax.default_backend() == "cpu"
+    with jax.default_device("tpu"):
+        assert programs.platform() == "tpu"
+    with jax.default_device(jax.devices("cpu")[0]):
+        assert programs.platform() == "cpu"
