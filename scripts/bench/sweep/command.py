@@ -5,11 +5,7 @@ import functools
 import json
 import math
 import operator
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -21,7 +17,7 @@ import numpy as np
 from rich.console import Console
 
 from bench import common
-from bench.sweep import report
+from bench.sweep import report, whole
 from bench.sweep.at_once import Case, throughput_at_once, tiles_at_once
 from gat_jax import sampling
 from gat_jax.graphs import karate_club, les_miserables, random_graph, twins
@@ -33,7 +29,6 @@ from gat_jax.runtime.programs import jit_tiles
 from gat_jax.sampling import Cell, Counts
 from gat_jax.studies import tutorial_init
 
-SCRIPTS = Path(__file__).parents[2]
 FEWEST_CHECKED = 4000  # initialisations that a peer samples to be compared
 TUTORIAL = "tutorial graph, everything measured"
 
@@ -86,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = cli.parse(Options, argv)
     try:
         common.check_options(options.json, repeats=options.repeats)
-        _check_against(options)
+        whole.check_against(options.against, options.num_inits)
     except ValueError as error:
         cli.fail(error)
     use_cores(None)
@@ -105,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep("entries", compare(tutorial, options))
     keep("entries", compare_with_bound(tutorial, options))
     for number in (1_000_000, *options.num_inits) if options.num_inits else ():
-        keep("entries", compare_whole_sweeps(number, options))
+        keep("entries", whole.compare_whole_sweeps(number, options.against, options.repeats))
     for case in larger:
         keep("entries", compare(case, options))
     keep("at_once", throughput_at_once(tutorial))
@@ -114,15 +109,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     Console(width=140).print(report.table(document["entries"]))
     print(f"Written to {options.json} and {options.json.with_suffix('.png')}")
     return 0
-
-
-def _check_against(options: Options) -> None:
-    if options.against is None:
-        return
-    if not (options.against / "scripts" / "sweep.py").is_file():
-        raise ValueError(f"against: expected a checkout, got {str(options.against)!r}")
-    if not options.num_inits:
-        raise ValueError("against: expected long sweeps to compare, got no --num-inits")
 
 
 # --- everything measured ------------------------------------------------------------------------
@@ -324,60 +310,3 @@ def _draw_only(draw, batches: int, devices, num_inits: int) -> Callable[[], int]
         return num_inits
 
     return run
-
-
-# --- from start to summary ----------------------------------------------------------------------
-
-
-def compare_whole_sweeps(number: int, options: Options) -> list[dict[str, Any]]:
-    """Time sweeps from start to summary: once, or in turn with those of another checkout."""
-    if options.against is None:
-        return [_whole_sweep("gat_jax", number, [time_whole_sweep(number, SCRIPTS.parent)])]
-    checkouts = {
-        "gat_jax": SCRIPTS.parent,
-        f"gat_jax of {options.against.resolve().name}": options.against.resolve(),
-    }
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in checkouts}
-    for _ in range(options.repeats):
-        for name, checkout in checkouts.items():
-            times[name].append(time_whole_sweep(number, checkout))
-    ours, theirs = times.values()
-    entries = [_whole_sweep(name, number, found) for name, found in times.items()]
-    entries[1]["ratio_to_peer"] = statistics.median(
-        other / mine for (mine, _), (other, _) in zip(ours, theirs, strict=True)
-    )
-    return entries
-
-
-def _whole_sweep(name: str, number: int, times: list[tuple[float, float]]) -> dict[str, Any]:
-    seconds = statistics.median(seconds for seconds, _ in times)
-    return {
-        "case": f"sweep.py from start to summary, {number:.0e} initialisations",
-        "system": name,
-        "median_seconds": seconds,
-        "throughput": number / seconds,
-        "ratio_to_peer": None,
-        "max_relative_error": None,
-        "peak_mib": max(peak for _, peak in times),
-    }
-
-
-def time_whole_sweep(number: int, checkout: Path) -> tuple[float, float]:
-    """Run `scripts/sweep.py` of a checkout as a process; return its seconds and its peak in MiB."""
-    with tempfile.TemporaryDirectory() as folder:
-        script = checkout / "scripts" / "sweep.py"
-        command = [sys.executable, script, "--num-inits", str(number)]
-        command += ["--out", str(Path(folder) / "sweep.zarr")]
-        start, peak = time.perf_counter(), 0
-        nowhere = subprocess.DEVNULL
-        # The package of the checkout, whichever is installed.
-        paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-        with subprocess.Popen(command, stdout=nowhere, stderr=nowhere, env=environment) as process:
-            while process.poll() is None:
-                peak = max(peak, common.peak_kib(process.pid))
-                time.sleep(0.05)
-        seconds = time.perf_counter() - start
-    if process.returncode:
-        raise RuntimeError(f"{script}: expected exit code 0, got {process.returncode}")
-    return seconds, peak / 1024

@@ -2,10 +2,10 @@
 
 import benchmark
 import pytest
-from bench.sweep import command
+from bench.sweep import whole
 from performance_tables import OURS, whole_sweep_table
 
-ROOT = command.SCRIPTS.parent
+ROOT = whole.SCRIPTS.parent
 
 
 @pytest.mark.torch
@@ -37,10 +37,9 @@ def test_checkouts_take_turns(tmp_path, monkeypatch):
         turns.append(checkout)
         return next(ours if checkout == ROOT else theirs)
 
-    monkeypatch.setattr(command, "time_whole_sweep", timed)
+    monkeypatch.setattr(whole, "time_whole_sweep", timed)
     other = tmp_path / "abc123"
-    options = command.Options(repeats=3, against=other)
-    mine, old = command.compare_whole_sweeps(1_000_000, options)
+    mine, old = whole.compare_whole_sweeps(1_000_000, other, 3)
     assert turns == [ROOT, other] * 3
     assert (mine["system"], mine["median_seconds"], mine["peak_mib"]) == (OURS, 2.0, 30.0)
     assert (old["system"], old["median_seconds"]) == ("gat_jax of abc123", 8.0)
@@ -57,6 +56,6 @@ def test_checkouts_take_turns(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_whole_sweep_is_timed():
-    seconds, peak = command.time_whole_sweep(10_000, ROOT)
+    seconds, peak = whole.time_whole_sweep(10_000, ROOT)
     assert seconds > 0.5
     assert peak > 50
