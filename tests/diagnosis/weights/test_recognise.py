@@ -135,6 +135,8 @@ def test_parameters_of_flax_are_read_from_a_file(tmp_path, suffix):
     (layer,) = read_layers(read_arrays(path))
     assert (layer.name, layer.system) == ("layers.0", "gat_jax GAT")
     assert (layer.config, layer.settings.slope) == (config, 0.2)
+    (layer,) = read_layers(read_arrays(path), options=FormOptions(slope=0.05))
+    assert layer.settings.slope == 0.05
     assert isinstance(layer.params, GATParams)
     jax.tree.map(np.testing.assert_array_equal, layer.params, params)
 

@@ -36,6 +36,11 @@ def test_one_head_gives_the_articles_outputs():
     np.testing.assert_allclose(found, oracle.ONE_HEAD_OUTPUTS, atol=1e-6)
 
 
+def test_the_slope_is_the_one_that_is_given():
+    layer = TORCH.read("layer", tutorial([[-0.2, 0.3, 0.1, -0.1]]), FormOptions(slope=0.05))
+    assert layer.settings.slope == 0.05
+
+
 def tutorial_layer(state, x, adjacency, heads, concat):
     """The layer as the tutorial writes it, in torch: every pair of nodes, masked by adjacency."""
     import torch
