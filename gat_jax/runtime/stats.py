@@ -39,17 +39,21 @@ def binomial_interval(
             f"got {successes.tolist()} of {trials.tolist()}"
         )
     tail = (1.0 - level) / 2.0
-
-    def beta_quantile(probability: float, a: Count, b: Count) -> Count | float:
-        # As `scipy.stats.beta.ppf`, whose import takes a second.
-        return scipy.special.betaincinv(a, b, probability)
-
-    # The beta quantiles are undefined at the ends, where the interval ends at 0 or 1 itself.
+    # Quantiles of the beta distribution: `scipy.stats` has them too, and takes a second to import.
+    # They are undefined at the ends, where the interval ends at 0 or 1 itself.
     inner = np.maximum(successes, 1)
-    low = np.where(successes > 0, beta_quantile(tail, inner, trials - inner + 1), 0.0)
+    low = np.where(successes > 0, scipy.special.betaincinv(inner, trials - inner + 1, tail), 0.0)
     inner = np.minimum(successes, trials - 1)
-    high = np.where(successes < trials, beta_quantile(1.0 - tail, inner + 1, trials - inner), 1.0)
+    high = np.where(
+        successes < trials, scipy.special.betaincinv(inner + 1, trials - inner, 1.0 - tail), 1.0
+    )
     return low, high
+
+
+def half_width(values: Float[np.ndarray, " samples"]) -> float:
+    """Return half the width of the 95% interval of a mean, by Student's t, from two samples on."""
+    number = len(values)
+    return float(scipy.special.stdtrit(number - 1, 0.975) * values.std(ddof=1) / np.sqrt(number))
 
 
 def mean_share_interval(

@@ -79,8 +79,16 @@ def measure_pairs(
 
     @apart
     def measure(params, nodes, slope):
-        flags = {"is_monotone": is_monotone, "only_signs": only_signs}
-        return measure_rows(params, nodes, layout, config, form, slope=slope, **flags)
+        return measure_rows(
+            params,
+            nodes,
+            layout,
+            config,
+            form,
+            slope=slope,
+            is_monotone=is_monotone,
+            only_signs=only_signs,
+        )
 
     @apart
     def compare(first, second, slope):

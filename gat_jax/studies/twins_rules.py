@@ -18,10 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-import scipy.special
 from jaxtyping import Float
 
 from gat_jax.layers import LayerName
+from gat_jax.runtime.stats import half_width
 from gat_jax.studies.claims import FEW_PAIRS, Claim, Measurement, Rule, deterministic
 from gat_jax.training.recipes import FeatureScaling
 
@@ -324,7 +324,7 @@ def mean_over_seeds(values: Sequence[Float[np.ndarray, " seeds"]], explanation: 
     sums = np.where(is_known, values_ps, 0.0).sum(axis=0)[has_any]
     by_seed = sums / is_known.sum(axis=0)[has_any]
     mean = float(by_seed.mean())
-    half = float(scipy.special.stdtrit(number - 1, 0.975) * by_seed.std(ddof=1) / np.sqrt(number))
+    half = half_width(by_seed)
     return Measurement(mean, mean - half, mean + half, number, explanation)
 
 

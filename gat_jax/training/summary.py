@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.special
 import xarray as xr
 from numpy.typing import ArrayLike
 
 from gat_jax.runtime.blocks import Blocks, DamagedBlockError
+from gat_jax.runtime.stats import half_width
 from gat_jax.symmetry import CAUSES
 from gat_jax.training import records
 from gat_jax.training.history import GRADIENTS
@@ -139,8 +139,7 @@ def mean_and_interval(values: ArrayLike) -> dict[str, Any]:
     mean, number = float(values.mean()), len(values)
     if number == 1:
         return {"mean": mean, "sd": None, "interval": [None, None], "values": values.tolist()}
-    deviation = float(values.std(ddof=1))
-    half = float(scipy.special.stdtrit(number - 1, 0.975)) * deviation / np.sqrt(number)
+    deviation, half = float(values.std(ddof=1)), half_width(values)
     interval = [max(mean - half, 0.0), min(mean + half, 1.0)]
     return {"mean": mean, "sd": deviation, "interval": interval, "values": values.tolist()}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from gat_jax.runtime.stats import binomial_interval, mean_share_interval
+from gat_jax.runtime.stats import binomial_interval, half_width, mean_share_interval
 
 
 def test_binomial_interval_agrees_with_scipy():
@@ -25,6 +25,14 @@ def test_binomial_interval_of_many_trials_agrees_with_scipy():
     others = trials - successes
     np.testing.assert_allclose(low, scipy.stats.beta.ppf(0.025, successes, others + 1), rtol=1e-12)
     np.testing.assert_allclose(high, scipy.stats.beta.ppf(0.975, successes + 1, others), rtol=1e-12)
+
+
+@pytest.mark.parametrize("number", [2, 5, 20])
+def test_half_width_agrees_with_scipy(number):
+    values = np.random.default_rng(number).normal(size=number)
+    error = values.std(ddof=1) / np.sqrt(number)
+    low, high = scipy.stats.t.interval(0.95, number - 1, values.mean(), error)
+    np.testing.assert_allclose(half_width(values), (high - low) / 2, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(-1, 3), (4, 3), (0, 0)])

@@ -40,11 +40,9 @@ def compare_whole_sweeps(number: int, against: Path | None, repeats: int) -> lis
     for _ in range(repeats):
         for name, checkout in checkouts.items():
             times[name].append(time_whole_sweep(number, checkout))
-    ours, theirs = times.values()
     entries = [_whole_sweep(name, number, found) for name, found in times.items()]
-    entries[1]["ratio_to_peer"] = statistics.median(
-        other / mine for (mine, _), (other, _) in zip(ours, theirs, strict=True)
-    )
+    ours, theirs = ([seconds for seconds, _ in found] for found in times.values())
+    entries[1]["ratio_to_peer"] = common.ratio(theirs, ours)
     return entries
 
 
