@@ -1,6 +1,7 @@
-"""A folder in which matplotlib may keep its list of fonts."""
+"""Matplotlib's list of fonts: a folder in which it may be kept, and nothing said of it."""
 
 import atexit
+import logging
 import os
 import shutil
 import sys
@@ -11,12 +12,17 @@ from gat_jax.runtime import stops
 
 
 def prepare_matplotlib() -> None:
-    """Give matplotlib a folder of its own if it cannot write to the usual one.
+    """Give matplotlib a folder of its own if it cannot write to the usual one, and keep it quiet.
 
     Call it before the first import of matplotlib. In a container the home folder is often read-only
     or not there at all: matplotlib then prints a warning of several lines, and where the user has
     no home it does not even import. The folder is removed as the process ends.
+
+    Its logger of fonts warns from here on of errors alone. On a slow machine it says that the list
+    is being made, and a list that lacks fonts, as of an environment that was taken down meanwhile,
+    costs forty lines on those of formulas, whose place the usual font takes.
     """
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     if all(_can_be_written(folder) for folder in _usual_folders()):
         return
     folder = tempfile.mkdtemp(prefix="gat-jax-matplotlib-")

@@ -62,7 +62,7 @@ import os
 from gat_jax.report import prepare_matplotlib
 prepare_matplotlib()
 from gat_jax.report import style
-figure = style.new_figure("A title", 2.0, style.PALETTES["light"])
+figure = style.new_figure("A title with $10^3$", 2.0, style.PALETTES["light"])
 assert style.to_picture(figure).png.startswith(b"\\x89PNG")
 print(os.environ["MPLCONFIGDIR"])
 """
@@ -78,3 +78,23 @@ def test_a_figure_is_drawn_without_a_word_on_a_read_only_cache(tmp_path):
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert not Path(done.stdout.strip()).exists()  # removed as the process ended
+
+
+LACKING = """
+import json, pathlib
+from matplotlib import font_manager, get_cachedir
+path, = pathlib.Path(get_cachedir()).glob("fontlist-*.json")
+fonts = json.loads(path.read_text())
+fonts["ttflist"] = [font for font in fonts["ttflist"] if font["name"] == "DejaVu Sans"]
+path.write_text(json.dumps(fonts))
+"""
+
+
+@pytest.mark.slow
+def test_a_list_that_lacks_most_fonts_costs_no_line(tmp_path):
+    """As it is left by a process whose environment is removed while it makes the list."""
+    environment = os.environ | {"MPLCONFIGDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    for code in (LACKING, DRAW):
+        argv = [sys.executable, "-c", code]
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
+        assert done.stderr == ""
