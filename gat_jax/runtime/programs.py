@@ -41,20 +41,31 @@ def apart(function: Callable) -> Callable:
 
 
 def jit_briefly(function: Callable, *, static_argnames: Sequence[str] = ()) -> Any:
-    """Return `jax.jit` of a program that takes longer to compile than to run.
+    """Return `jax.jit` of a program that takes longer to compile than to run, for the top level.
 
-    On a CPU LLVM optimises at level 1: a training then compiles in half the time and runs as
-    fast, for XLA itself has already fused its loops. Other devices compile as ever.
+    On a CPU (`platform`, which is asked at each call) LLVM optimises at level 1: a training then
+    compiles in half the time and runs as fast, for XLA itself has already fused its loops. Other
+    devices compile as ever.
     """
-    options = None
-    if platform() == "cpu":
-        # A program is compiled as one piece: with pieces, two threads that compile at once on two
-        # cores can wait for each other in XLA's own pool for ever.
-        options = {
-            "xla_backend_optimization_level": 1,
-            "xla_cpu_parallel_codegen_split_count": 1,
-        }
-    return jax.jit(function, static_argnames=static_argnames, compiler_options=options)
+    # A program is compiled as one piece: with pieces, two threads that compile at once on two
+    # cores can wait for each other in XLA's own pool for ever.
+    options = {"xla_backend_optimization_level": 1, "xla_cpu_parallel_codegen_split_count": 1}
+    briefly = jax.jit(function, static_argnames=static_argnames, compiler_options=options)
+    as_ever = jax.jit(function, static_argnames=static_argnames)
+
+    def chosen() -> Any:
+        return briefly if platform() == "cpu" else as_ever
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        return chosen()(*args, **kwargs)
+
+    def lower(*args, **kwargs):
+        return chosen().lower(*args, **kwargs)
+
+    program: Any = call
+    program.lower, program.eval_shape = lower, as_ever.eval_shape
+    return program
 
 
 def jit_tiles(function: Callable) -> Any:

@@ -58,6 +58,7 @@ class Desk(NamedTuple):
 
     program: seeds.Program
     data: seeds.Data
+    device: Any  # None: the first one
 
 
 def describe() -> dict[str, str]:
@@ -73,7 +74,7 @@ def desk_of(task: ChunkTask, device: Any = None) -> Desk:
     """Lay out the data of a setting on a device; None: on the first one."""
     recipe = task.setting.recipe
     data = seeds.prepare_data(task.data, recipe)
-    return Desk(seeds.program_of(recipe, task.num_classes), jax.device_put(data, device))
+    return Desk(seeds.program_of(recipe, task.num_classes), jax.device_put(data, device), device)
 
 
 def chunk_of(task: ChunkTask, desk: Desk) -> seeds.Chunk:
@@ -81,7 +82,8 @@ def chunk_of(task: ChunkTask, desk: Desk) -> seeds.Chunk:
     return seeds.Chunk(
         desk.data,
         task.setting.recipe.settings,
-        seeds.keys_of(task.seed, task.runs),
+        # A first state whose device is not fixed would have a program compiled of its own.
+        jax.device_put(seeds.keys_of(task.seed, task.runs), desk.device),
         np.array([run % len(desk.data.train) for run in task.runs], np.int32),
     )
 

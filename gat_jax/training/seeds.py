@@ -19,13 +19,14 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from gat_jax.graphs import NodeTask, TwinPairs, transforms, twin_samples, twins
 from gat_jax.graphs.splits import Splits
 from gat_jax.layers import NetworkConfig, NetworkParams, init_network, layer_configs
+from gat_jax.runtime.programs import jit_briefly
 from gat_jax.training import scores
 from gat_jax.training.config import TrainConfig
 from gat_jax.training.history import TrainHistory, join_records
 from gat_jax.training.recipes import Recipe
 from gat_jax.training.settings import TrainSettings
 from gat_jax.training.tasks import TrainTask, make_task
-from gat_jax.training.trainer import Training, TrainState
+from gat_jax.training.trainer import Training, TrainState, start_state
 
 # Of the calls of a chunk so many are begun before the first is waited for: a device never waits.
 CALLS_UNDER_WAY = 2
@@ -209,7 +210,7 @@ def compute(
       the last state.
     """
     if progress is None:
-        progress = Progress(_start(chunk, program=program), (), jnp.int32(0))
+        progress = Progress(start(chunk, program), (), jnp.int32(0))
     num_records = program.config.num_steps // program.config.record_every
     most = records_of_a_call(program, chunk)
     ends = deque([_is_over(progress.state)])  # of where it goes on, and of the calls under way
@@ -257,16 +258,15 @@ def _call(
 
 def shapes_of(program: Program, chunk: Chunk) -> Progress:
     """Return the progress after one call of all its records, as shapes alone."""
-    state = jax.eval_shape(functools.partial(_start, program=program), chunk)
-    most = records_of_a_call(program, chunk)
-    advance = functools.partial(_advance, program=program, most=most)
-    state, records, num_made, _ = jax.eval_shape(advance, state, chunk, np.int32(1))
+    options = {"program": program, "most": records_of_a_call(program, chunk)}
+    state = _start.eval_shape(*_of_start(chunk, program))
+    state, records, num_made, _ = _advance.eval_shape(state, chunk, np.int32(1), **options)
     return Progress(state, (records,), num_made)
 
 
 def memory_of(program: Program, chunk: Chunk) -> int:
     """Compile the program that makes a chunk's steps; return the bytes that it takes in a call."""
-    state = jax.eval_shape(functools.partial(_start, program=program), chunk)
+    state = _start.eval_shape(*_of_start(chunk, program))
     options = {"program": program, "most": records_of_a_call(program, chunk)}
     found = _advance.lower(state, chunk, np.int32(1), **options).compile().memory_analysis()
     assert found is not None  # every backend of today knows
@@ -281,18 +281,30 @@ def _training(program: Program, chunk: Chunk, key: Key[Array, ""], split: Any) -
     return Training(task, program.configs, program.config, chunk.settings, dropout)
 
 
-@functools.partial(jax.jit, static_argnames="program")
-def _start(chunk: Chunk, *, program: Program) -> TrainState:
-    num_features = chunk.data.task.graph.nodes.shape[1]
+def start(chunk: Chunk, program: Program) -> TrainState:
+    """Return the state of a chunk's runs before their first step, with an axis of runs."""
+    return _start(*_of_start(chunk, program))
 
-    def start(key: Key[Array, ""], split: Any) -> TrainState:
+
+def _of_start(chunk: Chunk, program: Program) -> tuple[Any, TrainSettings, Program, int]:
+    """Return the arguments of `_start`."""
+    return chunk.keys, chunk.settings, program, chunk.data.task.graph.nodes.shape[1]
+
+
+@functools.partial(jit_briefly, static_argnames=("program", "num_features"))
+def _start(
+    keys: Key[Array, " runs"], settings: TrainSettings, program: Program, num_features: int
+) -> TrainState:
+    """Compute `start`: without the graph, so that all of one width share the program."""
+
+    def start_one(key: Key[Array, ""]) -> TrainState:
         params = init_network(jax.random.fold_in(key, 0), program.configs, num_features)
-        return _training(program, chunk, key, split).start(params)
+        return start_state(params, program.config, settings)
 
-    return jax.vmap(start)(chunk.keys, chunk.splits)
+    return jax.vmap(start_one)(keys)
 
 
-@functools.partial(jax.jit, static_argnames=("program", "most"))
+@functools.partial(jit_briefly, static_argnames=("program", "most"))
 def _advance(
     state: TrainState,
     chunk: Chunk,
@@ -345,7 +357,7 @@ def _is_over(state: TrainState) -> Bool[Array, ""]:
     return jnp.array(False) if state.watch is None else jnp.all(state.watch.has_stopped)
 
 
-@functools.partial(jax.jit, static_argnames="program")
+@functools.partial(jit_briefly, static_argnames=("program",))
 def _finish(state: TrainState, chunk: Chunk, *, program: Program) -> tuple[TrainHistory, Outcome]:
     data, labels = chunk.data, chunk.data.task.labels
 

@@ -64,6 +64,14 @@ class _Seen(NamedTuple):
     traces: tuple[LayerTrace, ...]
 
 
+def start_state(params: NetworkParams, config: TrainConfig, settings: TrainSettings) -> TrainState:
+    """Return the state before the first step, which does not depend on the task."""
+    tree: Any = params  # optax's type of trees knows no None
+    watch = None if config.stopping is None else stopping.start_watch(params)
+    optimizer = make_optimizer(config.optimizer, settings).init(tree)
+    return TrainState(params, optimizer, jnp.int32(0), jnp.int32(-1), watch)
+
+
 class Training:
     """The parts of a run, each of which can be traced: the start, some steps, the end."""
 
@@ -94,10 +102,7 @@ class Training:
 
     def start(self, params: NetworkParams) -> TrainState:
         """Return the state before the first step."""
-        tree: Any = params  # optax's type of trees knows no None
-        watch = None if self._config.stopping is None else stopping.start_watch(params)
-        optimizer = self._optimizer.init(tree)
-        return TrainState(params, optimizer, jnp.int32(0), jnp.int32(-1), watch)
+        return start_state(params, self._config, self._settings)
 
     def advance(self, state: TrainState, num_records: int) -> tuple[TrainState, TrainHistory]:
         """Make `record_every` steps after each of so many records; the number is static."""

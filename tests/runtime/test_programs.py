@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from gat_jax.runtime import programs
 
@@ -40,3 +41,19 @@ def test_platform_is_that_of_the_default_device():
         assert programs.platform() == "tpu"
     with jax.default_device(jax.devices("cpu")[0]):
         assert programs.platform() == "cpu"
+
+
+def test_a_program_is_compiled_briefly_where_it_is_for_a_cpu(monkeypatch):
+    """It is asked at each call: who makes the program may do so before there is a device."""
+    asked = []
+    monkeypatch.setattr(programs, "platform", lambda: asked.append(1) or "cpu")
+    program = programs.jit_briefly(lambda x, *, power: x**power, static_argnames=("power",))
+    assert not asked
+    assert program(jnp.float32(3.0), power=2) == 9.0
+    assert program.eval_shape(jnp.ones(3), power=2).shape == (3,)
+    with pytest.raises(ValueError, match="compiler_options"):  # which it has at the top alone
+        jax.jit(lambda x: program(x, power=2))(jnp.float32(1.0))
+    monkeypatch.setattr(programs, "platform", lambda: "gpu")
+    assert program(jnp.float32(3.0), power=3) == 27.0
+    assert jax.jit(lambda x: program(x, power=2))(jnp.float32(3.0)) == 9.0
+    assert program.lower(jnp.ones(3), power=2).compile()(jnp.ones(3)).shape == (3,)

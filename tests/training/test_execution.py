@@ -1,7 +1,9 @@
 """Who computes a training: the same records, whoever it is."""
 
+import logging
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ from training_runs import spec_of, stored, write_inputs
 
 from gat_jax.runtime import pool
 from gat_jax.runtime.executors import TaskError
-from gat_jax.training import Machine, execution, run_training
+from gat_jax.training import Machine, execution, run_training, seeds
 from gat_jax.training.execution import ChunkTask
 from gat_jax.training.plan import prepare
 
@@ -52,6 +54,20 @@ def test_a_worker_says_what_its_bits_depend_on(monkeypatch):
     assert set(found) >= {"gat_jax", "schema", "jaxlib", "dtype", "device", "platform"}
     monkeypatch.setattr(execution, "num_cores", lambda: 77)
     assert execution.describe() == found | {"cores": "77"}
+
+
+def test_a_chunk_on_a_device_has_three_programs(inputs, caplog, monkeypatch):
+    """The first state lies where the others do: else its call would have a program of its own."""
+    monkeypatch.setattr(seeds, "MOST_RECORDS_OF_A_CALL", 1)
+    task = task_of(inputs, 0, 1)
+    desk = execution.desk_of(task, jax.devices()[0])
+    chunk = execution.chunk_of(task, desk)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        calls = list(seeds.compute(desk.program, chunk))
+    assert len(calls) > 2
+    found = re.findall(r"Finished XLA compilation of jit\((_\w+)\)", caplog.text)
+    ours = [name for name in found if name in ("_start", "_advance", "_finish")]
+    assert ours == ["_start", "_advance", "_finish"]
 
 
 @pytest.mark.slow
