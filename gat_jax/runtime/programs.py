@@ -1,6 +1,7 @@
 """How programs are compiled for the device that they run on."""
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,12 +45,14 @@ def jit_briefly(function: Callable, *, static_argnames: Sequence[str] = ()) -> A
     """Return `jax.jit` of a program that takes longer to compile than to run, for the top level.
 
     On a CPU (`platform`, which is asked at each call) LLVM optimises at level 1: a training then
-    compiles in half the time and runs as fast, for XLA itself has already fused its loops. Other
-    devices compile as ever.
+    compiles in half the time and runs as fast, for XLA itself has already fused its loops. A level
+    that `XLA_FLAGS` has is kept. Other devices compile as ever.
     """
     # A program is compiled as one piece: with pieces, two threads that compile at once on two
     # cores can wait for each other in XLA's own pool for ever.
-    options = {"xla_backend_optimization_level": 1, "xla_cpu_parallel_codegen_split_count": 1}
+    options: dict[str, Any] = {"xla_cpu_parallel_codegen_split_count": 1}
+    if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+        options["xla_backend_optimization_level"] = 1
     briefly = jax.jit(function, static_argnames=static_argnames, compiler_options=options)
     as_ever = jax.jit(function, static_argnames=static_argnames)
 

@@ -57,3 +57,15 @@ def test_a_program_is_compiled_briefly_where_it_is_for_a_cpu(monkeypatch):
     assert program(jnp.float32(3.0), power=3) == 27.0
     assert jax.jit(lambda x: program(x, power=2))(jnp.float32(3.0)) == 9.0
     assert program.lower(jnp.ones(3), power=2).compile()(jnp.ones(3)).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_briefly"), [("", True), ("--xla_backend_optimization_level=0", False)]
+)
+def test_a_level_that_xla_is_told_is_kept(monkeypatch, flags, is_briefly):
+    """An error of JAX says which options a program has."""
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    program = programs.jit_briefly(jnp.sin)
+    with pytest.raises(ValueError, match="compiler_options") as caught:
+        jax.jit(lambda x: program(x))(jnp.float32(1.0))
+    assert ("'xla_backend_optimization_level': 1" in str(caught.value)) == is_briefly
