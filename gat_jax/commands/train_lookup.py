@@ -71,14 +71,15 @@ def run(arguments: Sequence[str]) -> int:
         (scratch / "lookup.json").write_text(text + "\n", encoding="utf-8")
     stops.keep(f"the numbers are in {options.out / 'lookup.json'}")
     print_table(table_of(document))
-    print_line(f"One ranking of the keys answers {percent(document['ceiling'], 1)} at most.")
+    ceiling = percent(document["ceiling"], 1)
+    print_line(f"One ranking of the keys, read as attention and a bias, answers {ceiling} at most.")
     _save_pictures(found, document["ceiling"], options.out)
     print_line(f"Written to {options.out}: lookup.json, lookup.png, lookup_dark.png")
     return 0
 
 
 def document_of(found: Mapping[str, LookupRuns], config: LookupConfig) -> dict[str, Any]:
-    """Return what is written as lookup.json: the ceiling of GAT, and all runs of each layer."""
+    """Return what is written as lookup.json: what one ranking reaches, and all runs."""
     return {
         "num_keys": config.num_keys,
         "num_dictionaries": config.num_dictionaries,

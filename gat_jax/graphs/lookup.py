@@ -72,14 +72,16 @@ def _features(values_dk: Int[np.ndarray, "dictionaries keys"]) -> Float[np.ndarr
 
 
 def best_constant_ranking_accuracy(num_keys: int) -> float:
-    """Return the best share of right queries where all of them rank the keys in one order.
+    """Return the best share of right queries where all rank, and read, the keys in one order.
 
         (1 + 1/2 + ... + 1/k) / k
 
     It is that of a layer which answers with the value v of the largest alpha_j(v) + b_v: the
     attention that the key of this value gets, and a bias. Attention and bias may be others for each
     query, but they rank the keys in one order. A GAT head does: its score f(c_i + t_j) grows with
-    t_j, whoever asks. (Its t_j may depend on the key's value too, which this bound leaves out.)
+    t_j, whoever asks. (Its t_j may depend on the key's value too, and a linear map behind it may
+    read a value as more than the attention of its key; this bound leaves out both. With 3 keys such
+    a map is right for 12 of 18 queries; the bound is 11 of 18.)
 
     Proof: look at the query whose key is the r-th of the ranking. To be right it has to beat the
     r - 1 keys before it, which get at least its own attention; so the bias of its value has to be

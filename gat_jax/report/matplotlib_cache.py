@@ -18,11 +18,14 @@ def prepare_matplotlib() -> None:
     or not there at all: matplotlib then prints a warning of several lines, and where the user has
     no home it does not even import. The folder is removed as the process ends.
 
-    Its logger of fonts warns from here on of errors alone. On a slow machine it says that the list
-    is being made, and a list that lacks fonts, as of an environment that was taken down meanwhile,
-    costs forty lines on those of formulas, whose place the usual font takes.
+    Its warnings about fonts are left out, unless the user has set a level of their logger: on a
+    slow machine one says that the list is being made, and where the list lacks the fonts of
+    formulas, as after an environment was removed meanwhile, there is one for each of forty fonts
+    that the usual one replaces.
     """
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    fonts = logging.getLogger("matplotlib.font_manager")
+    if fonts.level == logging.NOTSET:
+        fonts.setLevel(logging.ERROR)
     if all(_can_be_written(folder) for folder in _usual_folders()):
         return
     folder = tempfile.mkdtemp(prefix="gat-jax-matplotlib-")

@@ -42,11 +42,15 @@ def apart(function: Callable) -> Callable:
 
 
 def jit_briefly(function: Callable, *, static_argnames: Sequence[str] = ()) -> Any:
-    """Return `jax.jit` of a program that takes longer to compile than to run, for the top level.
+    """Compile a program that takes longer to compile than to run.
 
     On a CPU (`platform`, which is asked at each call) LLVM optimises at level 1: a training then
     compiles in half the time and runs as fast, for XLA itself has already fused its loops. A level
-    that `XLA_FLAGS` has is kept. Other devices compile as ever.
+    that `XLA_FLAGS` has when this is called is kept. Other devices compile as ever.
+
+    Returns:
+      What is called as `jax.jit` of the function is, with its methods `lower` and `eval_shape`. On
+      a CPU JAX refuses to trace it within another program, as it has options of the compiler.
     """
     # A program is compiled as one piece: with pieces, two threads that compile at once on two
     # cores can wait for each other in XLA's own pool for ever.

@@ -18,7 +18,8 @@ def lookup_accuracy(runs: Mapping[str, LookupRuns], ceiling: float, theme: Theme
 
     Args:
       runs: of "gat" and "gatv2", with the same steps.
-      ceiling: the best share that one ranking of the keys reaches.
+      ceiling: the best share that one ranking of the keys reaches, where a value is read as the
+        attention of its key and a bias.
       theme: light or dark.
     """
     colors = style.PALETTES[theme]

@@ -210,7 +210,7 @@ def compute(
       the last state.
     """
     if progress is None:
-        progress = Progress(start(chunk, program), (), jnp.int32(0))
+        progress = Progress(start(program, chunk), (), jnp.int32(0))
     num_records = program.config.num_steps // program.config.record_every
     most = records_of_a_call(program, chunk)
     ends = deque([_is_over(progress.state)])  # of where it goes on, and of the calls under way
@@ -259,14 +259,14 @@ def _call(
 def shapes_of(program: Program, chunk: Chunk) -> Progress:
     """Return the progress after one call of all its records, as shapes alone."""
     options = {"program": program, "most": records_of_a_call(program, chunk)}
-    state = _start.eval_shape(*_of_start(chunk, program))
+    state = _start.eval_shape(*_start_arguments(program, chunk))
     state, records, num_made, _ = _advance.eval_shape(state, chunk, np.int32(1), **options)
     return Progress(state, (records,), num_made)
 
 
 def memory_of(program: Program, chunk: Chunk) -> int:
     """Compile the program that makes a chunk's steps; return the bytes that it takes in a call."""
-    state = _start.eval_shape(*_of_start(chunk, program))
+    state = _start.eval_shape(*_start_arguments(program, chunk))
     options = {"program": program, "most": records_of_a_call(program, chunk)}
     found = _advance.lower(state, chunk, np.int32(1), **options).compile().memory_analysis()
     assert found is not None  # every backend of today knows
@@ -281,13 +281,12 @@ def _training(program: Program, chunk: Chunk, key: Key[Array, ""], split: Any) -
     return Training(task, program.configs, program.config, chunk.settings, dropout)
 
 
-def start(chunk: Chunk, program: Program) -> TrainState:
+def start(program: Program, chunk: Chunk) -> TrainState:
     """Return the state of a chunk's runs before their first step, with an axis of runs."""
-    return _start(*_of_start(chunk, program))
+    return _start(*_start_arguments(program, chunk))
 
 
-def _of_start(chunk: Chunk, program: Program) -> tuple[Any, TrainSettings, Program, int]:
-    """Return the arguments of `_start`."""
+def _start_arguments(program: Program, chunk: Chunk) -> tuple[Any, TrainSettings, Program, int]:
     return chunk.keys, chunk.settings, program, chunk.data.task.graph.nodes.shape[1]
 
 
@@ -295,7 +294,7 @@ def _of_start(chunk: Chunk, program: Program) -> tuple[Any, TrainSettings, Progr
 def _start(
     keys: Key[Array, " runs"], settings: TrainSettings, program: Program, num_features: int
 ) -> TrainState:
-    """Compute `start`: without the graph, so that all of one width share the program."""
+    """Compute `start`, without the graph: chunks with and without self-loops share the program."""
 
     def start_one(key: Key[Array, ""]) -> TrainState:
         params = init_network(jax.random.fold_in(key, 0), program.configs, num_features)

@@ -16,7 +16,8 @@ def made_up(layer, num_seeds, *, seed, config):
     accuracy = np.full((num_seeds, 2), 0.2)
     if layer == "gatv2":
         accuracy[1:, 1] = 1.0
-    return LookupRuns(np.array([0, 500]), accuracy, 0.01 * np.arange(num_seeds) + seed / 10)
+    new = 0.01 * np.arange(num_seeds) + seed / 10
+    return LookupRuns(np.array([0, 500]), accuracy, 1.0 - accuracy, new)
 
 
 @pytest.fixture

@@ -101,6 +101,23 @@ def test_best_constant_ranking_accuracy_is_what_trying_all_gives(k):
     assert best_constant_ranking_accuracy(k) == pytest.approx(np.mean(shares))
 
 
+def test_a_map_that_mixes_values_can_do_better():
+    """One ranking for all queries, but a value is read as more than the attention of its key."""
+    of_key = np.array([2.7, -0.225, -4.13])
+    of_query = np.array([7.16, -1.3, -4.79])
+    values = np.array([[0.5, -1, 1], [0.5, 1, 0], [0.5, 1, -0.5]])  # what each adds to all logits
+    keys = np.array([[0.1, 1.1, 0], [34.1, 24.1, 0], [-78, -72.6, 0]])
+    scores = of_query[:, None] + of_key[None]
+    weights = np.exp(np.where(scores > 0, scores, 0.2 * scores))
+    attention = weights / weights.sum(axis=1, keepdims=True)
+    assert (np.argsort(-attention, axis=1) == np.arange(3)).all()
+    is_right = []
+    for order in itertools.permutations(range(3)):
+        logits = attention @ (keys + values[list(order)])
+        is_right.extend(np.argmax(logits, axis=1) == order)
+    assert np.mean(is_right) == 12 / 18 > best_constant_ranking_accuracy(3)
+
+
 def test_numbers_out_of_range_are_refused():
     with pytest.raises(ValueError, match="num_keys: expected at least 2, got 1"):
         dictionary_lookup(1, 1, 0)

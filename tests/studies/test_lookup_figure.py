@@ -13,10 +13,12 @@ STEPS = np.array([0, 50, 100], np.int32)
 
 def some_runs(gat=(0.1, 0.25), gatv2=(1.0, 0.8, 1.0)) -> dict[str, LookupRuns]:
     """Runs that rise in a straight line from 10% to these shares."""
-    return {
-        name: LookupRuns(STEPS, np.linspace(0.1, ends, 3, axis=1), np.array(ends))
-        for name, ends in (("gat", gat), ("gatv2", gatv2))
-    }
+
+    def to(ends) -> LookupRuns:
+        accuracy = np.linspace(0.1, ends, 3, axis=1)
+        return LookupRuns(STEPS, accuracy, 1.0 - accuracy, np.array(ends))
+
+    return {"gat": to(gat), "gatv2": to(gatv2)}
 
 
 def test_the_title_says_who_answers_every_query():

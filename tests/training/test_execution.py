@@ -59,7 +59,7 @@ def test_a_worker_says_what_its_bits_depend_on(monkeypatch):
 def test_a_chunk_on_a_device_has_three_programs(inputs, caplog, monkeypatch):
     """The first state lies where the others do: else its call would have a program of its own."""
     monkeypatch.setattr(seeds, "MOST_RECORDS_OF_A_CALL", 1)
-    task = task_of(inputs, 0, 1)
+    task = task_of(inputs, 0, 1, 2)  # a number of runs that no other test here has
     desk = execution.desk_of(task, jax.devices()[0])
     chunk = execution.chunk_of(task, desk)
     with jax.log_compiles(), caplog.at_level(logging.WARNING):

@@ -169,7 +169,7 @@ def test_a_chunk_ends_once_its_runs_have_stopped_and_goes_on_anywhere(program, c
 
 def test_no_bit_depends_on_how_many_records_a_call_makes(program, calls):
     """A chunk goes on from any record, and its calls then begin at other ones."""
-    start = Progress(seeds.start(program[1], program[0]), (), np.int32(0))
+    start = Progress(seeds.start(*program), (), np.int32(0))
     for number in (1, 3):
         given = np.int32(number)
         options = {"program": program[0], "most": RECORDS_OF_A_CALL}
