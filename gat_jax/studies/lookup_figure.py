@@ -59,8 +59,8 @@ def lookup_title(runs: Mapping[str, LookupRuns], ceiling: float) -> str:
     """Say from how many seeds GATv2 answers every query, and what GAT reaches."""
     gat, gatv2 = runs["gat"].accuracy[:, -1], runs["gatv2"].accuracy[:, -1]
     solved = f"GATv2 answers every query from {int(np.sum(gatv2 == 1)):,} of "
-    solved += count(len(gatv2), "seed")
-    return f"{solved}; GAT answers {percent_range(gat)}, and one ranking allows {percent(ceiling)}"
+    solved += f"{count(len(gatv2), 'seed')}; GAT answers {percent_range(gat)}"
+    return f"{solved}, and one ranking read as it is {percent(ceiling)}"
 
 
 def draw(runs: Mapping[str, LookupRuns], ceiling: float) -> tuple[Picture, Picture]:

@@ -24,7 +24,7 @@ def some_runs(gat=(0.1, 0.25), gatv2=(1.0, 0.8, 1.0)) -> dict[str, LookupRuns]:
 def test_the_title_says_who_answers_every_query():
     assert lookup_figure.lookup_title(some_runs(), 0.29) == (
         "GATv2 answers every query from 2 of 3 seeds; GAT answers 10% to 25%, and one ranking "
-        "allows 29%"
+        "read as it is 29%"
     )
     alone = lookup_figure.lookup_title(some_runs((0.4,), (0.9999,)), 0.29)
     assert "from 0 of 1 seed; GAT answers 40%, and" in alone
