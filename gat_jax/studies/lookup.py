@@ -12,7 +12,7 @@ it is a mark to compare with and no bound.
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -143,7 +143,7 @@ def init_lookup(
       Parameters with an axis of networks.
     """
     attention_key, output_key = jax.random.split(key)
-    options = {"batch_shape": (num_seeds,)}
+    options: dict[str, Any] = {"batch_shape": (num_seeds,)}
     attention, num_features = config.layer_config(layer), 2 * config.num_keys
     return LookupParams(
         init_layer(attention_key, attention, num_features, **options),
@@ -168,21 +168,23 @@ def _run(
     optimizer, attention = optax.adam(config.learning_rate), config.layer_config(layer)
     gradient_of = jax.grad(lambda params: _accuracy_and_loss(params, asked, attention)[1])
 
-    def step(carried, _):
+    # Any: optax's type of trees knows no None.
+    def step(carried: Any, _) -> tuple[Any, None]:
         params, state = carried
         updates, state = optimizer.update(gradient_of(params), state, params)
         return (optax.apply_updates(params, updates), state), None
 
-    def record(carried, _):
+    def record(carried: Any, _) -> tuple[Any, Any]:
         carried, _ = jax.lax.scan(step, carried, length=config.record_every)
         return carried, _accuracy_and_loss(carried[0], asked, attention)
 
     first = _accuracy_and_loss(params, asked, attention)
     num_records = config.num_steps // config.record_every
-    start = params, optimizer.init(params)
-    (params, _), others = jax.lax.scan(record, start, length=num_records)
+    tree: Any = params
+    start = tree, optimizer.init(tree)
+    (trained, _), others = jax.lax.scan(record, start, length=num_records)
     accuracy, loss = jax.tree.map(jnp.append, first, others)
-    return accuracy, loss, _accuracy_and_loss(params, new, attention)[0]
+    return accuracy, loss, _accuracy_and_loss(trained, new, attention)[0]
 
 
 def _accuracy_and_loss(
