@@ -96,7 +96,7 @@ class Asked(NamedTuple):
     """Dictionaries as a run reads them: Q queries among their nodes, and what is right."""
 
     graph: jraph.GraphsTuple
-    layout: Layout | None
+    layout: Layout
     queries: Int[Array | np.ndarray, " queries"]  # nodes
     labels: Int[Array | np.ndarray, " queries"]
 
@@ -143,11 +143,10 @@ def init_lookup(
       Parameters with an axis of networks.
     """
     attention_key, output_key = jax.random.split(key)
-    options: dict[str, Any] = {"batch_shape": (num_seeds,)}
-    attention, num_features = config.layer_config(layer), 2 * config.num_keys
+    attention, batch_shape = config.layer_config(layer), (num_seeds,)
     return LookupParams(
-        init_layer(attention_key, attention, num_features, **options),
-        init_linear(output_key, attention.num_outputs, config.num_keys, **options),
+        init_layer(attention_key, attention, 2 * config.num_keys, batch_shape=batch_shape),
+        init_linear(output_key, attention.num_outputs, config.num_keys, batch_shape=batch_shape),
     )
 
 

@@ -91,10 +91,11 @@ def train_runs(
     layer = layer_config(heads)
     params = init_network(key, (layer,), 2, batch_shape=(num_runs,))
     settings = TrainSettings(learning_rate=LEARNING_RATES[optimizer])
-    run = jit_briefly(_train_runs, static_argnames=("layer", "config"))
-    return jax.tree.map(np.asarray, run(params, settings, layer=layer, config=config))
+    found = _train_runs(params, settings, layer=layer, config=config)
+    return jax.tree.map(np.asarray, found)
 
 
+@functools.partial(jit_briefly, static_argnames=("layer", "config"))
 def _train_runs(
     params: tuple[LayerParams, ...],
     settings: TrainSettings,

@@ -4,7 +4,6 @@ The layer's own `AttentionInfo` is read, nothing is recomputed.
 """
 
 import functools
-from typing import Any
 
 import jax.numpy as jnp
 import jraph
@@ -312,7 +311,7 @@ def propagate_equality(
     inputs = _checked_classes("inputs", inputs, num_nodes)
     check_number("slope", slope)
     classes = twins.output_classes(graph, inputs, is_average=is_average, edge_weight=edge_weight)
-    rows = _compiled_signs()(info, graph) if signs is None else signs
+    rows = _compiled_signs(info, graph) if signs is None else signs
     is_finite = np.asarray(jnp.all(_are_finite(rows, info.head_outputs), axis=-1))
     if not is_finite.all():
         node = int(np.argmin(is_finite))
@@ -340,10 +339,8 @@ def propagate_equality(
     return outputs
 
 
-@functools.cache
-def _compiled_signs() -> Any:
-    """Return `row_signs` as one program: step by step it takes longer, and more compiling."""
-    return programs.jit_briefly(row_signs)
+# As one program: step by step it takes longer, and more compiling.
+_compiled_signs = programs.jit_briefly(row_signs)
 
 
 def _checked_classes(field: str, classes: ArrayLike, num_nodes: int) -> Int[np.ndarray, " nodes"]:

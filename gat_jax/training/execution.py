@@ -137,7 +137,7 @@ def train_chunks(
         for place, device in enumerate(attended.devices):
             if place not in under_way and (task := next(tasks, None)) is not None:
                 desks[place] = desks.get(place) or desk_of(task, device)
-                under_way[place] = task, _calls(task, desks[place], device, attended)
+                under_way[place] = task, _calls(task, desks[place], attended)
         if not under_way:
             return
         for place, (task, calls) in list(under_way.items()):
@@ -150,9 +150,7 @@ def train_chunks(
                 yield task, found
 
 
-def _calls(
-    task: ChunkTask, desk: Desk, device: Any, attended: Attended
-) -> Iterator[float | Arrays]:
+def _calls(task: ChunkTask, desk: Desk, attended: Attended) -> Iterator[float | Arrays]:
     """Compute a chunk from its checkpoint, and leave new ones.
 
     Yields:
@@ -164,7 +162,7 @@ def _calls(
     if any(attended.folder.glob(f"{name}.*")):
         progress = checkpoints.load(attended.folder, name, seeds.shapes_of(program, chunk))
     if progress is not None:
-        progress = progress._replace(state=jax.device_put(progress.state, device))
+        progress = progress._replace(state=jax.device_put(progress.state, desk.device))
     saved = time.monotonic()
     for found in seeds.compute(program, chunk, progress):
         if not isinstance(found, seeds.Progress):
