@@ -41,22 +41,32 @@ def apart(function: Callable) -> Callable:
     return call
 
 
+_BRIEF_OPTIONS: dict[str, Any] = {
+    "xla_backend_optimization_level": 1,
+    # A program is compiled as one piece: with pieces, two threads that compile at once on two
+    # cores can wait for each other in XLA's own pool for ever.
+    "xla_cpu_parallel_codegen_split_count": 1,
+    # Loops that run side by side, and products that the library YNNPACK splits among threads of
+    # its own, wait for each other where there are few cores: a step of blocks of width 512 took
+    # a third longer on two, and no training took less.
+    "xla_cpu_enable_concurrency_optimized_scheduler": False,
+    "xla_cpu_experimental_ynn_fusion_type": "",
+}
+
+
 def jit_briefly(function: Callable, *, static_argnames: Sequence[str] = ()) -> Any:
     """Compile a program that takes longer to compile than to run.
 
     On a CPU (`platform`, which is asked at each call) LLVM optimises at level 1: a training then
-    compiles in half the time and runs as fast, for XLA itself has already fused its loops. A level
-    that `XLA_FLAGS` has when this is called is kept. Other devices compile as ever.
+    compiles in half the time and runs as fast, for XLA itself has already fused its loops. What
+    `XLA_FLAGS` says of an option when this is called is kept. Other devices compile as ever.
 
     Returns:
       What is called as `jax.jit` of the function is, with its methods `lower` and `eval_shape`. On
       a CPU JAX refuses to trace it within another program, as it has options of the compiler.
     """
-    # A program is compiled as one piece: with pieces, two threads that compile at once on two
-    # cores can wait for each other in XLA's own pool for ever.
-    options: dict[str, Any] = {"xla_cpu_parallel_codegen_split_count": 1}
-    if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
-        options["xla_backend_optimization_level"] = 1
+    given = os.environ.get("XLA_FLAGS", "")
+    options = {name: value for name, value in _BRIEF_OPTIONS.items() if name not in given}
     briefly = jax.jit(function, static_argnames=static_argnames, compiler_options=options)
     as_ever = jax.jit(function, static_argnames=static_argnames)
 
