@@ -30,12 +30,15 @@ STATES = 8  # of parameters: two moments, the gradient, those that are kept, and
 WIDTHS_OF_A_BLOCK = 4
 
 
-def chunk_size(setting: Setting, task: NodeTask, *, platform: str, num_sharing: int) -> int:
+def chunk_size(
+    setting: Setting, task: NodeTask, *, num_seeds: int, platform: str, num_sharing: int
+) -> int:
     """Return how many seeds of a setting are computed together.
 
     Args:
       setting: of the training.
       task: its data.
+      num_seeds: of the setting; chunks of one size are preferred (`even_size`).
       platform: of the device, such as "cpu".
       num_sharing: chunks at once that share the memory.
 
@@ -46,7 +49,7 @@ def chunk_size(setting: Setting, task: NodeTask, *, platform: str, num_sharing: 
     free = free_memory() // num_sharing
     needed = estimate(setting, task)
     if most * needed <= free // 2:
-        return most
+        return even_size(num_seeds, most)
     alone, both = (compiled(setting, task, number) for number in (1, 2))
     if alone > free:
         raise ValueError(
@@ -54,7 +57,17 @@ def chunk_size(setting: Setting, task: NodeTask, *, platform: str, num_sharing: 
             f"{size_text(free)}; what helps: fewer heads or channels"
         )
     for_each = max(1, both - alone)
-    return int(np.clip(1 + (free // 2 - alone) // for_each, 1, most))
+    return even_size(num_seeds, int(np.clip(1 + (free // 2 - alone) // for_each, 1, most)))
+
+
+def even_size(num_seeds: int, most: int) -> int:
+    """Return the size of chunks that leaves no smaller one over, if one above half of `most` does.
+
+    A program is compiled for every size: a smaller chunk at the end can take longer, and more
+    memory, than all that came before it.
+    """
+    sizes = range(most, most // 2, -1)
+    return next((size for size in sizes if num_seeds % size == 0), most)
 
 
 def estimate(setting: Setting, task: NodeTask) -> int:

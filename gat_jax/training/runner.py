@@ -128,7 +128,11 @@ def _chunk_sizes(
     for setting, key in zip(prepared.settings, prepared.keys, strict=True):
         if key not in chosen:
             chosen[key] = memory.chunk_size(
-                setting, prepared.task, platform=platform, num_sharing=num_sharing
+                setting,
+                prepared.task,
+                num_seeds=prepared.spec.num_seeds,
+                platform=platform,
+                num_sharing=num_sharing,
             )
     header[CHUNK_SIZES] = chosen
     return [int(chosen[key]) for key in prepared.keys]

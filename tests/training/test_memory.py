@@ -20,7 +20,7 @@ def prepared(inputs):
 
 
 def size_of(prepared, **options) -> int:
-    options = {"platform": "cpu", "num_sharing": 1} | options
+    options = {"num_seeds": 840, "platform": "cpu", "num_sharing": 1} | options
     return memory.chunk_size(prepared.settings[0], prepared.task, **options)
 
 
@@ -40,7 +40,18 @@ def test_as_many_seeds_as_fit_into_half_of_what_is_free(prepared, machine):
     assert size_of(prepared, num_sharing=3) == 7
     machine(10**9)
     assert size_of(prepared) == 8
-    assert size_of(prepared, platform="gpu") == 32
+    assert size_of(prepared, num_seeds=1024, platform="gpu") == 32
+
+
+def test_chunks_are_of_one_size_where_half_of_the_largest_is_enough(prepared, machine):
+    """A size of its own for the last seeds would be a program of its own."""
+    machine(10**9)
+    for num_seeds, size in ((100, 5), (1000, 8), (20, 5), (14, 7), (97, 8), (3, 8), (8, 8)):
+        assert size_of(prepared, num_seeds=num_seeds) == size
+    assert size_of(prepared, num_seeds=100, platform="gpu") == 25
+    assert [memory.even_size(1000, most) for most in (1, 2, 3, 6)] == [1, 2, 2, 5]
+    machine(359)  # 7 fit
+    assert size_of(prepared, num_seeds=20) == 5
 
 
 def test_what_does_not_fit_with_one_seed_is_refused_before_it_is_tried(
