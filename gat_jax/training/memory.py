@@ -1,8 +1,9 @@
 """How many seeds are computed together: as many as suit the device and its memory.
 
 What a run takes is estimated from numbers of nodes, edges and features, which costs nothing and is
-too much rather than too little. Only where that estimate does not fit, programs of one seed and of
-two are compiled, without being run, and asked what they take.
+too much rather than too little. Only where by that estimate there is no room for all seeds, or for
+as many as a chunk has at most, programs of one seed and of two are compiled, without being run, and
+asked what they take.
 
 The estimate counts float32 numbers. For a seed there are, of each, so many copies (the forward
 pass, the backward pass, dropout, what is measured):
@@ -47,9 +48,9 @@ def chunk_size(
     """
     most = MOST_ON_CPU if platform == "cpu" else MOST_ON_ACCELERATOR
     free = free_memory() // num_sharing
-    needed = estimate(setting, task)
-    if most * needed <= free // 2:
-        return even_size(num_seeds, most)
+    certain = min(most, free // 2 // estimate(setting, task))
+    if certain >= min(most, num_seeds):
+        return even_size(num_seeds, certain)
     alone, both = (compiled(setting, task, number) for number in (1, 2))
     if alone > free:
         raise ValueError(

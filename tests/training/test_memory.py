@@ -26,8 +26,8 @@ def size_of(prepared, **options) -> int:
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A function that sets what is free, and what a program of n seeds takes: 100 + 10 n bytes."""
-    monkeypatch.setattr(memory, "estimate", lambda *_: 50)
+    """A function that sets what is free; n seeds take 100 + 10 n bytes, by the estimate 120 n."""
+    monkeypatch.setattr(memory, "estimate", lambda *_: 120)
     monkeypatch.setattr(memory, "compiled", lambda _, __, number: 100 + 10 * number)
     return lambda free: monkeypatch.setattr(memory, "free_memory", lambda: free)
 
@@ -52,6 +52,19 @@ def test_chunks_are_of_one_size_where_half_of_the_largest_is_enough(prepared, ma
     assert [memory.even_size(1000, most) for most in (1, 2, 3, 6)] == [1, 2, 2, 5]
     machine(359)  # 7 fit
     assert size_of(prepared, num_seeds=20) == 5
+
+
+def test_nothing_is_compiled_where_an_estimate_has_room_for_all_seeds(
+    prepared, machine, monkeypatch
+):
+    machine(2 * 3 * 120)  # by the estimate 3 fit, by the programs 8 and more
+    assert [size_of(prepared, num_seeds=number) for number in (4, 5)] == [8, 5]
+
+    def compiled(*_):
+        raise AssertionError("a program was compiled")
+
+    monkeypatch.setattr(memory, "compiled", compiled)
+    assert [size_of(prepared, num_seeds=number) for number in (1, 2, 3)] == [3, 2, 3]
 
 
 def test_what_does_not_fit_with_one_seed_is_refused_before_it_is_tried(
