@@ -25,6 +25,7 @@ from gat_jax.layers.base import (
 )
 from gat_jax.runtime.arrays import check_graph
 from gat_jax.runtime.jax_arrays import to_jax
+from gat_jax.runtime.threefry import threefry
 
 
 class Inputs(NamedTuple):
@@ -187,8 +188,11 @@ def _is_without_dropout(key: DropoutKey, rate: Scalar) -> bool:
 
 
 def _drop(key, stream: int, rate: Scalar, values: Array) -> Array:
-    """Inverted dropout with one of the layer's streams."""
-    is_kept = jax.random.bernoulli(jax.random.fold_in(key, stream), 1.0 - rate, values.shape)
+    """Inverted dropout with one of the layer's streams; value k, counted by rows, has word k."""
+    word = jax.random.bits(jax.random.fold_in(key, stream), (2,))
+    counter = jax.lax.iota(jnp.uint32, -(-values.size // 2))
+    words = jnp.concatenate(threefry(word, counter, jnp.zeros_like(counter)))
+    is_kept = words[: values.size].reshape(values.shape) >= jnp.uint32(rate * 2.0**32)
     return jnp.where(is_kept, values / (1.0 - rate), 0.0)
 
 

@@ -29,13 +29,14 @@ from jax.experimental.pallas import triton
 from jaxtyping import Array
 
 from gat_jax.layers import num_draws
+from gat_jax.runtime.threefry import Words
 from gat_jax.sampling import counts
 from gat_jax.sampling.binning import add_up
 from gat_jax.sampling.cells import BATCHES_PER_TILE, Shape
 from gat_jax.sampling.counts import Tally, empty_tally
 from gat_jax.sampling.on_chip import DrawnWords, OnChip, spell_params
 from gat_jax.sampling.pair_facts import compare_rows
-from gat_jax.sampling.random_bits import Words, to_features
+from gat_jax.sampling.random_bits import to_features
 from gat_jax.sampling.row_forms import Spelled
 from gat_jax.sampling.twin_rows import measure_rows, pick_rows, project_nodes
 from gat_jax.symmetry import CAUSES, NUM_EXACT_CAUSES

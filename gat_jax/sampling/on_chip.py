@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gat_jax.layers import LAYERS, SCHEMES, LayerConfig, LayerParams
-from gat_jax.sampling.random_bits import Distribution, Words, from_bits, threefry
+from gat_jax.runtime.threefry import Words, threefry
+from gat_jax.sampling.random_bits import Distribution, from_bits
 from gat_jax.sampling.row_forms import Spelled, Unrolled
 
 

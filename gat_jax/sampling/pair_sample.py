@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from gat_jax.graphs import TwinClasses, twin_samples, twins
-from gat_jax.sampling.random_bits import threefry
+from gat_jax.runtime.threefry import threefry
 
 # Every pair is compared where there are no more than so many, or no more than so many a twin.
 MAX_COMPARED_PAIRS = 1024

@@ -1,8 +1,6 @@
 """Random numbers of many initialisations at once: initialisations on the last axis.
 
-Threefry-2x32 (Salmon et al. 2011, 20 rounds: the cipher behind `jax.random`), with both words of
-every output used and the rounds unrolled, so that XLA fuses a whole batch into one loop: on a CPU
-twice as fast as `jax.random.bits`. Numbers depend on (key, batch, shape) alone.
+Numbers depend on (key, batch, shape) alone.
 """
 
 import hashlib
@@ -14,13 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, UInt32
 
-Distribution = Literal["uniform", "normal"]
-# Lengths of the rotations, four rounds at a time; Salmon et al., table 2.
-ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-PARITY = np.uint32(0x1BD11BDA)
+from gat_jax.runtime.threefry import threefry
 
-Words = UInt32[Array | np.ndarray, "2"] | tuple[UInt32[Array, ""], UInt32[Array, ""]]
-Word = UInt32[Array | np.ndarray, "..."] | np.uint32
+Distribution = Literal["uniform", "normal"]
 
 
 def named_key(seed: int, name: str) -> Key[Array, ""]:
@@ -29,19 +23,6 @@ def named_key(seed: int, name: str) -> Key[Array, ""]:
     for word in np.frombuffer(hashlib.sha256(name.encode()).digest()[:8], "<u4"):
         key = jax.random.fold_in(key, word)
     return key
-
-
-def threefry(key: Words, x0: Word, x1: Word) -> tuple[Word, Word]:
-    """Encrypt counters (x0, x1), arrays of one shape, into as many pairs of random words."""
-    keys = (key[0], key[1], key[0] ^ key[1] ^ PARITY)
-    x0, x1 = x0 + keys[0], x1 + keys[1]
-    for group in range(5):
-        for length in ROTATIONS[group % 2]:
-            x0 = x0 + x1
-            x1 = ((x1 << np.uint32(length)) | (x1 >> np.uint32(32 - length))) ^ x0
-        x0 = x0 + keys[(group + 1) % 3]
-        x1 = x1 + keys[(group + 2) % 3] + np.uint32(group + 1)
-    return x0, x1
 
 
 def draw_bits(

@@ -14,7 +14,7 @@ from gat_jax.runtime.rows import Field
 from gat_jax.training.history import TrainHistory
 from gat_jax.training.seeds import Outcome
 
-SCHEMA = 104  # those below 100 are of sweeps
+SCHEMA = 105  # those below 100 are of sweeps
 MEASURE = "measures."  # before the name of a measure
 
 

@@ -5,15 +5,9 @@ import pytest
 import scipy.stats
 from jax.extend import random as jax_random
 
-from gat_jax.sampling.random_bits import draw_bits, from_bits, named_key, threefry
+from gat_jax.sampling.random_bits import draw_bits, from_bits, named_key
 
 KEY = np.array([0x13198A2E, 0x03707344], np.uint32)
-
-
-def test_threefry_is_that_of_its_authors():
-    """Known answers of the Random123 library: threefry2x32, 20 rounds."""
-    x0, x1 = np.uint32([0x243F6A88]), np.uint32([0x85A308D3])
-    assert [hex(int(x[0])) for x in threefry(KEY, x0, x1)] == ["0xc4923a9c", "0x483df7a0"]
 
 
 def test_draw_bits_are_those_of_jax_for_these_counters():
