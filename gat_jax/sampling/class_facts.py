@@ -80,6 +80,6 @@ def to_limbs(value: Wide) -> Int[Array, "limbs ..."]:
 
 
 def from_limbs(limbs: Int[Array | np.ndarray, "limbs ..."]) -> Int[np.ndarray, "..."]:
-    """Put int64 numbers together from sums of limbs."""
+    """Put int64 numbers, below 2^63, together from sums of limbs."""
     shifts = LIMB_BITS * np.arange(NUM_LIMBS).reshape(-1, *[1] * (limbs.ndim - 1))
     return np.asarray((np.asarray(limbs, np.int64) << shifts).sum(axis=0))

@@ -36,7 +36,7 @@ class Case(NamedTuple):
 
 
 CASES = (
-    Case("tutorial graph, watched", "tutorial", "tutorial", num_seeds=8, num_steps=1000),
+    Case("tutorial graph, watched", "tutorial", "tutorial", num_seeds=8, num_steps=20_000),
     Case("Cora, watched", "gat_paper_cora", "cora.npz", num_seeds=8, num_steps=50),
 )
 
