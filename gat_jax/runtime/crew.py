@@ -16,9 +16,10 @@ from gat_jax.runtime import cluster, worker
 from gat_jax.runtime.cluster import Cluster
 from gat_jax.runtime.devices import device_name, own_version
 from gat_jax.runtime.executors import Job, ShouldStop
+from gat_jax.runtime.programs import flags_of_bits
 
 # Those of a worker count where it has an accelerator and this process has none.
-OF_DEVICE = ("platform", "device", "cores")
+OF_DEVICE = ("platform", "device", "cores", "XLA_FLAGS")
 
 
 class Workers(NamedTuple):
@@ -44,6 +45,7 @@ def describe(**more: str) -> dict[str, str]:
         "dtype": str(jnp.result_type(float)),  # another one under `jax_enable_x64`
         "platform": jax.default_backend(),
         "device": device_name(),
+        "XLA_FLAGS": flags_of_bits(),
     }
 
 

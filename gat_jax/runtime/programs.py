@@ -16,6 +16,16 @@ def platform() -> str:
     return jax.default_backend() if device is None else getattr(device, "platform", device)
 
 
+def flags_of_bits() -> str:
+    """Return the flags of `XLA_FLAGS` that numbers can depend on, sorted; "none" if there is none.
+
+    How many devices there are on a CPU, and what is written down for debugging, changes no number.
+    """
+    without = "--xla_force_host_platform_device_count", "--xla_dump"
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    return " ".join(sorted(x for x in flags if not x.startswith(without))) or "none"
+
+
 def apart(function: Callable) -> Callable:
     """Compile a function of arrays apart from its surroundings, within the same program.
 

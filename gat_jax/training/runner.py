@@ -15,6 +15,7 @@ import xarray as xr
 from gat_jax.runtime import locks, store
 from gat_jax.runtime.blocks import Blocks, DamagedBlockError
 from gat_jax.runtime.devices import device_name, provenance
+from gat_jax.runtime.programs import flags_of_bits
 from gat_jax.training import checkpoints, execution, memory, records
 from gat_jax.training.execution import Attended, ChunkTask
 from gat_jax.training.machine import Machine
@@ -101,9 +102,10 @@ def run_training(
 def _checked_header(blocks: Blocks, device: str) -> dict[str, Any]:
     """Return the header of a store, once it is sure that its runs were made as those to come.
 
-    With another device or version of JAX their bits would differ.
+    With another device, version of JAX or options of its compiler their bits would differ.
     """
-    here = {"device": device, "version_jax": jax.__version__}
+    flags = flags_of_bits()
+    here = {"device": device, "version_jax": jax.__version__, "xla_flags": flags}
     for name, value in here.items():
         if (found := blocks.header.get(name, value)) != value:
             raise ValueError(f"out: expected a store of {name} {value}, got {found}")

@@ -6,6 +6,7 @@ from gat_jax.runtime.crew import expected_of
 
 HERE = {"gat_jax": "1", "jax": "0.10", "platform": "cpu", "device": "EPYC"}
 GPU = {"platform": "gpu", "device": "H200"}
+FAST, SAFE = {"XLA_FLAGS": "--fast"}, {"XLA_FLAGS": "none"}
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,8 @@ GPU = {"platform": "gpu", "device": "H200"}
         (HERE, [HERE | GPU, HERE | GPU], HERE | GPU),
         (HERE | GPU, [HERE | GPU], HERE | GPU),
         (HERE | {"cores": "2"}, [HERE | GPU | {"cores": "any"}], HERE | GPU | {"cores": "any"}),
+        (HERE | FAST, [HERE | GPU | SAFE], HERE | GPU | SAFE),
+        (HERE | FAST, [HERE | SAFE], "workers: expected XLA_FLAGS --fast, got none on a"),
         (HERE, [HERE, HERE | {"device": "Xeon"}], "workers: expected device EPYC, got Xeon on b"),
         (HERE, [HERE | {"device": "Xeon"}], "workers: expected device EPYC, got Xeon on a"),
         (HERE, [HERE, HERE | GPU], "workers: expected platform cpu, got gpu on b"),

@@ -70,3 +70,19 @@ def test_an_option_that_xla_is_told_is_kept(monkeypatch, name, is_told):
     with pytest.raises(ValueError, match="compiler_options") as caught:
         jax.jit(lambda x: program(x))(jnp.float32(1.0))
     assert (f"'{name}'" in str(caught.value)) != is_told
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (None, "none"),
+        ("--xla_force_host_platform_device_count=2 --xla_dump_to=folder", "none"),
+        ("--xla_b=1  --xla_force_host_platform_device_count=2 --xla_a", "--xla_a --xla_b=1"),
+    ],
+)
+def test_flags_that_change_no_number_are_left_out(monkeypatch, flags, expected):
+    if flags is None:
+        monkeypatch.delenv("XLA_FLAGS", raising=False)
+    else:
+        monkeypatch.setenv("XLA_FLAGS", flags)
+    assert programs.flags_of_bits() == expected

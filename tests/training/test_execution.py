@@ -54,6 +54,8 @@ def test_a_worker_says_what_its_bits_depend_on(monkeypatch):
     assert set(found) >= {"gat_jax", "schema", "jaxlib", "dtype", "device", "platform"}
     monkeypatch.setattr(execution, "num_cores", lambda: 77)
     assert execution.describe() == found | {"cores": "77"}
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=x --xla_cpu_enable_fast_math=true")
+    assert execution.describe()["XLA_FLAGS"] == "--xla_cpu_enable_fast_math=true"
 
 
 def test_a_chunk_on_a_device_has_three_programs(inputs, caplog, monkeypatch):

@@ -209,14 +209,15 @@ def test_damaged_metadata_cost_the_runs_and_not_the_training(inputs, path, whole
     assert stored(path) == stored(whole)
 
 
-def test_a_store_of_another_device_is_refused(inputs, path):
+@pytest.mark.parametrize("name", ["device", "version_jax", "xla_flags"])
+def test_a_store_whose_bits_would_be_others_is_refused(inputs, path, name):
     file = path / "blocks" / "zarr.json"
     metadata = json.loads(file.read_text())
-    here = metadata["attributes"]["device"]
-    metadata["attributes"]["device"] = "abacus"
+    here = metadata["attributes"][name]
+    metadata["attributes"][name] = "abacus"
     file.write_text(json.dumps(metadata))
     with pytest.raises(
-        ValueError, match=f"^out: expected a store of device {re.escape(here)}, got abacus"
+        ValueError, match=f"^out: expected a store of {name} {re.escape(here)}, got abacus"
     ):
         run_training(spec_of(inputs), path)
 
