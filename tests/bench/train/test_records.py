@@ -26,9 +26,9 @@ def test_runs_differ_in_what_is_recorded_alone(tmp_path):
     task = records.load(TUTORIAL, tmp_path)
     runs = {system: records.make_run(TUTORIAL, task, system) for system in records.SYSTEMS}
     configs = [run.program.config for run in runs.values()]
-    assert [config.record_every for config in configs] == [1000, 10, 10]
+    assert [config.record_every for config in configs] == [20_000, 10, 10]
     assert [config.measures for config in configs] == [(), (), DEFAULT_MEASURES]
-    assert {config.num_steps for config in configs} == {1000}
+    assert {config.num_steps for config in configs} == {20_000}
     assert len({run.program.configs for run in runs.values()}) == 1
     assert all(len(run.chunk.keys) == len(run.chunk.splits) == 8 for run in runs.values())
 
@@ -45,7 +45,7 @@ def test_main_writes_what_records_cost(tmp_path, monkeypatch, capsys):
     entries = json.loads(path.read_text())["entries"]
     assert [entry["system"] for entry in entries] == 2 * list(records.SYSTEMS)
     assert [entry["ratio_to_peer"] for entry in entries[:3]] == pytest.approx([1.0, 1.1, 1.5])
-    assert entries[0]["median_seconds"] == pytest.approx(2.0 / 8000)
+    assert entries[0]["median_seconds"] == pytest.approx(2.0 / 160_000)
     assert entries[3]["throughput"] == pytest.approx(8 * 50 / 2.0)
     assert entries[3]["graph"] == "cora"
     printed = capsys.readouterr().out
