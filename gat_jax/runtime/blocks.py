@@ -15,6 +15,7 @@ kilobyte takes ten times as long, and an accelerator finishes thousands of block
 import contextlib
 import json
 import os
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -265,15 +266,13 @@ def _decoded(chunk: bytes, form: Form) -> np.ndarray:
 def _replace(file: str, data: bytes) -> None:
     """Write a file that is whole or absent, and make its folder.
 
-    A block has one writer at a time, so what a killed one left is written over.
-
     Raises:
       OSError: if the disk refuses; the file is then as it was.
     """
     os.makedirs(os.path.dirname(file), exist_ok=True)
-    scratch = f"{file}.partial"
+    scratch = f"{file}.{uuid.uuid4().hex}.partial"  # as Zarr calls its own
     try:
-        with open(scratch, "wb") as opened:
+        with open(scratch, "xb") as opened:
             opened.write(data)
         os.replace(scratch, file)
     except BaseException:

@@ -127,16 +127,6 @@ def test_metadata_of_other_chunks_are_written_anew(tmp_path):
         assert json.loads(file.read_text()) == whole
 
 
-def test_what_a_killed_process_left_goes_with_the_block_that_is_written_again(tmp_path):
-    blocks, folder = Blocks(tmp_path, schema=7), tmp_path / "blocks" / "cell" / RECORD / "c" / "0"
-    folder.mkdir(parents=True)
-    (folder / "0.partial").write_bytes(b"half of a block, and more than there will be" * 9)
-    assert blocks.present("cell") == []
-    blocks.write("cell", 0, np.array([1.0, 2.0]), ATTRIBUTES, {})
-    assert [file.name for file in folder.iterdir()] == ["0"]
-    assert blocks.read("cell", RECORD, 0, FORM).tolist() == [1, 2]
-
-
 def test_a_block_that_the_disk_refuses_leaves_nothing_behind(tmp_path, monkeypatch):
     blocks = Blocks(tmp_path, schema=7)
     blocks.write("cell", 0, np.ones(2), ATTRIBUTES, {})
