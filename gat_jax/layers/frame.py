@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import jraph
+import numpy as np
 from jaxtyping import Array, Float
 
 from gat_jax.kernels import Layout, Scalar, SparseFeatures, layouts, projections
@@ -188,12 +189,17 @@ def _is_without_dropout(key: DropoutKey, rate: Scalar) -> bool:
 
 
 def _drop(key, stream: int, rate: Scalar, values: Array) -> Array:
-    """Inverted dropout with one of the layer's streams; value k, counted by rows, has word k."""
-    word = jax.random.bits(jax.random.fold_in(key, stream), (2,))
+    """Inverted dropout with one of the layer's streams.
+
+    Counter c encrypts to the words of the values c and c + ceil(size / 2), counted by rows. A value
+    is kept where its word is at least 2^32 times the rate, in float32 whatever the rate's dtype.
+    """
+    cipher_key = jax.random.bits(jax.random.fold_in(key, stream), (2,), jnp.uint32)
     counter = jax.lax.iota(jnp.uint32, -(-values.size // 2))
-    words = jnp.concatenate(threefry(word, counter, jnp.zeros_like(counter)))
-    is_kept = words[: values.size].reshape(values.shape) >= jnp.uint32(rate * 2.0**32)
-    return jnp.where(is_kept, values / (1.0 - rate), 0.0)
+    words = jnp.concatenate(threefry(cipher_key, counter, jnp.zeros_like(counter)))
+    below_one = jnp.minimum(jnp.asarray(rate, jnp.float32), np.float32(1 - 2**-24))
+    is_dropped = words[: values.size].reshape(values.shape) < jnp.uint32(below_one * 2.0**32)
+    return jnp.where(is_dropped, 0.0, values / (1.0 - rate))
 
 
 # --- outputs ------------------------------------------------------------------------------------

@@ -26,9 +26,18 @@ class Workers(NamedTuple):
     """The workers of a cluster, ready to be given work."""
 
     cluster: Cluster
-    platform: str  # of what they compute on, such as "cpu"
-    device: str  # its kind
+    description: Mapping[str, str]  # what each of them is, as `describe` has it
     num_sharing: int  # of them on one machine
+
+    @property
+    def platform(self) -> str:
+        """Of what they compute on, such as "cpu"."""
+        return self.description["platform"]
+
+    @property
+    def device(self) -> str:
+        """The kind of device that they compute on."""
+        return self.description["device"]
 
 
 def describe(**more: str) -> dict[str, str]:
@@ -126,7 +135,7 @@ def workers_of(
         expected = expected_of(job.expected, workers.descriptions(should_stop))
         workers.job = job._replace(expected=expected)
         num_sharing = workers.num_workers_of_a_machine()
-        yield Workers(workers, expected["platform"], expected["device"], num_sharing)
+        yield Workers(workers, expected, num_sharing)
 
 
 def expected_of(

@@ -8,6 +8,14 @@ from typing import Any
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 
+_FLAGS_OF_NO_BIT = (
+    "--xla_force_host_platform_device_count",
+    "--xla_dump",
+    "--xla_gpu_cuda_data_dir",
+    "--xla_gpu_per_fusion_autotune_cache_dir",
+    "--xla_gpu_kernel_cache_file",
+)
+
 
 def platform() -> str:
     """Return what JAX computes on if nothing else is said: "cpu", "gpu" or "tpu"."""
@@ -17,13 +25,13 @@ def platform() -> str:
 
 
 def flags_of_bits() -> str:
-    """Return the flags of `XLA_FLAGS` that numbers can depend on, sorted; "none" if there is none.
+    """Return the flags of `XLA_FLAGS`, sorted, without those known to change no number.
 
-    How many devices there are on a CPU, and what is written down for debugging, changes no number.
+    Those are the number of devices that a CPU is cut into, and folders and files. Of a flag that is
+    given twice the last one counts, as it does for XLA. "none" stands for no flag.
     """
-    without = "--xla_force_host_platform_device_count", "--xla_dump"
-    flags = os.environ.get("XLA_FLAGS", "").split()
-    return " ".join(sorted(x for x in flags if not x.startswith(without))) or "none"
+    flags = {flag.partition("=")[0]: flag for flag in os.environ.get("XLA_FLAGS", "").split()}
+    return " ".join(flags[x] for x in sorted(flags) if not x.startswith(_FLAGS_OF_NO_BIT)) or "none"
 
 
 def apart(function: Callable) -> Callable:

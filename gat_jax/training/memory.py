@@ -8,9 +8,10 @@ asked what they take.
 The estimate counts float32 numbers. For a seed there are, of each, so many copies (the forward
 pass, the backward pass, dropout, what is measured):
 
-    COPIES * (nodes * (features + sum of widths) + edges * sum of heads) + STATES * parameters
+    COPIES * (nodes * (features + sum of widths) + edges * sum of heads) + STATES * parameters + BASE
 
-where a block of a `BlocksConfig` counts as three widths for its feed-forward network.
+where a block of a `BlocksConfig` counts as four widths and the one that its feed-forward network is
+expanded to.
 """
 
 import jax
@@ -26,6 +27,7 @@ from gat_jax.training.spec import Setting
 # A seed of a chunk costs no more than a seed alone: on CPUs up to 8 of them; a larger chunk leaves
 # the cache. An accelerator is idle with few seeds.
 MOST_ON_CPU, MOST_ON_ACCELERATOR = 8, 32
+BASE = 2**18  # what a small program takes beside its numbers, such as the records of a call
 COPIES = 16  # of what there is for each node and each edge
 STATES = 8  # of parameters: two moments, the gradient, those that are kept, and of two calls
 WIDTHS_OF_A_BLOCK = 4
@@ -84,7 +86,7 @@ def estimate(setting: Setting, task: NodeTask) -> int:
     params = jax.eval_shape(lambda key: init_network(key, configs, num_features), jax.random.key(0))
     numbers = sum(x.size for x in jax.tree.leaves(params))
     values = num_nodes * (num_features + widths) + num_edges * heads
-    return 4 * (COPIES * values + STATES * numbers)
+    return 4 * (BASE + COPIES * values + STATES * numbers)
 
 
 def compiled(setting: Setting, task: NodeTask, num_seeds: int) -> int:

@@ -5,17 +5,15 @@ whatever comes after it. The same call again goes on where the last one stopped.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import xarray as xr
 
 from gat_jax.runtime import locks, store
 from gat_jax.runtime.blocks import Blocks, DamagedBlockError
-from gat_jax.runtime.devices import device_name, provenance
-from gat_jax.runtime.programs import flags_of_bits
+from gat_jax.runtime.devices import provenance
 from gat_jax.training import checkpoints, execution, memory, records
 from gat_jax.training.execution import Attended, ChunkTask
 from gat_jax.training.machine import Machine
@@ -59,8 +57,8 @@ def run_training(
 
     Raises:
       ValueError: if the spec cannot be used, one seed does not fit into the memory, or the store
-        cannot be written, is in use, of another schema, or made with another device or version of
-        JAX.
+        cannot be written, is in use, of another schema, or made with another device, number of
+        cores, version of JAX or `XLA_FLAGS`.
       OSError: if the disk refuses a run.
       TaskError: if a worker cannot compute a chunk, after it was begun three times.
       WorkersLostError: if a cluster goes away, or a local one does not start.
@@ -76,11 +74,11 @@ def run_training(
         on_progress(State(0, total, message))
 
     with locks.locked(path), execution.workers_of(machine, should_stop, tell) as workers:
-        device = device_name() if workers is None else workers.device
-        origin |= {"device": device}
+        maker = execution.describe() if workers is None else workers.description
+        origin |= {"device": maker["device"]}
         store.remove_scratch(path)
         blocks = Blocks(path, schema=records.SCHEMA)
-        here = _checked_header(blocks, device)
+        here = _checked_header(blocks, maker)
         num_sharing = machine.num_sharing if workers is None else workers.num_sharing
         platform = machine.devices[0].platform if workers is None else workers.platform
         sizes = _chunk_sizes(prepared, here, platform, num_sharing)
@@ -99,13 +97,15 @@ def run_training(
     return dataset
 
 
-def _checked_header(blocks: Blocks, device: str) -> dict[str, Any]:
+def _checked_header(blocks: Blocks, maker: Mapping[str, str]) -> dict[str, Any]:
     """Return the header of a store, once it is sure that its runs were made as those to come.
 
-    With another device, version of JAX or options of its compiler their bits would differ.
+    Args:
+      blocks: of the store.
+      maker: what computes the runs, as `execution.describe` has it.
     """
-    flags = flags_of_bits()
-    here = {"device": device, "version_jax": jax.__version__, "xla_flags": flags}
+    here = {name: maker[name] for name in ("device", "cores", "XLA_FLAGS")}
+    here["version_jax"] = maker["jax"]
     for name, value in here.items():
         if (found := blocks.header.get(name, value)) != value:
             raise ValueError(f"out: expected a store of {name} {value}, got {found}")

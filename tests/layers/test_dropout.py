@@ -8,17 +8,17 @@ from jax.extend import random as jax_random
 
 from gat_jax.layers.frame import ATTENTION, SENDERS, drop_features
 
-WIDTH = 501  # odd, so that the last word of the last pair is left over
+WIDTH = 501
 
 
-def kept(key, rate, shape=(400, WIDTH), stream=SENDERS):
+def kept(key, rate, shape=(401, WIDTH), stream=SENDERS):
     return np.asarray(drop_features(key, stream, rate, jnp.ones(shape, jnp.float32)))
 
 
 def test_a_value_has_its_own_word_of_the_cipher():
     """JAX's own cipher encrypts the counters; the first words of all pairs come first."""
     key, shape, rate = jax.random.key(3), (7, 9), 0.375
-    words = jax.random.bits(jax.random.fold_in(key, ATTENTION), (2,))
+    words = jax.random.bits(jax.random.fold_in(key, ATTENTION), (2,), jnp.uint32)
     counter = jnp.arange(32, dtype=jnp.uint32)
     pairs = jax_random.threefry2x32_p.bind(*words, counter, jnp.zeros(32, jnp.uint32))
     numbers = np.concatenate(pairs)[:63].reshape(shape) / 2.0**32
@@ -70,4 +70,28 @@ def test_keys_of_other_generators_are_taken(impl):
 
 @pytest.mark.parametrize("shape", [(0, 4), (1, 1), (1, 3)])
 def test_few_values_or_none(shape):
-    assert kept(jax.random.key(0), 0.5, shape).shape == shape
+    found = np.stack([kept(jax.random.key(seed), 0.5, shape) for seed in range(20)])
+    assert found.shape == (20, *shape)
+    assert set(found.reshape(-1)) == ({0.0, 2.0} if found.size else set())
+
+
+def test_wide_numbers_have_the_same_words(x64):
+    key, x = jax.random.key(7), np.linspace(1.0, 2.0, 6_000).reshape(60, 100)
+    wide = drop_features(key, SENDERS, 0.3, jnp.asarray(x))
+    narrow = drop_features(key, SENDERS, jnp.float32(0.3), jnp.asarray(x, jnp.float32))
+    assert (wide.dtype, narrow.dtype) == (np.float64, np.float32)
+    np.testing.assert_array_equal(np.asarray(wide) == 0, np.asarray(narrow) == 0)
+    is_kept = np.asarray(wide) != 0
+    np.testing.assert_allclose(wide[is_kept], x[is_kept] / 0.7, rtol=1e-15)
+    assert abs(is_kept.mean() - 0.7) < 5 * np.sqrt(0.21 / x.size)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_rates_of_every_dtype_are_taken(dtype):
+    key, rate = jax.random.key(1), jnp.asarray(0.25, dtype)  # which all of them have
+    np.testing.assert_array_equal(kept(key, rate) > 0, kept(key, 0.25) > 0)
+
+
+def test_a_rate_next_to_one_keeps_next_to_nothing():
+    for rate in (1 - 2**-24, 1 - 1e-12, float(np.nextafter(1.0, 0.0))):
+        assert (kept(jax.random.key(1), rate) > 0).sum() <= 1

@@ -78,6 +78,7 @@ def test_an_option_that_xla_is_told_is_kept(monkeypatch, name, is_told):
         (None, "none"),
         ("--xla_force_host_platform_device_count=2 --xla_dump_to=folder", "none"),
         ("--xla_b=1  --xla_force_host_platform_device_count=2 --xla_a", "--xla_a --xla_b=1"),
+        ("--xla_b=1 --xla_a --xla_gpu_cuda_data_dir=/usr --xla_b=2", "--xla_a --xla_b=2"),
     ],
 )
 def test_flags_that_change_no_number_are_left_out(monkeypatch, flags, expected):

@@ -209,7 +209,7 @@ def test_damaged_metadata_cost_the_runs_and_not_the_training(inputs, path, whole
     assert stored(path) == stored(whole)
 
 
-@pytest.mark.parametrize("name", ["device", "version_jax", "xla_flags"])
+@pytest.mark.parametrize("name", ["device", "cores", "version_jax", "XLA_FLAGS"])
 def test_a_store_whose_bits_would_be_others_is_refused(inputs, path, name):
     file = path / "blocks" / "zarr.json"
     metadata = json.loads(file.read_text())
