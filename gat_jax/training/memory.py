@@ -8,7 +8,8 @@ asked what they take.
 The estimate counts float32 numbers. For a seed there are, of each, so many copies (the forward
 pass, the backward pass, dropout, what is measured):
 
-    COPIES * (nodes * (features + sum of widths) + edges * sum of heads) + STATES * parameters + BASE
+    COPIES * (nodes * (features + sum of widths) + edges * sum of heads)
+    + STATES * parameters + BASE
 
 where a block of a `BlocksConfig` counts as four widths and the one that its feed-forward network is
 expanded to.
