@@ -230,9 +230,11 @@ def test_a_scheduler_that_dies_costs_no_finished_block(tmp_path):
         code, _, err = finish(process)
         assert time.monotonic() - begin < 10
     assert code == 1
-    assert err.startswith("error: scheduler: expected it to stay until the work ends, got no")
-    assert err.endswith(f"from {address}; finished blocks are kept\n")
-    assert err.count("\n") == 1
+    # A busy machine's workers may come after the sweep has begun, which says so.
+    waiting = f"The cluster at {address} has no worker: waiting for one."
+    (line,) = (line for line in err.splitlines() if line != waiting)
+    assert line.startswith("error: scheduler: expected it to stay until the work ends, got no")
+    assert line.endswith(f"from {address}; finished blocks are kept")
     assert number_of_blocks(path) >= 3
     assert_nobody_is_left(mark)
 
