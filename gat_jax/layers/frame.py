@@ -26,7 +26,7 @@ from gat_jax.layers.base import (
 )
 from gat_jax.runtime.arrays import check_graph
 from gat_jax.runtime.jax_arrays import to_jax
-from gat_jax.runtime.threefry import threefry
+from gat_jax.runtime.threefry import draw_words
 
 
 class Inputs(NamedTuple):
@@ -191,14 +191,13 @@ def _is_without_dropout(key: DropoutKey, rate: Scalar) -> bool:
 def _drop(key, stream: int, rate: Scalar, values: Array) -> Array:
     """Inverted dropout with one of the layer's streams.
 
-    Counter c encrypts to the words of the values c and c + ceil(size / 2), counted by rows. A value
-    is kept where its word is at least 2^32 times the rate, in float32 whatever the rate's dtype.
+    A value is kept where its word is at least 2^32 times the rate, in float32 whatever the rate's
+    dtype.
     """
     cipher_key = jax.random.bits(jax.random.fold_in(key, stream), (2,), jnp.uint32)
-    counter = jax.lax.iota(jnp.uint32, -(-values.size // 2))
-    words = jnp.concatenate(threefry(cipher_key, counter, jnp.zeros_like(counter)))
+    words = draw_words(cipher_key, (values.size,)).reshape(values.shape)
     below_one = jnp.minimum(jnp.asarray(rate, jnp.float32), np.float32(1 - 2**-24))
-    is_dropped = words[: values.size].reshape(values.shape) < jnp.uint32(below_one * 2.0**32)
+    is_dropped = words < jnp.uint32(below_one * 2.0**32)
     return jnp.where(is_dropped, 0.0, values / (1.0 - rate))
 
 

@@ -7,6 +7,10 @@ what the words are for.
 Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
 """
 
+import math
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt32
 
@@ -29,3 +33,20 @@ def threefry(key: Words, x0: Word, x1: Word) -> tuple[Word, Word]:
         x0 = x0 + keys[(group + 1) % 3]
         x1 = x1 + keys[(group + 2) % 3] + np.uint32(group + 1)
     return x0, x1
+
+
+def draw_words(
+    key: Words, shape: tuple[int, ...], batch: UInt32[Array, ""] | int = 0
+) -> UInt32[Array, "..."]:
+    """Return random words, an array of them; another shape has other words.
+
+    A counter encrypts to two of them, half of the first axis apart.
+
+    Args:
+      key: two words.
+      shape: of the array; it has one axis at least.
+      batch: of numbers that are drawn apart; may be traced.
+    """
+    half = -(-shape[0] // 2), *shape[1:]
+    counter = jax.lax.iota(jnp.uint32, math.prod(half)).reshape(half)
+    return jnp.concatenate(threefry(key, counter, jnp.full_like(counter, batch)))[: shape[0]]

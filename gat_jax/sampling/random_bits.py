@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, UInt32
 
-from gat_jax.runtime.threefry import threefry
+from gat_jax.runtime.threefry import draw_words
 
 Distribution = Literal["uniform", "normal"]
 
@@ -36,10 +36,7 @@ def draw_bits(
       num: words per initialisation.
       size: initialisations per batch; another size gives other numbers.
     """
-    half = -(-num // 2)
-    x0 = jax.lax.iota(jnp.uint32, half * size).reshape(half, size)
-    words = threefry(key, x0, jnp.full_like(x0, batch))
-    return jnp.concatenate(words)[:num]
+    return draw_words(key, (num, size), batch)
 
 
 def from_bits(
